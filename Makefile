@@ -1,0 +1,45 @@
+# Every target sets up what it needs in .venv. Overridable:
+#   make test TORCH="torch==2.9.1"      any pip requirement, or the path of a wheel
+#   make test PYTHON=python3.12
+TORCH  ?= torch==2.13.0
+PYTHON ?= python3
+ARGS   ?=
+
+VENV  := .venv
+PY    := $(VENV)/bin/python
+READY := $(VENV)/ready-$(subst /,_,$(firstword $(TORCH)))
+
+.PHONY: help setup test demo bench lint clean
+
+help:
+	@echo "make test    the library, the mini world, and a real ComfyUI where COMFYUI_PATH says"
+	@echo "make demo    writes the demo report and says where"
+	@echo "make bench   measures; ARGS='SECTION ...' for some sections only"
+	@echo "make lint    ruff and pyright"
+
+setup: $(READY)
+
+# torch first and by itself, so that no other package chooses its version.
+$(READY): pyproject.toml
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) with $(TORCH) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[standalone,tokenizer,test]"
+	@rm -f $(VENV)/ready-*
+	@touch $@
+
+test: $(READY)
+	@$(PY) -m pytest $(ARGS)
+
+demo: $(READY)
+	@$(PY) -m lclip.mini.demo $(ARGS)
+
+bench: $(READY)
+	@$(PY) -m benchmarks $(ARGS)
+
+lint: $(READY)
+	@$(PY) -m ruff check .
+	@$(PY) -m pyright --pythonpath $(PY)
+
+clean:
+	rm -rf $(VENV) demo-report *.egg-info .pytest_cache .ruff_cache .hypothesis
