@@ -23,8 +23,8 @@ setup: $(READY)
 $(READY): pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) with $(TORCH) ..."
-	@$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[standalone,tokenizer,test]"
+	@$(PY) -m pip install -qq --disable-pip-version-check $(TORCH)
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable ".[standalone,tokenizer,test]"
 	@rm -f $(VENV)/ready-*
 	@touch $@
 
