@@ -36,7 +36,7 @@ class Checkpoint:
     tokenizer: dict[str, Any]  # as tokenizer_for takes it
 
     def make_tokenizer(self) -> Tokenizer | None:
-        """The stored tokenizer; None for CLIP's own, whose vocabulary is looked for when a text first comes."""
+        """The stored tokenizer; None for CLIP's own, whose vocabulary is looked for at the first text."""
         stored = self.tokenizer.get("kind") != "clip-bpe"
         return tokenizer_for(self.config, self.tokenizer) if stored else None
 
@@ -50,15 +50,17 @@ def load(
     """Load a Latent-CLIP for inference: frozen, in eval mode.
 
     path: a released training checkpoint (.pt), a bare state dict, or .safetensors; told apart by content.
-    dtype: of the weights and the maths; None is float32, which is exact for every stored type and fast on a CPU.
-    operations: see LatentCLIP. Pickles are read with weights_only and a short allow-list; nothing in them is run.
+    dtype: of the weights and the maths; None is float32: exact for every stored type, and fast on a CPU.
+    operations: see LatentCLIP. Pickles are read with weights_only and a short allow-list; nothing in them
+    is run.
     Raises FileNotFoundError, CheckpointError.
     """
     checkpoint = read_checkpoint(path)
     model = LatentCLIP(checkpoint.config, operations, device="meta", tokenizer=checkpoint.make_tokenizer())
     # Always a copy: weights that stay mapped would change under the model when the file is written again.
     weights = {
-        name: tensor.to(device, dtype or torch.float32, copy=True) for name, tensor in checkpoint.weights.items()
+        name: tensor.to(device, dtype or torch.float32, copy=True)
+        for name, tensor in checkpoint.weights.items()
     }
     model.load_state_dict(weights, strict=True, assign=True)
     return model.eval().requires_grad_(False)
@@ -140,10 +142,12 @@ def _read_any(path: Path, start: bytes) -> tuple[dict[str, Any], dict[str, str]]
     if start[8:9] == b"{" or path.suffix == ".safetensors":
         return _read_safetensors(path)
     if start[0] == 0x80:
-        raise CheckpointError("a pickle of PyTorch before 1.6; expected the zip format. Save it again with torch.save")
+        raise CheckpointError(
+            "a pickle of PyTorch before 1.6; expected the zip format. Save it again with torch.save"
+        )
     raise CheckpointError(
-        f"neither a PyTorch checkpoint nor safetensors: it begins with {start!r}. If that reads like text or HTML, "
-        "the download went wrong"
+        f"neither a PyTorch checkpoint nor safetensors: it begins with {start!r}. If that reads like text or "
+        "HTML, the download went wrong"
     )
 
 
@@ -197,10 +201,14 @@ def _check_tensors(weights: Mapping[str, Any], path: Path) -> None:
         if not isinstance(value, Tensor):
             raise CheckpointError(f"{name!r} is a {type(value).__name__}; expected a tensor")
         if value.layout != torch.strided or value.device.type != "cpu" or not value.is_floating_point():
-            raise CheckpointError(f"{name!r} is a {value.dtype} tensor ({value.layout}); expected plain numbers")
+            raise CheckpointError(
+                f"{name!r} is a {value.dtype} tensor ({value.layout}); expected plain numbers"
+            )
         room -= value.numel() * value.element_size()
         if room < 0:  # a tensor with zero strides can claim any size from a few bytes
-            raise CheckpointError(f"{name!r} claims shape {list(value.shape)}, which is more than the file holds")
+            raise CheckpointError(
+                f"{name!r} claims shape {list(value.shape)}, which is more than the file holds"
+            )
 
 
 def _check_against(weights: Mapping[str, Tensor], config: LatentCLIPConfig) -> None:
@@ -208,7 +216,9 @@ def _check_against(weights: Mapping[str, Tensor], config: LatentCLIPConfig) -> N
     expected = {stored_name(name): list(tensor.shape) for name, tensor in model.state_dict().items()}
     missing = [name for name in expected if name not in weights]
     if missing:
-        raise CheckpointError(f"incomplete: {_listed(missing)} missing; it has {len(weights)} of {len(expected)} weights")
+        raise CheckpointError(
+            f"incomplete: {_listed(missing)} missing; it has {len(weights)} of {len(expected)} weights"
+        )
     extra = [name for name in weights if name not in expected]
     if extra:
         raise CheckpointError(f"a different architecture: {_listed(extra)} unknown to Latent-CLIP")

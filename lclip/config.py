@@ -86,12 +86,14 @@ class LatentCLIPConfig:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-def config_from_state_dict(weights: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> LatentCLIPConfig:
+def config_from_state_dict(
+    weights: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> LatentCLIPConfig:
     """The configuration that these weights were made for.
 
-    weights: tensors (or anything with a .shape) under our names, as `checkpoint.normalise_keys` gives them.
-    overrides: what shapes cannot tell (heads, latent_space, tokenizer); anything else in it must agree with the
-    weights. Raises CheckpointError where a tensor is missing, has the wrong rank, or contradicts.
+    weights: tensors (or anything with a .shape) under the names that `checkpoint.normalise_keys` gives.
+    overrides: what shapes cannot tell (heads, latent_space, tokenizer); anything else in it must agree with
+    the weights. Raises CheckpointError where a tensor is missing, has the wrong rank, or contradicts.
     """
     _, channels, patch_size, _ = _shape(weights, "visual.conv1.weight", 4)
     vision_tokens, vision_width = _shape(weights, "visual.positional_embedding", 2)
@@ -127,11 +129,15 @@ def _with_overrides(found: dict[str, Any], overrides: Mapping[str, Any]) -> Late
     free = {"vision_heads", "text_heads", "latent_space", "tokenizer"}
     for name, value in overrides.items():
         if name not in known:
-            raise CheckpointError(f"the file's config has an unknown entry {name!r}; it may be of a newer version")
+            raise CheckpointError(
+                f"the file's config has an unknown entry {name!r}; it may be of a newer version"
+            )
         if name in free:
             found[name] = value
         elif found[name] != value:
-            raise CheckpointError(f"the file's config says {name} = {value!r}, its weights say {found[name]!r}")
+            raise CheckpointError(
+                f"the file's config says {name} = {value!r}, its weights say {found[name]!r}"
+            )
     try:
         return LatentCLIPConfig(**found)
     except ValueError as error:
@@ -143,7 +149,9 @@ def _shape(weights: Mapping[str, Any], name: str, rank: int) -> tuple[int, ...]:
         raise CheckpointError(f"not a Latent-CLIP: the weight {name!r} is missing")
     shape = tuple(getattr(weights[name], "shape", ()))
     if len(shape) != rank:
-        raise CheckpointError(f"not a Latent-CLIP: {name!r} has shape {list(shape)}; expected {rank} dimensions")
+        raise CheckpointError(
+            f"not a Latent-CLIP: {name!r} has shape {list(shape)}; expected {rank} dimensions"
+        )
     return shape
 
 

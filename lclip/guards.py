@@ -2,57 +2,128 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
-from .config import LatentCLIPConfig
+from .config import LatentCLIPConfig, LatentSpace
+
+logger = logging.getLogger("latent-clip")
+
+SMALL, LARGE = 0.3, 1.7  # of the space's usual spread: below and above lies no ordinary picture
+UNRELATED = 0.15  # correlation of neighbouring cells: pictures have 0.5 and more, noise has 0
+
+
+def check_latents(z: Tensor, config: LatentCLIPConfig, scale: str = "warn") -> str | None:
+    """Check a batch as it came over a wire: shape, channels, finiteness, size and scale.
+
+    Raises ValueError for what the model cannot read. A scale that looks like noise, or like latents scaled
+    for sampling, is only likely to be wrong (a plain grey picture is small too): the text about it is
+    returned, and scale says what else happens: "warn" logs it, "refuse" raises it as ValueError, "ignore" skips the check.
+    """
+    if scale not in ("warn", "refuse", "ignore"):
+        raise ValueError(f"scale is {scale!r}; expected 'warn', 'refuse' or 'ignore'")
+    check_shape(z, config)
+    text = None if scale == "ignore" else scale_doubt(z, config)
+    if text and scale == "refuse":
+        raise ValueError(text)
+    if text:
+        logger.warning("%s", text)
+    return text
 
 
 def check_shape(z: Tensor, config: LatentCLIPConfig) -> None:
     """Raise ValueError unless z is a finite batch [B, C, H, W] that the model can read."""
+    wanted = f"[batch, {config.channels}, height, width]"
     if not isinstance(z, Tensor):
-        raise ValueError(f"latents are a {type(z).__name__}; expected a tensor [batch, {config.channels}, H, W]")
+        raise ValueError(f"latents are a {type(z).__name__}; expected a tensor {wanted}")
     shape = list(z.shape)
     if z.ndim == 5:
         raise ValueError(
-            f"latents have shape {shape}: these are video latents; expected [batch, {config.channels}, H, W]. "
+            f"latents have shape {shape}: these are video latents; expected {wanted}. "
             "Pick frames first, for example z[:, :, 0]."
         )
     if z.ndim != 4:
-        raise ValueError(
-            f"latents have {z.ndim} dimensions, shape {shape}; expected [batch, {config.channels}, H, W]"
-            + (". Add the batch dimension with z[None]." if z.ndim == 3 else "")
-        )
+        hint = " Add the batch dimension: z[None]." if z.ndim == 3 else ""
+        raise ValueError(f"latents have {z.ndim} dimensions, shape {shape}; expected {wanted}.{hint}")
     if z.shape[0] == 0:
         raise ValueError(f"latents have shape {shape}: the batch is empty; expected at least one item")
     if z.shape[1] != config.channels:
-        raise ValueError(f"latents have {z.shape[1]} channels; {_reads(config)}" + _other_layout(z, config))
+        raise ValueError(f"latents have {z.shape[1]} channels, shape {shape}; {_reads(z, config)}")
     if min(z.shape[-2:]) < config.patch_size:
+        patch, native = config.patch_size, config.native_size
         raise ValueError(
-            f"latents are {z.shape[-2]}x{z.shape[-1]} cells; expected at least one patch of "
-            f"{config.patch_size}x{config.patch_size} (native size: {config.native_size}x{config.native_size})"
+            f"latents are {z.shape[-2]}x{z.shape[-1]} cells; expected at least one patch of {patch}x{patch}. "
+            f"The model was trained on {native}x{native}: make the picture larger."
         )
     if not z.is_floating_point():
-        raise ValueError(f"latents are {z.dtype}; expected floating-point values as a VAE gives them")
+        raise ValueError(f"latents are {z.dtype}; expected floating-point values, as a VAE gives them")
     _check_finite(z)
+
+
+def scale_doubt(z: Tensor, config: LatentCLIPConfig) -> str | None:
+    """What is suspicious about the scale of a well-shaped batch of raw latents, or None.
+
+    Noise has unrelated neighbours; latents scaled for sampling are pictures, but small.
+    """
+    space = config.space
+    if space is None or space.scale == 1 or min(z.shape[-2:]) < 4:
+        return None
+    values = z.detach().float()
+    size = values.square().mean((1, 2, 3)).sqrt()  # about zero: a plain colour is not small
+    odd = (size < SMALL * space.std) | (size > LARGE * space.std)
+    white = _neighbour_correlation(values).abs() < UNRELATED
+    noise, small = odd & white, (size < SMALL * space.std) & ~white
+    if bool(noise.any()):
+        return (
+            f"{_items(noise)}: looks like noise (neighbouring cells are unrelated, spread "
+            f"{_spread(size, noise)}). Latent-CLIP reads clean latents: take them after the sampler, or the predicted x0."
+        )
+    if bool(small.any()):
+        return f"{_items(small)}: {_looks_scaled(space, _spread(size, small))}"
+    return None
+
+
+def _looks_scaled(space: LatentSpace, spread: str) -> str:
+    return (
+        f"looks like latents multiplied by {space.scale:.5g} for sampling (spread {spread}; raw "
+        f"{space.title} have about {space.std:g}). Latent-CLIP reads raw VAE latents: divide by {space.scale:.5g}, "
+        "or use the model's process_latent_out. A nearly plain picture may look so too."
+    )
+
+
+def _neighbour_correlation(z: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B]: mean correlation of cells with their right and lower neighbours."""
+    centred = z - z.mean((2, 3), keepdim=True)
+    power = centred.square().mean((2, 3)).clamp_min(1e-12)
+    right = (centred[..., 1:] * centred[..., :-1]).mean((2, 3))
+    below = (centred[..., 1:, :] * centred[..., :-1, :]).mean((2, 3))
+    return ((right + below) / (2 * power)).mean(1)
 
 
 def _check_finite(z: Tensor) -> None:
     finite = torch.isfinite(z).flatten(1).all(1)
     if not bool(finite.all()):
-        items = [i for i, good in enumerate(finite.tolist()) if not good]
         raise ValueError(
-            f"latents hold NaN or infinity in batch item {', '.join(map(str, items))} of {z.shape[0]}; expected finite "
-            "values. The sampler or VAE before this overflowed, often in half precision: use fp32 or the fp16-fix VAE."
+            f"{_items(~finite)}: NaN or infinity; expected finite latents. The sampler or VAE before this "
+            "overflowed, often in half precision: use fp32 or the fp16-fix VAE."
         )
 
 
-def _reads(config: LatentCLIPConfig) -> str:
+def _items(mask: Tensor) -> str:
+    chosen = [str(i) for i, yes in enumerate(mask.tolist()) if yes]
+    shown = ", ".join(chosen[:8]) + (", ..." if len(chosen) > 8 else "")
+    return f"latents, batch item {shown} of {len(mask)}"
+
+
+def _spread(size: Tensor, mask: Tensor) -> str:
+    return f"{float(size[mask].mean()):.2g}"
+
+
+def _reads(z: Tensor, config: LatentCLIPConfig) -> str:
     title = config.space.title if config.space else f"{config.latent_space!r} latents"
-    return f"this Latent-CLIP reads {title} with {config.channels}"
-
-
-def _other_layout(z: Tensor, config: LatentCLIPConfig) -> str:
+    text = f"this Latent-CLIP reads {title} with {config.channels}. "
     if z.shape[-1] == config.channels:
-        return ". The last dimension fits: pass z.permute(0, 3, 1, 2)."
-    return ". Use latents of the VAE that the checkpoint was trained on."
+        return text + "The last dimension fits: pass z.permute(0, 3, 1, 2)."
+    return text + "Use latents of the VAE that the checkpoint was trained on."

@@ -32,7 +32,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, causal: bool = False, queries: int | None = None) -> Tensor:
         """x: [B, N, D] -> [B, N, D], or [B, queries, D] for the first tokens only."""
-        q, k, v = self.in_proj(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, N, D/H]
+        q, k, v = (
+            self.in_proj(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # each [B, H, N, D/H]
         x = F.scaled_dot_product_attention(q[:, :, :queries], k, v, is_causal=causal)
         return self.out_proj(x.transpose(1, 2).flatten(2))
 
@@ -137,7 +139,7 @@ class VisionTower(nn.Module):
         return self.ln_pre(torch.cat([first, x], dim=1) + positions)
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """The position embedding, resampled where the token grid is not the native one. [1 + tokens, width]"""
+        """The position embedding, resampled unless the token grid is the native one. [1 + tokens, width]"""
         stored = self.positional_embedding
         if rows == columns == self.grid:
             return stored
@@ -153,8 +155,8 @@ class VisionTower(nn.Module):
 class LatentCLIP(nn.Module):
     """Two towers that map raw VAE latents and texts to one sphere (arXiv 2503.08455).
 
-    operations: the namespace that Linear, Conv2d, LayerNorm and Embedding are taken from. A host passes its own
-        to manage the weights; it then says through `compute_device` and `compute_dtype` where the maths runs
+    operations: the namespace that Linear, Conv2d, LayerNorm and Embedding are taken from. A host passes its
+        own to manage the weights; it then says through `compute_device` and `compute_dtype` where the maths runs
         (None: where the weights are and as they are stored).
     tokenizer: made on first use from `config.tokenizer` where it is None.
     Freshly made weights are random and trainable; nothing inside detaches, so both towers can be trained.
@@ -177,8 +179,12 @@ class LatentCLIP(nn.Module):
         self._tokenizer = tokenizer
         self.visual = VisionTower(config, operations, **where)
         self.token_embedding = operations.Embedding(config.vocab_size, config.text_width, **where)
-        self.positional_embedding = nn.Parameter(torch.empty(config.context_length, config.text_width, **where))
-        self.transformer = Transformer(config.text_width, config.text_layers, config.text_heads, operations, **where)
+        self.positional_embedding = nn.Parameter(
+            torch.empty(config.context_length, config.text_width, **where)
+        )
+        self.transformer = Transformer(
+            config.text_width, config.text_layers, config.text_heads, operations, **where
+        )
         self.ln_final = operations.LayerNorm(config.text_width, **where)
         self.text_projection = nn.Parameter(torch.empty(config.text_width, config.embed_dim, **where))
         # Checkpoints call the logarithm `logit_scale`; here that name is the scale itself.
@@ -201,9 +207,9 @@ class LatentCLIP(nn.Module):
         """Embed raw VAE latents of any size; differentiable in z.
 
         z: [B, C, H, W], as they are on a LATENT wire: not scaled for sampling, and clean. -> [B, D], each of
-        length 1, at least float32. size_rule: how another size than the native one is brought to the model, by
-        name or as a function (see `lclip.sizing`). Raises ValueError for a wrong shape or values that are not
-        finite.
+        length 1, at least float32. size_rule: how another size than the native one is brought to the model,
+        by name or as a function (see `lclip.sizing`). Raises ValueError for a wrong shape or values that are
+        not finite.
         """
         check_shape(z, self.config)
         views = size_rule_named(size_rule)(self._input(z), self.config)  # [B, V, C, h, w]
@@ -215,8 +221,8 @@ class LatentCLIP(nn.Module):
     def patch_embeddings(self, z: Tensor, method: str = "values") -> Tensor:
         """Embed each patch of the latents in the shared space, for heatmaps.
 
-        z: [B, C, H, W] raw latents, resampled to whole patches where needed. -> [B, h, w, D], each of length 1.
-        method: "values" reads the last block's value path only, which keeps each token about its own place
+        z: [B, C, H, W] raw latents, resampled to whole patches where needed. -> [B, h, w, D], each of
+        length 1. method: "values" reads the last block's value path only, which keeps each token about its own place
         (MaskCLIP, arXiv 2112.01071); "tokens" reads the finished patch tokens.
         """
         if method not in ("values", "tokens"):
@@ -237,7 +243,7 @@ class LatentCLIP(nn.Module):
         return torch.cat([self.encode_tokens(part) for part in ids.split(TEXT_CHUNK)])
 
     def encode_tokens(self, ids: Tensor) -> Tensor:
-        """Embed token ids; differentiable in the parameters. ids: [T, L], zero-padded -> [T, D], of length 1."""
+        """Embed token ids; differentiable in the parameters. ids: [T, L], zero-padded -> [T, D]."""
         ids = ids.to(self._device())
         end = ids.argmax(dim=-1)  # the end-of-text token has the highest id
         ids = ids[:, : int(end.max()) + 1]  # attention is causal: what follows the end cannot change it

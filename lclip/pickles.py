@@ -1,9 +1,9 @@
 """Reading PyTorch's pickles without running what they say.
 
-`torch.load(weights_only=True)` is the lock. In front of it stands a stricter one: before anything is built, the
-pickle's instructions are read as data, and a file that names anything but the few globals of the released
-checkpoints is refused. Numpy scalars, which only the optimizer's state holds, are never built: inert stand-ins take
-their place.
+`torch.load(weights_only=True)` is the lock. In front of it stands a stricter one: before anything is built,
+the pickle's instructions are read as data, and a file that names anything but the few globals of the released
+checkpoints is refused. Numpy scalars, which only the optimizer's state holds, are never built: inert
+stand-ins take their place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import torch
 
 from .errors import CheckpointError
 
-MAX_PICKLE_BYTES = 8 << 20  # the instructions alone, without the tensors; the released files have about 0.3 MB
+MAX_PICKLE_BYTES = (
+    8 << 20
+)  # the instructions alone, without the tensors; the released files have about 0.3 MB
 STORAGES = ("Float", "Half", "BFloat16", "Double", "Long")
 ALLOWED_GLOBALS = frozenset(
     {
@@ -30,7 +32,9 @@ ALLOWED_GLOBALS = frozenset(
         "numpy._core.multiarray scalar",
     }
 )
-OTHER_CLASS_OPCODES = frozenset({"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID"})
+OTHER_CLASS_OPCODES = frozenset(
+    {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID"}
+)
 
 
 class _Inert:
@@ -72,12 +76,14 @@ def _check_archive(path: Path) -> None:
             names = [entry.filename for entry in entries]
             pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
             if len(pickles) != 1 or len(set(names)) != len(names):
-                raise CheckpointError(f"{path}: not a PyTorch checkpoint: expected one data.pkl, got {len(pickles)}")
+                raise CheckpointError(
+                    f"{path}: not a PyTorch checkpoint: expected one data.pkl, got {len(pickles)}"
+                )
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise CheckpointError(f"{path}: not written by PyTorch: its entries are compressed")
             if pickles[0].file_size > MAX_PICKLE_BYTES:
                 raise CheckpointError(
-                    f"{path}: its data.pkl has {pickles[0].file_size} bytes; a checkpoint's has at most {MAX_PICKLE_BYTES}"
+                    f"{path}: its data.pkl has {pickles[0].file_size} bytes; expected at most {MAX_PICKLE_BYTES}"
                 )
             instructions = archive.read(pickles[0])
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
@@ -92,13 +98,13 @@ def _check_instructions(instructions: bytes, path: Path) -> None:
         for opcode, argument, _ in pickletools.genops(instructions):
             if opcode.name == "GLOBAL" and argument not in ALLOWED_GLOBALS:
                 raise CheckpointError(
-                    f"{path}: refused: it wants to call {str(argument).replace(' ', '.')[:80]!r}, which no Latent-CLIP "
-                    "checkpoint needs. Nothing was run. Do not use this file."
+                    f"{path}: refused: it wants to call {str(argument).replace(' ', '.')[:80]!r}, which no "
+                    "Latent-CLIP checkpoint needs. Nothing was run. Do not use this file."
                 )
             if opcode.name in OTHER_CLASS_OPCODES:
                 raise CheckpointError(
-                    f"{path}: refused: it builds objects by {opcode.name}, which no Latent-CLIP checkpoint does. "
-                    "Nothing was run."
+                    f"{path}: refused: it builds objects by {opcode.name}, which no Latent-CLIP checkpoint "
+                    "does. Nothing was run."
                 )
     except CheckpointError:
         raise

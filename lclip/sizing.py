@@ -1,8 +1,8 @@
 """How latents of another size than the native one are brought to the model.
 
 A size rule turns latents [B, C, H, W] into views [B, V, C, h, w]; the model embeds every view, and an item's
-embedding is the mean of its views', normalised again. All rules are differentiable, treat a whole batch at once,
-and return latents of the native size unchanged.
+embedding is the mean of its views', normalised again. All rules are differentiable, treat a whole batch at
+once, and return latents of the native size unchanged.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def crops(z: Tensor, config: LatentCLIPConfig) -> Tensor:
 
 
 def tiles(z: Tensor, config: LatentCLIPConfig) -> Tensor:
-    """Native-size views over the latents as they are, without downscaling; neighbours overlap by half or more.
+    """Native-size views over the latents as they are, not downscaled; neighbours overlap by half or more.
 
     A side shorter than the native size is enlarged to it.
     """
@@ -46,7 +46,7 @@ def tiles(z: Tensor, config: LatentCLIPConfig) -> Tensor:
 
 
 def interpolate(z: Tensor, config: LatentCLIPConfig) -> Tensor:
-    """One view at the size it has, rounded to whole patches; the model interpolates its position embedding."""
+    """One view at the size it has, rounded to whole patches; the position embedding is interpolated."""
     patch = config.patch_size
     height, width = (max(1, round(side / patch)) * patch for side in z.shape[-2:])
     return _resample(z, height, width)[:, None]

@@ -35,7 +35,7 @@ class Tokenizer(Protocol):
 
 
 def pad(texts: Sequence[str], rows: Sequence[list[int]], end: int, context_length: int) -> Tensor:
-    """Rows of ids (start and end included) -> [T, context_length]; a cut row keeps its end and is reported."""
+    """Rows of ids, start and end included -> [T, context_length]; a cut row keeps its end and is reported."""
     ids = torch.zeros(len(rows), context_length, dtype=torch.long)
     for i, (text, row) in enumerate(zip(texts, rows, strict=True)):
         if len(row) > context_length:
@@ -57,8 +57,8 @@ def check_texts(texts: Sequence[str]) -> None:
 class WordTokenizer:
     """One id per known word, for worlds whose captions use a short list of words.
 
-    Text is lower-cased; a word is a run of letters or of digits. Ids: 0 padding, 1 unknown word, 2 start, then the
-    vocabulary in its order, then the end.
+    Text is lower-cased; a word is a run of letters or of digits. Ids: 0 padding, 1 unknown word, 2 start, then
+    the vocabulary in its order, then the end.
     """
 
     PAD, UNKNOWN, START, FIRST = 0, 1, 2, 3
@@ -91,11 +91,13 @@ class WordTokenizer:
 
 
 def tokenizer_for(config: LatentCLIPConfig, metadata: dict | None = None) -> Tokenizer:
-    """The tokenizer that a configuration names, or that a checkpoint's metadata describes. Raises ValueError."""
+    """The tokenizer that a configuration names, or a checkpoint's metadata describes. Raises ValueError."""
     metadata = metadata or {"kind": config.tokenizer}
     if metadata.get("kind") == "words":
         if "vocabulary" not in metadata:
-            raise ValueError("a 'words' tokenizer needs its vocabulary: pass LatentCLIP(..., tokenizer=WordTokenizer(...))")
+            raise ValueError(
+                "a 'words' tokenizer needs its vocabulary: pass LatentCLIP(..., tokenizer=WordTokenizer(...))"
+            )
         return WordTokenizer(metadata["vocabulary"], config.context_length)
     if metadata.get("kind") == "clip-bpe":
         from .bpe import BPETokenizer
