@@ -20,7 +20,8 @@ def check_latents(z: Tensor, config: LatentCLIPConfig, scale: str = "warn") -> s
 
     Raises ValueError for what the model cannot read. A scale that looks like noise, or like latents scaled
     for sampling, is only likely to be wrong (a plain grey picture is small too): the text about it is
-    returned, and scale says what else happens: "warn" logs it, "refuse" raises it as ValueError, "ignore" skips the check.
+    returned, and scale says what else happens: "warn" logs it, "refuse" raises it as ValueError, "ignore"
+    skips the check.
     """
     if scale not in ("warn", "refuse", "ignore"):
         raise ValueError(f"scale is {scale!r}; expected 'warn', 'refuse' or 'ignore'")
@@ -78,7 +79,8 @@ def scale_doubt(z: Tensor, config: LatentCLIPConfig) -> str | None:
     if bool(noise.any()):
         return (
             f"{_items(noise)}: looks like noise (neighbouring cells are unrelated, spread "
-            f"{_spread(size, noise)}). Latent-CLIP reads clean latents: take them after the sampler, or the predicted x0."
+            f"{_spread(size, noise)}). Latent-CLIP reads clean latents: take them after the sampler, or the "
+            "predicted x0."
         )
     if bool(small.any()):
         return f"{_items(small)}: {_looks_scaled(space, _spread(size, small))}"
@@ -88,8 +90,8 @@ def scale_doubt(z: Tensor, config: LatentCLIPConfig) -> str | None:
 def _looks_scaled(space: LatentSpace, spread: str) -> str:
     return (
         f"looks like latents multiplied by {space.scale:.5g} for sampling (spread {spread}; raw "
-        f"{space.title} have about {space.std:g}). Latent-CLIP reads raw VAE latents: divide by {space.scale:.5g}, "
-        "or use the model's process_latent_out. A nearly plain picture may look so too."
+        f"{space.title} have about {space.std:g}). Latent-CLIP reads raw VAE latents: divide by "
+        f"{space.scale:.5g}, or use the model's process_latent_out. A nearly plain picture may look so too."
     )
 
 

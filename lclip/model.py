@@ -156,8 +156,8 @@ class LatentCLIP(nn.Module):
     """Two towers that map raw VAE latents and texts to one sphere (arXiv 2503.08455).
 
     operations: the namespace that Linear, Conv2d, LayerNorm and Embedding are taken from. A host passes its
-        own to manage the weights; it then says through `compute_device` and `compute_dtype` where the maths runs
-        (None: where the weights are and as they are stored).
+        own to manage the weights; it then says through `compute_device` and `compute_dtype` where the maths
+        runs (None: where the weights are and as they are stored).
     tokenizer: made on first use from `config.tokenizer` where it is None.
     Freshly made weights are random and trainable; nothing inside detaches, so both towers can be trained.
     """
@@ -222,8 +222,8 @@ class LatentCLIP(nn.Module):
         """Embed each patch of the latents in the shared space, for heatmaps.
 
         z: [B, C, H, W] raw latents, resampled to whole patches where needed. -> [B, h, w, D], each of
-        length 1. method: "values" reads the last block's value path only, which keeps each token about its own place
-        (MaskCLIP, arXiv 2112.01071); "tokens" reads the finished patch tokens.
+        length 1. method: "values" reads the last block's value path only, which keeps each token about its
+        own place (MaskCLIP, arXiv 2112.01071); "tokens" reads the finished patch tokens.
         """
         if method not in ("values", "tokens"):
             raise ValueError(f"heatmap method is {method!r}; expected 'values' or 'tokens'")

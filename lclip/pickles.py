@@ -45,7 +45,7 @@ class _Inert:
     def __setstate__(self, _: Any) -> None: ...
 
 
-def _stand_in(module: str, name: str) -> type:
+def _stand_in(module: str, name: str) -> Any:
     # torch finds an allowed global by its module and name, in every version; later ones also take pairs.
     return type(name, (_Inert,), {"__module__": module, "__qualname__": name})
 
@@ -83,7 +83,7 @@ def _check_archive(path: Path) -> None:
                 raise CheckpointError(f"{path}: not written by PyTorch: its entries are compressed")
             if pickles[0].file_size > MAX_PICKLE_BYTES:
                 raise CheckpointError(
-                    f"{path}: its data.pkl has {pickles[0].file_size} bytes; expected at most {MAX_PICKLE_BYTES}"
+                    f"{path}: data.pkl has {pickles[0].file_size} bytes; expected at most {MAX_PICKLE_BYTES}"
                 )
             instructions = archive.read(pickles[0])
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
