@@ -56,9 +56,9 @@ def label_embeddings(model: LatentCLIP, labels: Sequence[str], templates: Sequen
 def heatmap(model: LatentCLIP, z: Tensor, text: str, method: str = "values") -> Tensor:
     """Where the text is: cosine of each place with it, on the latents' own grid. -> [B, H, W]
 
-    The patch tokens are read as MaskCLIP does (arXiv 2112.01071; see LatentCLIP.patch_embeddings), and brought
-    from one value per patch to one per latent cell. Values compare between places of one picture, less so
-    between pictures: a patch was never trained to match a text.
+    The patch tokens are read as MaskCLIP does (arXiv 2112.01071; see LatentCLIP.patch_embeddings), and
+    brought from one value per patch to one per latent cell. Values compare between places of one picture,
+    less so between pictures: a patch was never trained to match a text.
     """
     if not isinstance(text, str):
         raise ValueError(f"text is a {type(text).__name__}; expected one string")
