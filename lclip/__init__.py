@@ -2,9 +2,13 @@
 
 from .checkpoint import load, save_checkpoint
 from .config import LATENT_SPACES, LatentCLIPConfig, LatentSpace, config_from_state_dict
+from .convert import convert
 from .errors import CheckpointError
 from .guards import check_latents, scale_doubt
 from .model import LatentCLIP
+from .reno_run import ReNORun, reno
+from .reno_types import ReNORecord, ReNOResult, ReNOSettings, ReNOStep
+from .rewards import ImageReward, Reward, RewardSum, TextReward
 from .scoring import classify, heatmap, label_embeddings, similarity, top_k
 from .sizing import DEFAULT_SIZE_RULE, SIZE_RULES
 from .tokenizer import WordTokenizer
@@ -14,16 +18,27 @@ __all__ = [
     "LATENT_SPACES",
     "SIZE_RULES",
     "CheckpointError",
+    "ImageReward",
     "LatentCLIP",
     "LatentCLIPConfig",
     "LatentSpace",
+    "ReNORecord",
+    "ReNOResult",
+    "ReNORun",
+    "ReNOSettings",
+    "ReNOStep",
+    "Reward",
+    "RewardSum",
+    "TextReward",
     "WordTokenizer",
     "check_latents",
     "classify",
     "config_from_state_dict",
+    "convert",
     "heatmap",
     "label_embeddings",
     "load",
+    "reno",
     "save_checkpoint",
     "scale_doubt",
     "similarity",
