@@ -16,10 +16,10 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 def convert(
     src: str | os.PathLike[str], dst: str | os.PathLike[str], dtype: torch.dtype = torch.float16
 ) -> Path:
-    """Write a released .pt (or anything that `load` reads) as .safetensors, without optimizer and VAE encoder.
+    """Write a released .pt (or anything that `load` reads) as .safetensors, without optimizer and VAE.
 
-    dtype: float16, bfloat16 or float32, of the stored weights. The source is mapped, not read into memory, and
-    dst appears only when it is whole. Its metadata name the source and its SHA-256. Returns dst.
+    dtype: float16, bfloat16 or float32, of the stored weights. The source is mapped, not read into memory,
+    and dst appears only when it is whole. Its metadata name the source and its SHA-256. Returns dst.
     Raises ValueError for the arguments, FileNotFoundError, and CheckpointError for a source that is not a
     Latent-CLIP or that float16 cannot hold.
     """
