@@ -1,0 +1,8 @@
+"""The mini world: a small drawn world with trained models and a pixel oracle that knows the truth.
+
+Everything in it runs on a CPU without a download, through the same code as the released checkpoints.
+"""
+
+from .world import World, load_world
+
+__all__ = ["World", "load_world"]

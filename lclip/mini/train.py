@@ -1,0 +1,140 @@
+"""`python -m lclip.mini.train`: makes everything that the mini world ships, from nothing.
+
+vae -> generator        (one core)
+    -> latent_clip, pixel_clip  (another core)
+
+Every stage writes one file of half-precision weights, can be stopped at any moment and goes on where it
+was. The same seed, thread count and torch give the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ..checkpoint import save_checkpoint
+from .drawing import render_batch, sample_scenes
+from .train_clip import CONFIG, PIXEL_CONFIG, Pool, draw_pool, tokenizer, train_clip
+from .train_generator import draw_pairs, train_generator
+from .train_vae import to_pixels, train_vae
+from .vae import RAW_STD, MiniVAE
+from .world import VERSION, WEIGHTS, load_module
+
+logger = logging.getLogger("latent-clip")
+
+
+def make_vae(work: Path, out: Path, steps: int | None) -> None:
+    """Train and ship the VAE, with its latent format."""
+    vae = train_vae(work, steps)
+    ship(vae, out / "vae.safetensors", {"latent_format": latent_format(vae)})
+
+
+def make_generator(work: Path, out: Path, steps: int | None) -> None:
+    """Train and ship the text encoder and the denoiser."""
+    vae, _ = load_module(MiniVAE(), out / "vae.safetensors")
+    words = tokenizer()
+    generator = train_generator(draw_pairs(vae, words), words.vocab_size, work, steps)
+    ship(generator, out / "generator.safetensors")
+
+
+def make_latent_clip(work: Path, out: Path, steps: int | None) -> None:
+    """Train and ship the CLIP that reads latents."""
+    vae, _ = load_module(MiniVAE(), out / "vae.safetensors")
+    pool = draw_pool()
+    model = train_clip(CONFIG, encode_pool(vae, pool), pool, work / "latent_clip.pt", steps)
+    save_checkpoint(model, out / "latent_clip.safetensors", torch.float16, source_name="lclip.mini.train")
+
+
+def make_pixel_clip(work: Path, out: Path, steps: int | None) -> None:
+    """Train and ship the CLIP of equal size that reads pixels in 0..1."""
+    pool = draw_pool()
+    pixels = torch.from_numpy(pool.pictures).permute(0, 3, 1, 2).float() / 255.0
+    model = train_clip(PIXEL_CONFIG, pixels, pool, work / "pixel_clip.pt", steps)
+    save_checkpoint(model, out / "pixel_clip.safetensors", torch.float16, source_name="lclip.mini.train")
+
+
+STAGES: dict[str, Callable[[Path, Path, int | None], None]] = {
+    "vae": make_vae,
+    "generator": make_generator,
+    "latent_clip": make_latent_clip,
+    "pixel_clip": make_pixel_clip,
+}
+
+
+@torch.no_grad()
+def encode_pool(vae: MiniVAE, pool: Pool) -> torch.Tensor:
+    """Raw latents [N, 4, 8, 8] of the pool's pictures."""
+    batches = range(0, len(pool.pictures), 200)
+    return torch.cat(
+        [vae.encode(to_pixels(pool.pictures[first : first + 200])) for first in batches]
+    ).contiguous()
+
+
+@torch.no_grad()
+def latent_format(vae: MiniVAE) -> dict:
+    """Scale and the least-squares map from scaled latents to RGB, for previews."""
+    pixels = to_pixels(render_batch(sample_scenes(1000, seed=41)))
+    scaled = (vae.encode(pixels) / RAW_STD).permute(0, 2, 3, 1).reshape(-1, 4)
+    target = nn.functional.avg_pool2d(pixels, 8).permute(0, 2, 3, 1).reshape(-1, 3)
+    solution = torch.linalg.lstsq(torch.cat([scaled, torch.ones(len(scaled), 1)], 1), target).solution
+    rounded = [[round(value, 4) for value in row] for row in solution.tolist()]
+    return {"name": "mini", "scale_factor": 1.0 / RAW_STD, "channels": 4,
+            "rgb_factors": rounded[:4], "rgb_bias": rounded[4]}  # fmt: skip
+
+
+def ship(module: nn.Module, path: Path, about: dict | None = None) -> None:
+    """Write half-precision weights and notes, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.half().contiguous() for name, tensor in module.state_dict().items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(weights, temporary, metadata={"about": json.dumps({"version": VERSION, **(about or {})})})
+    os.replace(temporary, path)
+
+
+def run_all(arguments: list[str]) -> int:
+    """The VAE on all cores, then the generator beside the two CLIPs, one thread each."""
+    command = [sys.executable, "-m", __spec__.name if __spec__ else "lclip.mini.train", *arguments]
+    if subprocess.call([*command, "--stages", "vae"]):
+        return 1
+    generator = subprocess.Popen([*command, "--threads", "1", "--stages", "generator"])
+    clips = subprocess.call([*command, "--threads", "1", "--stages", "latent_clip", "pixel_clip"])
+    return generator.wait() or clips
+
+
+def main() -> int:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lclip.mini.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--stages", nargs="+", choices=list(STAGES), help="only these, in this process")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/mini"), help="resumable checkpoints (%(default)s)"
+    )
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the shipped files go")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads per process (%(default)s)")
+    parser.add_argument("--steps", type=int, help="fewer steps per stage, to try the pipeline")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if not options.stages:
+        return run_all(sys.argv[1:])
+    torch.set_num_threads(options.threads)
+    for stage in options.stages:
+        STAGES[stage](options.work, options.out, options.steps)
+        logger.info("%s is done", stage)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

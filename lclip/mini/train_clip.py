@@ -1,0 +1,99 @@
+"""Contrastive training of the mini world's two CLIPs: one reads latents, one of equal size reads pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..config import LatentCLIPConfig
+from ..model import LatentCLIP
+from ..tokenizer import WordTokenizer
+from .drawing import place, render_batch
+from .fitting import FitSettings, fit
+from .scenes import Content, canonical, caption, is_held_out, neighbours, random_content, vague, vocabulary
+
+SETTINGS = FitSettings(steps=3000, learning_rate=1e-3, ema_decay=0.998, seed=2, weight_decay=0.05)
+SINGLES, GROUPS, GROUP_SIZE = 32, 24, 4  # a batch: unrelated scenes, and groups that differ in one attribute
+POOL_GROUPS = 9_000
+CONTEXT_LENGTH = 20
+START_SCALE = 25.0
+LATENT_NOISE = 0.3  # std of the noise on raw latents: the width of the VAE's posterior
+FAST = ("log_logit_scale",)
+
+CONFIG = LatentCLIPConfig(
+    embed_dim=96, channels=4, patch_size=1, grid=8, vision_width=96, vision_layers=4, vision_heads=4,
+    text_width=96, text_layers=3, text_heads=4, context_length=CONTEXT_LENGTH,
+    vocab_size=len(vocabulary()) + 4, latent_space="mini", tokenizer="words",
+)  # fmt: skip
+PIXEL_CONFIG = replace(CONFIG, channels=3, patch_size=8, latent_space="mini-pixels")
+
+
+@dataclass
+class Pool:
+    """Captioned training pictures in groups of GROUP_SIZE that differ in one attribute."""
+
+    contents: list[Content]
+    pictures: np.ndarray  # uint8 [N, 64, 64, 3]
+    meanings: torch.Tensor  # [N] equal for captions that say the same
+
+
+def tokenizer() -> WordTokenizer:
+    """The word tokenizer that every text tower of the mini world shares."""
+    return WordTokenizer(vocabulary(), CONTEXT_LENGTH)
+
+
+def draw_pool(groups: int = POOL_GROUPS, seed: int = 21) -> Pool:
+    """Draw the training pictures of both CLIPs; nothing held out is in it."""
+    rng = np.random.default_rng(seed)
+    contents: list[Content] = []
+    while len(contents) < groups * GROUP_SIZE:
+        content = random_content(rng, "train")
+        others = [other for other in neighbours(content, rng, 8) if not is_held_out(other)]
+        if len(others) >= GROUP_SIZE - 1:
+            contents += [content, *others[: GROUP_SIZE - 1]]
+    numbers: dict[str, int] = {}
+    meanings = [numbers.setdefault(caption(canonical(content)), len(numbers)) for content in contents]
+    return Pool(contents, render_batch(place(content, rng) for content in contents), torch.tensor(meanings))
+
+
+def train_clip(
+    config: LatentCLIPConfig, inputs: torch.Tensor, pool: Pool, checkpoint: Path, steps: int | None = None
+) -> LatentCLIP:
+    """Train one CLIP on `inputs` [N, C, H, W], the pool's pictures in the form that the tower reads."""
+    torch.manual_seed(SETTINGS.seed)
+    words = tokenizer()
+    model = LatentCLIP(config, tokenizer=words)
+    with torch.no_grad():
+        model.log_logit_scale.fill_(float(np.log(START_SCALE)))
+    full_ids = words.encode([caption(content) for content in pool.contents])
+    noise = LATENT_NOISE if config.latent_space == "mini" else 0.0
+
+    def loss_of(rng: np.random.Generator) -> torch.Tensor:
+        singles = rng.integers(len(inputs), size=SINGLES)
+        groups = rng.integers(len(inputs) // GROUP_SIZE, size=GROUPS)
+        grouped = (groups[:, None] * GROUP_SIZE + np.arange(GROUP_SIZE)).ravel()
+        spoken = words.encode([caption(vague(pool.contents[index], rng)) for index in singles])
+        chosen = torch.from_numpy(np.concatenate([singles, grouped]))
+        ids = torch.cat([spoken, full_ids[grouped]])
+        pictures = inputs[chosen]
+        images = model.encode_latents(pictures + noise * torch.randn_like(pictures))
+        return contrastive_loss(model, images, model.encode_tokens(ids), pool.meanings[chosen])
+
+    settings = SETTINGS if steps is None else replace(SETTINGS, steps=steps)
+    return fit(model, loss_of, settings, checkpoint, FAST).requires_grad_(False)
+
+
+def contrastive_loss(
+    model: LatentCLIP, images: torch.Tensor, texts: torch.Tensor, meanings: torch.Tensor
+) -> torch.Tensor:
+    """CLIP's symmetric cross-entropy; another item of the same meaning is not a negative."""
+    scale = model.log_logit_scale.clamp(max=float(np.log(100.0))).exp()
+    logits = scale * images @ texts.T
+    same = (meanings[:, None] == meanings[None]) & ~torch.eye(len(meanings), dtype=torch.bool)
+    logits = logits.masked_fill(same, float("-inf"))
+    target = torch.arange(len(meanings))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

@@ -1,0 +1,79 @@
+"""The mini world's VAE: factor 8, 4 channels, convolutional, so that any picture size works.
+
+The posterior has a fixed variance (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders",
+section 3): encoding gives its mean, training adds noise of that variance.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+FACTOR = 8
+CHANNELS = 4
+RAW_STD = 6.0  # std of raw latents over the training pictures, of SDXL's order; the trainer folds it in
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions around a residual connection, [B, C, H, W] -> [B, C, H, W]."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm_1 = nn.GroupNorm(8, width)
+        self.conv_1 = nn.Conv2d(width, width, 3, padding=1)
+        self.norm_2 = nn.GroupNorm(8, width)
+        self.conv_2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.conv_1(F.silu(self.norm_1(x)))
+        return x + self.conv_2(F.silu(self.norm_2(hidden)))
+
+
+class MiniVAE(nn.Module):
+    """Pixels [B, 3, H, W] in -1..1 to raw latents [B, 4, H/8, W/8] and back."""
+
+    def __init__(self, fine: int = 64, coarse: int = 128):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(4),
+            nn.Conv2d(48, fine, 3, padding=1),
+            ResBlock(fine),
+            nn.Conv2d(fine, coarse, 3, stride=2, padding=1),
+            ResBlock(coarse),
+            nn.Conv2d(coarse, CHANNELS, 1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(CHANNELS, coarse, 3, padding=1),
+            ResBlock(coarse),
+            ResBlock(coarse),
+            nn.Conv2d(coarse, fine * 4, 1),
+            nn.PixelShuffle(2),
+            ResBlock(fine),
+            ResBlock(fine),
+            nn.Conv2d(fine, 48, 3, padding=1),
+            nn.PixelShuffle(4),
+        )
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Raw latents (the posterior mean) of pixels whose sides are multiples of 8."""
+        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.shape[2] % FACTOR or pixels.shape[3] % FACTOR:
+            raise ValueError(
+                f"MiniVAE.encode takes pixels [B, 3, H, W] with sides that are multiples of {FACTOR}, "
+                f"got {list(pixels.shape)}; crop or pad the picture"
+            )
+        return self.encoder(pixels)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pixels [B, 3, 8h, 8w] in about -1..1 of raw latents [B, 4, h, w]."""
+        if latents.ndim != 4 or latents.shape[1] != CHANNELS:
+            raise ValueError(f"MiniVAE.decode takes latents [B, {CHANNELS}, h, w], got {list(latents.shape)}")
+        return self.decoder(latents)
+
+    def fold_scale(self, factor: float) -> None:
+        """Multiply raw latents by `factor` in the weights: the decoder divides by it."""
+        with torch.no_grad():
+            last, first = self.encoder[-1], self.decoder[0]
+            last.weight.mul_(factor)
+            last.bias.mul_(factor)
+            first.weight.div_(factor)

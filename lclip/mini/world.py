@@ -1,0 +1,154 @@
+"""The mini world's trained models, loaded from the files beside this one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from ..checkpoint import load
+from ..errors import CheckpointError
+from ..model import LatentCLIP
+from ..tokenizer import WordTokenizer
+from .generator import Denoiser, TextEncoder
+from .vae import CHANNELS, MiniVAE
+
+WEIGHTS = Path(__file__).parent / "weights"
+VERSION = "1"
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class LatentFormat:
+    """How the mini VAE's latents are scaled for sampling and roughly seen without decoding.
+
+    Sampling works on raw latents times `scale_factor`. A preview's RGB in -1..1 is
+    `scaled latents @ rgb_factors + rgb_bias`, [4] @ [4, 3] + [3].
+    """
+
+    name: str
+    scale_factor: float
+    channels: int
+    rgb_factors: list[list[float]]
+    rgb_bias: list[float]
+
+
+@dataclass(frozen=True)
+class World:
+    """The mini world: every model frozen, float32, on one device."""
+
+    vae: MiniVAE
+    text_encoder: TextEncoder
+    tokenizer: WordTokenizer
+    denoiser: Denoiser
+    latent_clip: LatentCLIP
+    pixel_clip: LatentCLIP
+    latent_format: LatentFormat
+
+    def generate(self, prompts: Sequence[str], noise: torch.Tensor, steps: int = 1) -> torch.Tensor:
+        """Clean raw latents [B, 4, h, w] of standard normal noise [B, 4, h, w], differentiable in the noise.
+
+        Euler steps of the flow from t = 1 to 0 (Liu et al. 2022); one prompt serves the whole batch. Raises
+        ValueError when prompts and noise do not fit.
+        """
+        return (
+            generate_from(self.denoiser, self.context(prompts, len(noise)), noise, steps) / self.scale_factor
+        )
+
+    def generator(self, prompts: Sequence[str], steps: int = 1):
+        """The function noise -> clean raw latents for fixed prompts, their text encoded once."""
+        context = self.context(prompts, len(prompts))
+        run = partial(generate_from, self.denoiser, steps=steps)
+        return lambda noise: run(_spread(context, len(noise)), noise) / self.scale_factor
+
+    def context(self, prompts: Sequence[str], batch: int) -> torch.Tensor:
+        """Text conditioning [batch, L, D]; one prompt is repeated."""
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        ids = self.tokenizer.encode(prompts).to(self.device)
+        with torch.no_grad():
+            return _spread(self.text_encoder(ids), batch)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Raw latents of pixels [B, 3, H, W] in 0..1."""
+        return self.vae.encode(pixels * 2.0 - 1.0)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pixels [B, 3, H, W] in 0..1 of raw latents."""
+        return ((self.vae.decode(latents) + 1.0) / 2.0).clamp(0.0, 1.0)
+
+    @property
+    def scale_factor(self) -> float:
+        """What raw latents are multiplied by for sampling."""
+        return self.latent_format.scale_factor
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return next(self.denoiser.parameters()).device
+
+
+def generate_from(
+    denoiser: nn.Module, context: torch.Tensor, noise: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """Unit-scale clean latents by Euler steps from noise at t = 1."""
+    if noise.ndim != 4 or noise.shape[1] != CHANNELS:
+        raise ValueError(f"the mini world starts from noise [B, {CHANNELS}, h, w], got {list(noise.shape)}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    x = noise
+    for step in range(steps):
+        t = x.new_full((len(x),), 1.0 - step / steps)
+        x = x - denoiser(x, t, context) / steps
+    return x
+
+
+def _spread(context: torch.Tensor, batch: int) -> torch.Tensor:
+    if len(context) not in (1, batch):
+        raise ValueError(f"got {len(context)} prompts for a batch of {batch}; give one, or one per item")
+    return context.expand(batch, -1, -1)
+
+
+def load_world(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> World:
+    """Load the shipped models. Raises FileNotFoundError or CheckpointError when the files are damaged."""
+    vae, about = load_module(MiniVAE(), folder / "vae.safetensors")
+    latent_clip = load(folder / "latent_clip.safetensors", device)
+    tokenizer = latent_clip.tokenizer
+    if not isinstance(tokenizer, WordTokenizer):
+        raise CheckpointError(f"{folder / 'latent_clip.safetensors'}: the mini world's tokenizer reads words")
+    both = nn.ModuleDict({"text_encoder": TextEncoder(tokenizer.vocab_size), "denoiser": Denoiser()})
+    load_module(both, folder / "generator.safetensors")
+    both.to(device)
+    text_encoder, denoiser = both["text_encoder"], both["denoiser"]
+    assert isinstance(text_encoder, TextEncoder) and isinstance(denoiser, Denoiser)  # for the type checker
+    return World(
+        vae=vae.to(device),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        denoiser=denoiser,
+        latent_clip=latent_clip,
+        pixel_clip=load(folder / "pixel_clip.safetensors", device),
+        latent_format=LatentFormat(**about["latent_format"]),
+    )
+
+
+def load_module(module: M, path: Path) -> tuple[M, dict]:
+    """Fill a module, frozen and in float32, from a file of the world; returns it with the file's notes."""
+    if not path.exists():
+        raise FileNotFoundError(f"the mini world's file {path} is missing; install the pack again")
+    with safe_open(path, framework="pt") as file:
+        about = json.loads((file.metadata() or {}).get("about", "{}"))
+        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    if about.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} is version {about.get('version')} of the mini world, expected {VERSION}"
+        )
+    module.load_state_dict(weights)
+    return module.eval().requires_grad_(False), about
