@@ -57,8 +57,8 @@ def check_texts(texts: Sequence[str]) -> None:
 class WordTokenizer:
     """One id per known word, for worlds whose captions use a short list of words.
 
-    Text is lower-cased; a word is a run of letters or of digits. Ids: 0 padding, 1 unknown word, 2 start, then
-    the vocabulary in its order, then the end.
+    Text is lower-cased; a word is a run of letters or of digits. Ids: 0 padding, 1 unknown word, 2 start,
+    then the vocabulary in its order, then the end.
     """
 
     PAD, UNKNOWN, START, FIRST = 0, 1, 2, 3
@@ -102,5 +102,11 @@ def tokenizer_for(config: LatentCLIPConfig, metadata: dict | None = None) -> Tok
     if metadata.get("kind") == "clip-bpe":
         from .bpe import BPETokenizer
 
-        return BPETokenizer(config.context_length)
+        tokenizer = BPETokenizer(config.context_length)
+        if tokenizer.vocab_size != config.vocab_size:
+            raise ValueError(
+                f"the model has {config.vocab_size} tokens, CLIP's vocabulary {tokenizer.vocab_size}; "
+                "pass the tokenizer that the model was trained with: LatentCLIP(..., tokenizer=...)"
+            )
+        return tokenizer
     raise ValueError(f"tokenizer kind is {metadata.get('kind')!r}; expected 'clip-bpe' or 'words'")
