@@ -1,0 +1,1 @@
+"""What Latent-CLIP costs and gains, measured: `python -m benchmarks SECTION ...` writes RESULTS.md."""

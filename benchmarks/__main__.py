@@ -1,0 +1,77 @@
+"""`python -m benchmarks [SECTION ...]`: run sections and write them into RESULTS.md."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from .harness import RESULTS, Report, Run, machine
+
+# section -> (module, function, title); in the order of the results file
+SECTIONS = {
+    "oracle": ("world", "oracle", "Mini world: the oracle and the generator"),
+    "retrieval": ("world", "retrieval", "Mini world: retrieval on held-out captions"),
+    "unsafe": ("world", "unsafe", "Mini world: the unsafe concept against its look-alikes"),
+    "sizes": ("sizes", "sizes", "Mini world: other sizes than the native one"),
+    "reno": ("reno", "gain", "Mini world: what ReNO gains"),
+    "hacking": ("reno", "hacking", "Mini world: reward and truth over 200 iterations"),
+    "guidance": ("guidance", "guidance", "Mini world: guidance on the many-step schedule"),
+    "cost": ("cost", "cost", "Cost of a score at real shapes, 512 px, random weights"),
+    "overhead": ("cost", "overhead", "Overhead over the bare transformer, and batches"),
+    "files": ("files", "files", "Load time and peak memory of the file kinds"),
+    "reno-cost": (
+        "reno_cost",
+        "reno_cost",
+        "Cost of one ReNO iteration at SDXL-Turbo shapes, 512 px, random weights",
+    ),
+}
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"some of: {', '.join(SECTIONS)}; default all"
+    )
+    parser.add_argument("--device", default="cpu", help="torch device of the cost sections")
+    parser.add_argument("--threads", type=int, help="torch threads; default: torch's own choice")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a quick trial of the code; writes to a temporary file"
+    )
+    parser.add_argument("--output", type=Path, help="results file; default benchmarks/RESULTS.md")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.sections if name not in SECTIONS]
+    if unknown:
+        parser.error(f"no section {', '.join(unknown)}; there are: {', '.join(SECTIONS)}")
+    logging.basicConfig(level=logging.WARNING)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    trial = Path(tempfile.gettempdir()) / "latent-clip-trial-results.md"
+    report = Report(arguments.output or (trial if arguments.tiny else RESULTS), tuple(SECTIONS))
+    run = Run(device=arguments.device, tiny=arguments.tiny)
+    for name in arguments.sections or SECTIONS:
+        run_section(name, run, report)
+    print(f"written to {report.path}")
+
+
+def run_section(name: str, run: Run, report: Report) -> None:
+    """Run one section and put it into the report."""
+    module, function, title = SECTIONS[name]
+    print(f"{name}: {title}", flush=True)
+    torch.manual_seed(run.seed)
+    note, start = machine(run.device), time.perf_counter()
+    body = getattr(importlib.import_module(f".{module}", __package__), function)(run)
+    took = time.perf_counter() - start
+    print(f"  {took:.0f} s", flush=True)
+    trial = "TRIAL RUN, not to be reported; " if run.tiny else ""
+    report.write(name, title, body, f"{trial}{note}; the section took {took:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

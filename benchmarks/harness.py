@@ -1,0 +1,212 @@
+"""What every section shares: intervals, interleaved timing, and sections of one results file."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+RESAMPLES = 4000
+HEADING = """# Results
+Written by `make bench` (`python -m benchmarks SECTION ...` for one section). Intervals are 95 %: Wilson for
+shares, a bootstrap for means and ratios, over whole prompts where one prompt has several seeds. Times that
+are compared were taken in turns in one run; compare their ratio, not seconds from different runs.
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the sections are run: `tiny` shrinks every count, to try the code and not to report."""
+
+    device: str = "cpu"
+    tiny: bool = False
+    seed: int = 0
+
+    def choose(self, full: int, tiny: int) -> int:
+        """A count: `tiny` in a trial run, `full` otherwise."""
+        return tiny if self.tiny else full
+
+    def say(self, text: str) -> None:
+        """One line of progress."""
+        print(f"    {text}", flush=True)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval over n observations."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def figures(self) -> tuple[float, float, float]:
+        """Value, lower and upper end."""
+        return self.value, self.low, self.high
+
+    def text(self, scale: float = 1.0, digits: int = 2, unit: str = "") -> str:
+        """For a table, such as "0.62 [0.55, 0.69]"."""
+        value, low, high = (f"{scale * x:.{digits}f}" for x in self.figures)
+        return f"{value}{unit} [{low}, {high}]"
+
+    def percent(self) -> str:
+        """A share as a percentage."""
+        return self.text(scale=100, digits=1, unit=" %")
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """The share successes / n with the Wilson score interval (Wilson 1927)."""
+    if n <= 0:
+        raise ValueError(f"a share needs at least one observation, got n = {n}")
+    z, share = 1.959964, successes / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * ((share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5)
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half), n)
+
+
+def bootstrap(
+    values: Sequence[float] | np.ndarray,
+    groups: Sequence[Hashable] | np.ndarray | None = None,
+    statistic: Callable[[np.ndarray], np.ndarray] = lambda x: x.mean(axis=-1),
+    seed: int = 0,
+) -> Interval:
+    """A statistic of values with the percentile bootstrap interval (Efron 1979).
+
+    groups: values of one group (the seeds of one prompt) are averaged first and drawn together.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.size == 0:
+        raise ValueError("an interval needs at least one value")
+    number = values.size
+    if groups is not None:
+        names = np.asarray(groups)
+        values = np.array([values[names == name].mean() for name in dict.fromkeys(names.tolist())])
+    rng = np.random.default_rng(seed)
+    drawn = statistic(values[rng.integers(values.size, size=(RESAMPLES, values.size))])
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(float(statistic(values[None])[0]), float(low), float(high), number)
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:
+    """How many times `fast` fits into `slow`: geometric mean of the per-round ratios."""
+    logs = np.log(np.asarray(slow) / np.asarray(fast))
+    value, low, high = (float(np.exp(x)) for x in bootstrap(logs).figures)
+    return Interval(value, low, high, len(logs))
+
+
+def clock(job: Callable[[], object], device: str = "cpu") -> float:
+    """Seconds of one call, with the device's queue drained before and after."""
+    _drain(device)
+    start = time.perf_counter()
+    job()
+    _drain(device)
+    return time.perf_counter() - start
+
+
+def _drain(device: str) -> None:
+    module = getattr(torch, torch.device(device).type, None)
+    if module is not None and hasattr(module, "synchronize"):
+        module.synchronize()
+
+
+def time_in_turns(
+    jobs: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu", at_least: float = 0.2
+) -> dict[str, list[float]]:
+    """Seconds per call of every job, one entry a round; the jobs take turns, so that load hits all alike.
+
+    A short job is repeated within its turn until about `at_least` seconds have passed. One warm-up call each.
+    """
+    repeats = {}
+    for name, job in jobs.items():
+        job()
+        repeats[name] = max(1, round(at_least / max(clock(job, device), 1e-6)))
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for turn in range(rounds):
+        order = list(jobs) if turn % 2 == 0 else list(jobs)[::-1]
+        for name in order:
+            total = clock(lambda name=name: [jobs[name]() for _ in range(repeats[name])], device)
+            seconds[name].append(total / repeats[name])
+    return seconds
+
+
+def duration(seconds: Sequence[float]) -> str:
+    """Mean seconds with interval, in milliseconds below one second."""
+    interval = bootstrap(seconds)
+    if interval.value < 1.0:
+        return interval.text(scale=1000, digits=1 if interval.value < 0.1 else 0, unit=" ms")
+    return interval.text(digits=2, unit=" s")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def machine(device: str = "cpu") -> str:
+    """One line: processor, cores, memory, torch, threads, and how busy the machine was."""
+    cores = os.cpu_count() or 1
+    parts = [_processor(), f"{cores} cores", f"{_memory_gib():.0f} GiB"]
+    if torch.device(device).type != "cpu":
+        module = getattr(torch, torch.device(device).type)
+        parts.append(module.get_device_name(device))
+    parts += [f"Python {platform.python_version()}", f"torch {torch.__version__}"]
+    parts.append(f"{torch.get_num_threads()} threads")
+    if hasattr(os, "getloadavg"):
+        parts.append(f"load average {os.getloadavg()[0]:.1f} at the start")
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    try:
+        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        match = None
+    return match.group(1).strip() if match else platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError):
+        return float("nan")
+
+
+@dataclass
+class Report:
+    """A results file whose sections can be replaced one by one; unknown text around them is kept."""
+
+    path: Path
+    order: Sequence[str] = field(default_factory=tuple)
+
+    def write(self, name: str, title: str, body: str, note: str) -> None:
+        """Put a section in its place."""
+        date = datetime.date.today().isoformat()
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        section = f"{begin}\n## {title}\n*{date}; {note}*\n\n{body.strip()}\n{end}\n"
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else HEADING
+        if begin in text and end in text:
+            before, rest = text.split(begin, 1)
+            text = before + section + rest.split(end, 1)[1].lstrip("\n")
+        else:
+            text = self._insert(text, name, section)
+        self.path.write_text(re.sub(r"\n*(<!-- begin )", r"\n\n\1", text).rstrip() + "\n", encoding="utf-8")
+
+    def _insert(self, text: str, name: str, section: str) -> str:
+        later = self.order[self.order.index(name) + 1 :] if name in self.order else ()
+        for other in later:
+            marker = f"<!-- begin {other} -->"
+            if marker in text:
+                return text.replace(marker, section + marker, 1)
+        return text.rstrip() + "\n\n" + section

@@ -1,0 +1,239 @@
+"""What ReNO gains on the mini world, judged by the oracle, and whether it hacks its reward."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lclip import LatentCLIP, ReNOSettings
+from lclip.mini import World, load_world
+from lclip.mini.drawing import sample_scenes
+from lclip.mini.scenes import Scene
+from lclip.reno_run import ReNORun
+from lclip.rewards import PUBLISHED_CLIP_SCALE
+
+from .harness import Run, bootstrap, table, time_in_turns
+from .scenes import judge_latents, noise_for
+
+ITERATIONS = 50
+SEEDS = 3
+CHUNK = 100  # items searched at once
+MARKS = (0, 5, 10, 25, 49, 99, 149, 199)
+
+
+class CaptionReward:
+    """Every item against its own caption, on the scale of `lclip.TextReward`.
+
+    before: what happens to the latents first, such as the VAE's decoder for a pixel CLIP.
+    """
+
+    def __init__(
+        self, model: LatentCLIP, captions: Sequence[str], before: Callable[[Tensor], Tensor] | None = None
+    ):
+        self.model, self.before = model, before
+        with torch.no_grad():
+            self.texts = model.encode_text(captions)
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        images = self.model.encode_latents(latents if self.before is None else self.before(latents))
+        return PUBLISHED_CLIP_SCALE * self.model.logit_scale * (images * self.texts).sum(-1)
+
+
+@dataclass
+class Search:
+    """Scenes with their noises, and rewards and a generator for any part of them."""
+
+    world: World
+    scenes: list[Scene]
+    noise: Tensor
+    prompt: np.ndarray  # [N] which prompt an item belongs to
+
+    def parts(self) -> list[slice]:
+        return [slice(first, first + CHUNK) for first in range(0, len(self.scenes), CHUNK)]
+
+    def generator(self, part: slice) -> Callable[[Tensor], Tensor]:
+        return self.world.generator([scene.caption for scene in self.scenes[part]])
+
+    def reward(self, part: slice, kind: str) -> CaptionReward:
+        captions = [scene.caption for scene in self.scenes[part]]
+        if kind == "latent":
+            return CaptionReward(self.world.latent_clip, captions)
+        return CaptionReward(self.world.pixel_clip, captions, before=self.world.decode)
+
+    def correct(self, latents: Tensor) -> np.ndarray:
+        """Whether the oracle sees all of the caption: float [N]."""
+        return np.array([float(item.correct) for item in judge_latents(self.world, latents, self.scenes)])
+
+
+def draw_search(run: Run, seeds: int, prompts: int) -> Search:
+    """Held-out prompts, each with several noises."""
+    chosen = sample_scenes(prompts, 741, split="held-out")
+    scenes = [scene for scene in chosen for _ in range(seeds)]
+    return Search(
+        load_world(), scenes, noise_for(len(scenes), 742 + run.seed), np.repeat(np.arange(prompts), seeds)
+    )
+
+
+def gain(run: Run) -> str:
+    """Oracle accuracy: plain, best of N at equal cost, ReNO on latents, ReNO through the VAE on pixels."""
+    search = draw_search(run, seeds=SEEDS, prompts=run.choose(200, 4))
+    iterations = run.choose(ITERATIONS, 3)
+    tries, times = _equal_cost(run, search, iterations)
+    settings = {
+        "best-of-N": ReNOSettings(iterations=tries, method="best_of_n"),
+        "latent ReNO": ReNOSettings(iterations=iterations),
+        "pixel ReNO": ReNOSettings(iterations=iterations),
+    }
+    plain = None
+    correct: dict[str, np.ndarray] = {}
+    for name, setting in settings.items():
+        kind = "pixel" if name == "pixel ReNO" else "latent"
+        results = [_search(run, search, part, kind, setting, name) for part in search.parts()]
+        plain = torch.cat([result.initial_latents for result in results])
+        correct[name] = search.correct(torch.cat([result.best_latents for result in results]))
+    assert plain is not None
+    correct = {"plain": search.correct(plain), **correct}
+    return _write_gain(search, correct, iterations, tries, times)
+
+
+def _search(run: Run, search: Search, part: slice, kind: str, settings: ReNOSettings, name: str):
+    start = time.perf_counter()
+    steps = ReNORun(search.generator(part), search.noise[part], search.reward(part, kind), settings)
+    for _ in steps:
+        pass
+    run.say(f"{name}: items {part.start} to {part.stop - 1}, {time.perf_counter() - start:.0f} s")
+    return steps.result()
+
+
+def _equal_cost(run: Run, search: Search, iterations: int) -> tuple[int, dict[str, list[float]]]:
+    """How many renders with a score cost as much as the search with gradients, measured in turns."""
+    part = search.parts()[0]
+    noise = search.noise[part]
+
+    def job(kind: str, method: str) -> Callable[[], object]:
+        settings = ReNOSettings(iterations=4, method=method)
+        generator, reward = search.generator(part), search.reward(part, kind)
+        return lambda: list(ReNORun(generator, noise, reward, settings))
+
+    jobs = {
+        "best-of-N": job("latent", "best_of_n"),
+        "latent ReNO": job("latent", "gradient"),
+        "pixel ReNO": job("pixel", "gradient"),
+    }
+    seconds = time_in_turns(jobs, rounds=run.choose(7, 2))
+    # four renders of which three are differentiated: the fourth costs what a plain one does
+    per_render = np.median(seconds["best-of-N"]) / 4
+    per_gradient = (np.median(seconds["latent ReNO"]) - per_render) / 3
+    return max(iterations, round(iterations * per_gradient / per_render)), seconds
+
+
+def _write_gain(
+    search: Search, correct: dict[str, np.ndarray], iterations: int, tries: int, times: dict[str, list[float]]
+) -> str:
+    titles = {
+        "plain": "plain, one step",
+        "best-of-N": f"best of {tries} by Latent-CLIP (equal cost)",
+        "latent ReNO": f"latent ReNO, {iterations} iterations",
+        "pixel ReNO": f"pixel ReNO through the VAE, {iterations} iterations",
+    }
+    rows = []
+    for name, values in correct.items():
+        over = "" if name == "plain" else bootstrap(values - correct["plain"], search.prompt).text(100, 1)
+        cost = f"{1000 * np.median(times[name]) / 4 / CHUNK:.1f} ms" if name in times else ""
+        rows.append((titles[name], bootstrap(values, search.prompt).percent(), over, cost))
+    against = {
+        "latent ReNO - pixel ReNO": correct["latent ReNO"] - correct["pixel ReNO"],
+        "latent ReNO - best of N": correct["latent ReNO"] - correct["best-of-N"],
+    }
+    differences = [(name, bootstrap(values, search.prompt).text(100, 1)) for name, values in against.items()]
+    prompts = len(set(search.prompt.tolist()))
+    return (
+        f"Oracle: all of a held-out caption is shown. {prompts} prompts x "
+        f"{len(search.scenes) // prompts} seeds, all "
+        "methods from the same noises, published ReNO settings, intervals over prompts.\n\n"
+        + table(("method", "all correct", "over plain, points", "per render and item"), rows)
+        + "\n\n"
+        + table(("paired difference", "points"), differences)
+    )
+
+
+def hacking(run: Run) -> str:
+    """Reward, a watched reward and the truth while the search goes on four times as long as the default."""
+    search = draw_search(run, seeds=1, prompts=run.choose(200, 4))
+    iterations = run.choose(200, 6)
+    marks = [mark for mark in MARKS if mark < iterations - 1] + [iterations - 1]
+    traces: dict[int, dict[str, list[np.ndarray]]] = {mark: {} for mark in marks}
+    flagged: list[bool] = []
+    for part in search.parts():
+        held_out = search.reward(part, "pixel")
+        steps = ReNORun(
+            search.generator(part),
+            search.noise[part],
+            search.reward(part, "latent"),
+            ReNOSettings(iterations=iterations),
+            held_out=held_out,
+        )
+        for step in steps:
+            if step.iteration in traces:
+                run.say(f"items from {part.start}: iteration {step.iteration}")
+                _note(traces[step.iteration], search, part, step, held_out)
+        flagged += [since is not None for since in steps.result().hacked_since]
+    rows = [(mark, *_trace_row({k: np.concatenate(v) for k, v in traces[mark].items()})) for mark in marks]
+    first, last = ({k: np.concatenate(v) for k, v in traces[mark].items()} for mark in (0, _default(marks)))
+    kept = bootstrap(last["best correct"] - first["best correct"])
+    return (
+        f"{len(search.scenes)} held-out prompts, one seed, published settings. Best is what ReNO would "
+        "return if it stopped there, current the iteration itself. The held-out reward is the "
+        "pixel CLIP's. "
+        f"Oracle at the default length ({_default(marks) + 1} iterations) minus plain: "
+        f"{kept.text(100, 1)} points. "
+        f"Items flagged as hacked at the end: {sum(flagged)} of {len(flagged)}.\n\n"
+        + table(
+            (
+                "iteration",
+                "reward of the best",
+                "held-out reward of the best",
+                "oracle, best",
+                "oracle, current",
+            ),
+            rows,
+        )
+    )
+
+
+def _default(marks: list[int]) -> int:
+    return ITERATIONS - 1 if ITERATIONS - 1 in marks else marks[-1]
+
+
+def _note(
+    trace: dict[str, list[np.ndarray]], search: Search, part: slice, step, held_out: CaptionReward
+) -> None:
+    scenes = search.scenes[part]
+    with torch.no_grad():
+        watched = held_out(step.best_latents).numpy()
+    values = {
+        "reward": step.best_reward.numpy(),
+        "held-out": watched,
+        "best correct": [
+            float(item.correct) for item in judge_latents(search.world, step.best_latents, scenes)
+        ],
+        "current correct": [
+            float(item.correct) for item in judge_latents(search.world, step.latents, scenes)
+        ],
+    }
+    for name, value in values.items():
+        trace.setdefault(name, []).append(np.asarray(value))
+
+
+def _trace_row(trace: dict[str, np.ndarray]) -> list[str]:
+    return [
+        bootstrap(trace["reward"]).text(digits=3),
+        bootstrap(trace["held-out"]).text(digits=3),
+        bootstrap(trace["best correct"]).percent(),
+        bootstrap(trace["current correct"]).percent(),
+    ]

@@ -1,0 +1,111 @@
+"""What one ReNO iteration costs at SDXL-Turbo's shapes, with the reward on latents and on decoded pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import shapes
+from .harness import Run, bootstrap, clock, duration, ratio, table
+
+TINY_UNET = {"width": 64, "depths": (0, 1, 2), "context": 2048, "vector": 2816}
+
+
+def reno_cost(run: Run) -> str:
+    """Parts of one iteration, timed within the same iteration for every reward.
+
+    UNet forward, then each reward forward and backward to the latents, then UNet backward from there: by the
+    chain rule the sum of the parts is one iteration, and the UNet's share is the same for all.
+    """
+    run.say("building the UNet")
+    unet = shapes.build(shapes.SDXLUNet, run.device, **(TINY_UNET if run.tiny else {}))
+    decoder = shapes.build(
+        shapes.SDXLDecoder, run.device, **({"widths": (64, 64, 32, 32)} if run.tiny else {})
+    )
+    rewards = _rewards(run, decoder)
+    context = torch.randn(1, 77, 2048, device=run.device)
+    vector = torch.randn(1, 2816, device=run.device)
+    seconds: dict[str, list[float]] = {name: [] for name in ("UNet", *rewards)}
+    rounds = run.choose(3, 1)
+    for turn in range(rounds + 1):
+        run.say(f"iteration {turn} of {rounds}" + (" (warm-up)" if turn == 0 else ""))
+        taken = _one_iteration(run, lambda noise: unet(noise, context, vector), rewards)
+        if turn:
+            for name, value in taken.items():
+                seconds[name].append(value)
+    return _write(run, seconds, shapes.parameters(unet))
+
+
+def _rewards(run: Run, decoder: torch.nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
+    target = {size: F.normalize(torch.randn(size, device=run.device), dim=0) for size in (512, 640)}
+    rewards: dict[str, Callable[[Tensor], Tensor]] = {}
+    for kind, name, model in shapes.named_clips(run.device, run.choose(12, 1)):
+        aim = target[model.config.embed_dim]
+        if kind == "latent":
+            rewards[name] = lambda z, model=model, aim=aim: model.encode_latents(z) @ aim
+        else:
+            rewards[name] = lambda z, model=model, aim=aim: shapes.pixel_embedding(model, decoder(z)) @ aim
+    return rewards
+
+
+def _one_iteration(
+    run: Run, generate: Callable[[Tensor], Tensor], rewards: dict[str, Callable[[Tensor], Tensor]]
+) -> dict[str, float]:
+    """Seconds of the UNet (both passes) and of every reward (both passes)."""
+    noise = torch.randn(1, 4, 64, 64, device=run.device).requires_grad_()
+    kept: dict[str, Tensor] = {}
+
+    def unet_forward() -> None:
+        kept["out"] = noise - generate(noise)
+
+    taken = {"UNet": clock(unet_forward, run.device)}
+    latents = (kept["out"] / kept["out"].detach().std() * 6).detach()
+    for name, reward in rewards.items():
+
+        def reward_both(reward: Callable[[Tensor], Tensor] = reward) -> None:
+            leaf = latents.clone().requires_grad_()
+            kept["gradient"] = torch.autograd.grad(reward(leaf).sum(), leaf)[0]
+
+        taken[name] = clock(reward_both, run.device)
+
+    def unet_backward() -> None:
+        kept["noise"] = torch.autograd.grad(kept["out"], noise, kept["gradient"])[0]
+
+    taken["UNet"] += clock(unet_backward, run.device)
+    return taken
+
+
+def _write(run: Run, seconds: dict[str, list[float]], unet_parameters: int) -> str:
+    bare = seconds["UNet"]
+    rows = [("bare UNet, no reward", duration(bare), "", "")]
+    whole = {
+        name: [a + b for a, b in zip(bare, seconds[name], strict=True)] for name in seconds if name != "UNet"
+    }
+    for name, times in whole.items():
+        kind = "latent" if name in shapes.LATENT_CLIPS else "VAE decode + pixel"
+        share = ratio(times, bare)
+        rows.append(
+            (f"{kind} {name}", duration(times), duration(seconds[name]), f"{100 * (share.value - 1):+.1f} %")
+        )
+    pairs = (("B/8", "B/32"), ("B/4-plus", "B/16"), ("B/8", "B/16"), ("B/4-plus", "B/32"))
+    saved = [
+        (latent, pixel, f"{100 * (1 - ratio(whole[latent], whole[pixel]).value):.1f} %")
+        for latent, pixel in pairs
+    ]
+    where = (
+        "one iteration on the CPU" if torch.device(run.device).type == "cpu" else "one iteration on the GPU"
+    )
+    gpu = "\n\nOn a GPU: not yet measured." if torch.device(run.device).type == "cpu" else ""
+    return (
+        f"{where.capitalize()}, fp32, batch 1, 64x64 latents, n = {bootstrap(bare).n}; UNet of SDXL's shape "
+        f"({unet_parameters:,} parameters). One iteration is UNet forward, reward forward and backward, "
+        "UNet backward; "
+        "all rewards are timed inside the same iteration.\n\n"
+        + table(("reward", "one iteration", "the reward's part", "over the bare UNet"), rows)
+        + "\n\n"
+        + table(("latent reward", "pixel reward", "time saved by the latent one"), saved)
+        + gpu
+    )

@@ -1,0 +1,72 @@
+"""The figures in RESULTS.md rest on these: intervals against scipy, sections that do not disturb each other."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from benchmarks import shapes
+from benchmarks.harness import Report, bootstrap, ratio, time_in_turns, wilson
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 7), (7, 7), (31, 200), (1, 2000)])
+def test_wilson_equals_scipy(successes, n):
+    expected = binomtest(successes, n).proportion_ci(method="wilson")
+    interval = wilson(successes, n)
+    assert interval.figures == pytest.approx((successes / n, expected.low, expected.high), abs=1e-6)
+
+
+def test_bootstrap_covers_the_mean_of_a_normal_sample_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for repeat in range(100):
+        interval = bootstrap(rng.normal(3.0, 2.0, size=60), seed=repeat)
+        covered += interval.low <= 3.0 <= interval.high
+    assert 88 <= covered <= 99
+
+
+def test_seeds_of_one_prompt_count_as_one_observation():
+    values = np.repeat(np.random.default_rng(1).normal(size=40), 10)
+    alone, grouped = bootstrap(values), bootstrap(values, groups=np.repeat(np.arange(40), 10))
+    assert alone.value == pytest.approx(grouped.value)
+    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
+
+
+def test_ratio_is_the_geometric_mean_per_round():
+    assert ratio([2.0, 8.0], [1.0, 1.0]).value == pytest.approx(4.0)
+
+
+def test_jobs_take_turns():
+    calls = []
+    time_in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, at_least=0.0)
+    assert calls[-4:] == ["a", "b", "b", "a"]
+
+
+def test_a_section_is_replaced_alone_and_stands_in_its_order(tmp_path):
+    report = Report(tmp_path / "RESULTS.md", order=("first", "second", "third"))
+    for name in ("third", "first"):
+        report.write(name, name.title(), f"old {name}", "note")
+    report.path.write_text(report.path.read_text() + "\nA remark of a person.\n")
+    report.write("second", "Second", "new second", "note")
+    report.write("first", "First", "new first", "note")
+    text = report.path.read_text()
+    assert "old first" not in text and "A remark of a person." in text
+    assert text.index("new first") < text.index("new second") < text.index("old third")
+
+
+@pytest.mark.parametrize(
+    ("kind", "published"),
+    [(shapes.SDXLDecoder, shapes.DECODER_PARAMETERS), (shapes.SDXLUNet, shapes.UNET_PARAMETERS)],
+)
+def test_the_rivals_have_the_published_size(kind, published):
+    with torch.device("meta"):
+        assert shapes.parameters(kind()) == published
+
+
+def test_a_small_unet_of_that_shape_is_differentiable_in_its_noise():
+    unet = shapes.build(shapes.SDXLUNet, "cpu", width=32, depths=(0, 1, 1), context=16, vector=8, head=32)
+    noise = torch.randn(1, 4, 16, 16, requires_grad=True)
+    out = unet(noise, torch.randn(1, 7, 16), torch.randn(1, 8))
+    assert out.shape == noise.shape
+    (gradient,) = torch.autograd.grad(out.sum(), noise)
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
