@@ -1,0 +1,25 @@
+"""Latent-CLIP for ComfyUI: score, choose, improve and gate pictures while they are still latents."""
+
+WEB_DIRECTORY = "./web"
+
+
+async def comfy_entrypoint():
+    """Called by ComfyUI, and only there: nothing of the host is imported before."""
+    from comfy_api.latest import ComfyExtension  # pyright: ignore[reportMissingImports]
+
+    from .nodes import host, load, mini, reward, score
+
+    class LatentCLIPExtension(ComfyExtension):
+        async def get_node_list(self):
+            return [
+                load.LoadLatentCLIP,
+                mini.LoadMiniWorld,
+                score.Score,
+                score.Classify,
+                score.Heatmap,
+                reward.TextReward,
+                reward.Select,
+            ]
+
+    host.register_model_folder()
+    return LatentCLIPExtension()

@@ -1,0 +1,1 @@
+"""ComfyUI nodes: each file is one concept; only `host` knows ComfyUI's internals."""

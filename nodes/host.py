@@ -1,0 +1,313 @@
+"""Everything that depends on ComfyUI's internals: wire types, folders, memory, latent formats, models.
+
+Node files describe sockets with the public `comfy_api` and leave the rest to this file: a change of the host
+is mended here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management as memory
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import comfy.supported_models_base
+import folder_paths
+import torch
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+from torch import Tensor, nn
+
+from .. import lclip
+from ..lclip.rewards import RewardSum
+
+logger = logging.getLogger("latent-clip")
+
+
+LATENT_CLIP = io.Custom("LATENT_CLIP")
+LATENT_REWARD = io.Custom("LATENT_REWARD")
+LATENT_SAFETY_POLICY = io.Custom("LATENT_SAFETY_POLICY")
+
+_SCHEMA_FIELDS = {field.name for field in fields(io.Schema)}
+
+
+def schema(**settings: Any) -> io.Schema:
+    """A node's schema, without the entries that an older host does not know (search aliases)."""
+    return io.Schema(**{name: value for name, value in settings.items() if name in _SCHEMA_FIELDS})
+
+
+def advanced(socket: Any) -> Any:
+    """Mark an input as a rare knob. Older hosts take no such argument, but pass on extra entries."""
+    if hasattr(socket, "advanced"):
+        socket.advanced = True
+    else:
+        socket.extra_dict = {**socket.extra_dict, "advanced": True}
+    return socket
+
+
+def nothing() -> ExecutionBlocker:
+    """An output without a value: what hangs on that socket is skipped, silently."""
+    return ExecutionBlocker(None)
+
+
+FOLDER = "latent_clip"
+EXTENSIONS = {".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"}
+
+
+def register_model_folder() -> None:
+    """Announce models/latent_clip, beside what extra_model_paths.yaml may have announced already."""
+    default = os.path.join(folder_paths.models_dir, FOLDER)
+    os.makedirs(default, exist_ok=True)
+    folder_paths.add_model_folder_path(FOLDER, default)
+    folder_paths.folder_names_and_paths[FOLDER][1].update(EXTENSIONS)  # a new key would list every file
+
+
+def model_files() -> list[str]:
+    return folder_paths.get_filename_list(FOLDER)
+
+
+def model_path(name: str) -> str:
+    """The full path of a file in the model folders, or FileNotFoundError."""
+    path = folder_paths.get_full_path(FOLDER, name)
+    if path is None:
+        places = ", ".join(folder_paths.get_folder_paths(FOLDER))
+        raise FileNotFoundError(
+            f"No file {name!r} in {places}. Put the checkpoint there and refresh the browser."
+        )
+    return path
+
+
+class LoadedLatentCLIP:
+    """What a LATENT_CLIP wire carries: a Latent-CLIP that the host loads on use and offloads at will."""
+
+    def __init__(self, model: lclip.LatentCLIP, name: str) -> None:
+        self.model = model
+        self.name = name
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            model,
+            load_device=memory.text_encoder_device(),
+            offload_device=memory.text_encoder_offload_device(),
+        )
+        # The towers are small: the maths runs in float32 whatever the weights are stored in.
+        model.compute_device = self.patcher.load_device
+        model.compute_dtype = torch.float32
+
+    @property
+    def config(self) -> lclip.LatentCLIPConfig:
+        return self.model.config
+
+    def ready(self, latents: Tensor | None = None) -> lclip.LatentCLIP:
+        """The model, on its compute device, with room for this batch of latents."""
+        load_together([self], latents)
+        return self.model
+
+    def check(self, latents: Tensor) -> None:
+        lclip.check_latents(latents, self.config)
+
+
+@dataclass(frozen=True)
+class WiredReward:
+    """What a LATENT_REWARD wire carries: rewards, and the models that must be loaded to ask them."""
+
+    reward: Any
+    models: tuple[LoadedLatentCLIP, ...]
+
+    def ready(self, latents: Tensor | None = None) -> Any:
+        """The reward, with its models on their compute device."""
+        load_together(self.models, latents)
+        return self.reward
+
+    def check(self, latents: Tensor) -> None:
+        for loaded in self.models:
+            loaded.check(latents)
+
+
+def add_reward(first: WiredReward | None, reward: Any, loaded: LoadedLatentCLIP) -> WiredReward:
+    """A reward of that Latent-CLIP, added to what came over the wire, if anything did."""
+    if first is None:
+        return WiredReward(RewardSum([reward]), (loaded,))
+    return WiredReward(RewardSum([first.reward, reward]), (*first.models, loaded))
+
+
+def load_together(
+    models: Iterable[LoadedLatentCLIP], latents: Tensor | None = None, others: Iterable = ()
+) -> None:
+    """Bring Latent-CLIPs (and other patchers) onto the device in one go, so that none evicts another.
+
+    Whole, because gradients do not pass through a partly loaded model.
+    """
+    models = list(dict.fromkeys(models))
+    room = sum(_working_memory(loaded.config, latents) for loaded in models) if latents is not None else 0
+    patchers = list(dict.fromkeys([*others, *(loaded.patcher for loaded in models)]))
+    memory.load_models_gpu(patchers, memory_required=room, force_full_load=True)
+
+
+def _working_memory(config: lclip.LatentCLIPConfig, latents: Tensor) -> int:
+    """Bytes for one forward pass in float32 at its widest place, the MLP, and as much again to spare."""
+    tokens = max(config.grid**2, latents.shape[-2] * latents.shape[-1] // config.patch_size**2) + 1
+    return latents.shape[0] * tokens * config.vision_width * 12 * 4 * 2
+
+
+def load_latent_clip(
+    path: str | Path, dtype: torch.dtype | None = None, name: str | None = None
+) -> LoadedLatentCLIP:
+    """Read a checkpoint from disk into layers that the host manages.
+
+    dtype: how the weights are kept; None is float16 on a GPU, where memory is short, and float32 elsewhere.
+    """
+    if dtype is None:
+        dtype = torch.float32 if memory.is_device_cpu(memory.text_encoder_device()) else torch.float16
+    with ordinary_tensors():
+        model = lclip.load(path, dtype=dtype, operations=comfy.ops.manual_cast)
+    return LoadedLatentCLIP(model, name or os.path.basename(path))
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """Nodes run in inference mode, whose tensors never take part in gradients; weights made here may."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def to_host(result: Tensor) -> Tensor:
+    """Results leave a node on the device that the host keeps intermediate values on."""
+    return result.detach().to(device=memory.intermediate_device(), dtype=torch.float32)
+
+
+_SPACES = {
+    "SDXL": "sdxl",
+    "SDXL_Playground_2_5": "sdxl",
+}  # the latter only scales the same VAE's latents otherwise
+
+
+class MiniLatentFormat(comfy.latent_formats.LatentFormat):
+    """The mini world's latents, described as the host wants it."""
+
+    latent_channels = 4
+
+
+def mini_latent_format(about: Any) -> MiniLatentFormat:
+    """From the mini world's own description of its latents."""
+    format_ = MiniLatentFormat()
+    format_.scale_factor = about.scale_factor
+    format_.latent_channels = about.channels
+    format_.latent_rgb_factors = about.rgb_factors
+    format_.latent_rgb_factors_bias = about.rgb_bias
+    return format_
+
+
+@cache
+def latent_format(space: str) -> Any:
+    """The host's description of a latent space that a Latent-CLIP reads, or None if it is not known."""
+    if space == "sdxl":
+        return comfy.latent_formats.SDXL()
+    if space == "mini":
+        from ..lclip.mini import load_world
+
+        return mini_latent_format(load_world().latent_format)
+    return None
+
+
+def space_of(model: Any) -> str:
+    """The name of the latent space that a MODEL makes."""
+    if isinstance(found := model.get_model_object("latent_format"), MiniLatentFormat):
+        return "mini"
+    name = type(found).__name__
+    return _SPACES.get(name, name)
+
+
+def check_same_space(model: Any, config: lclip.LatentCLIPConfig) -> None:
+    """Refuse a MODEL whose latents the Latent-CLIP cannot read, by name."""
+    if (made := space_of(model)) != config.latent_space:
+        raise ValueError(
+            f"This Latent-CLIP reads {_title(config.latent_space)}; the model makes {_title(made)}. "
+            "Use a Latent-CLIP that was trained on the model's VAE, or a model of that family."
+        )
+
+
+def _title(space: str) -> str:
+    known = lclip.LATENT_SPACES.get(space)
+    return known.title if known else f"{space} latents"
+
+
+def preview(latents: Tensor, space: str) -> Tensor:
+    """A rough picture without decoding: raw latents [B, C, h, w] -> [B, h, w, 3] in 0..1, grey if unknown."""
+    found = latent_format(space)
+    if found is None or found.latent_rgb_factors is None:
+        grey = latents.float().mean(1)
+        spread = (grey - grey.amin((1, 2), keepdim=True)) / (grey.std((1, 2), keepdim=True) * 4 + 1e-6)
+        return spread.clamp(0, 1)[..., None].expand(-1, -1, -1, 3)
+    factors = torch.as_tensor(found.latent_rgb_factors, dtype=torch.float32, device=latents.device)  # [C, 3]
+    colours = found.process_in(latents.float()).movedim(1, -1) @ factors
+    if found.latent_rgb_factors_bias is not None:
+        colours = colours + torch.as_tensor(
+            found.latent_rgb_factors_bias, dtype=torch.float32, device=latents.device
+        )
+    return ((colours + 1) / 2).clamp(0, 1)
+
+
+def flow_model(network: nn.Module, format_: Any) -> Any:
+    """A MODEL around a rectified-flow network: x_t = (1 - t) x0 + t noise, velocity = noise - x0.
+
+    network: (x, timesteps, context=..., **rest) -> velocity, with timesteps in 0..1000.
+    """
+    config = comfy.supported_models_base.BASE({"disable_unet_model_creation": True})
+    config.latent_format = format_
+    config.sampling_settings = {"shift": 1.0, "multiplier": 1000}
+    config.memory_usage_factor = 0.1
+    model = comfy.model_base.BaseModel(config, comfy.model_base.ModelType.FLOW)
+    model.diffusion_model = network
+    return comfy.model_patcher.ModelPatcher(
+        model, load_device=memory.get_torch_device(), offload_device=memory.unet_offload_device()
+    )
+
+
+def text_encoder(stage: nn.Module, tokenizer: Any) -> Any:
+    """A CLIP around a text stage and a tokenizer that speak the host's protocol."""
+    target = SimpleNamespace(params={}, clip=lambda **_: stage, tokenizer=lambda **_: tokenizer)
+    return comfy.sd.CLIP(target, model_options={"dtype": torch.float32})
+
+
+def autoencoder(network: nn.Module, factor: int, channels: int) -> Any:
+    """A VAE around a network with encode(pixels in -1..1) -> raw latents and decode(raw latents) -> pixels.
+
+    The host makes VAEs from state dicts that it knows: given none it sets its defaults; the rest is set here.
+    """
+    with _without_warning("No VAE weights detected"):
+        vae = comfy.sd.VAE(sd={})
+    vae.first_stage_model = network.eval()
+    vae.downscale_ratio = vae.upscale_ratio = factor
+    vae.latent_channels = channels
+    vae.device, vae.output_device = memory.vae_device(), memory.intermediate_device()
+    vae.vae_dtype = torch.float32
+    vae.working_dtypes = [torch.float32]
+    pixel_bytes = 256 * 4  # the widest layer: this many float32 values per pixel
+    vae.memory_used_encode = lambda shape, dtype: shape[0] * shape[-2] * shape[-1] * pixel_bytes
+    vae.memory_used_decode = lambda shape, dtype: shape[0] * shape[-2] * shape[-1] * factor**2 * pixel_bytes
+    vae.patcher = comfy.model_patcher.ModelPatcher(
+        network, load_device=vae.device, offload_device=memory.vae_offload_device()
+    )
+    return vae
+
+
+@contextmanager
+def _without_warning(text: str) -> Iterator[None]:
+    """Hold back one log line of the host that would mislead here."""
+    keep: Callable[[logging.LogRecord], bool] = lambda record: text not in record.getMessage()  # noqa: E731
+    root = logging.getLogger()
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)

@@ -1,0 +1,340 @@
+"""The sampling half of `host`: noise search as a SAMPLER that runs inside the host's own samplers.
+
+The search calls the stock sampler again and again with other noise. Guider, conditioning, LoRA, ControlNet,
+noise mask and schedule are the host's, so that its first render is what the stock sampler gives.
+
+Inference mode. Nodes run in it, and a tensor made in it can never take part in a gradient. So every model is
+loaded first, still in that mode and all at once; then the mode is left, weights and inputs that were born in
+it are replaced by clones, and the search runs. Nothing may be loaded or evicted in between: a weight that is
+moved outside of the mode claims to be an ordinary tensor but is none, and later even stock sampling would
+fail on it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import comfy.model_management as memory
+import comfy.samplers
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .. import lclip
+from ..lclip.rewards import RewardSum
+from . import host
+from .host_gradients import (
+    GRADIENT_FREE,
+    checkpointed,
+    gradient_options,
+    make_differentiable,
+    plain_copy,
+    refuse_partly_loaded,
+    refuse_undifferentiable,
+    stock_sampler,
+)
+
+logger = logging.getLogger("latent-clip")
+
+CHECKPOINTING = ("auto", "on", "off")
+
+GRADIENT_MEMORY = 40
+"""What back-propagation keeps, as a multiple of the memory that the host reserves for a plain step
+(estimated)."""
+CHECKPOINTED_MEMORY = 6
+"""The same with activation checkpointing."""
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What one search found, in raw latents; results cover consecutive batch items (all at once, or one by
+    one)."""
+
+    results: list[lclip.ReNOResult]
+    to_raw: Callable[[Tensor], Tensor]
+
+    def gather(self, name: str) -> Tensor:
+        """One field of the results, over the whole batch, on the host's device for results."""
+        return host.to_host(torch.cat([getattr(result, name) for result in self.results]))
+
+    @property
+    def best_latents(self) -> Tensor:
+        return host.to_host(self.to_raw(self.gather("best_latents")))
+
+    @property
+    def initial_latents(self) -> Tensor:
+        return host.to_host(self.to_raw(self.gather("initial_latents")))
+
+
+class NoiseSearch(comfy.samplers.Sampler):
+    """A SAMPLER that searches the noise of a stock sampler for a better reward."""
+
+    def __init__(
+        self,
+        reward: host.WiredReward,
+        sampler_name: str,
+        settings: lclip.ReNOSettings,
+        checkpointing: str = "auto",
+        held_out: host.WiredReward | None = None,
+        on_outcome: Callable[[SearchOutcome], None] | None = None,
+    ) -> None:
+        self.reward, self.held_out = reward, held_out
+        self.sampler_name, self.settings = sampler_name, settings
+        self.checkpointing = checkpointing
+        self.on_outcome = on_outcome
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callable[[int, Tensor, Tensor, int], None] | None,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """Called by a guider, in inference mode; everything is in the sampler's own scale."""
+        patcher = model_wrap.model_patcher
+        self._check(patcher, sigmas, noise)
+        settings = replace(self.settings, seed=extra_args.get("seed") or 0)
+        scene = _Scene(self, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask)
+        report = _Report(callback, settings.renders, noise.shape[0], disable_pbar)
+        try:
+            search = self._search_with_gradient if self.with_gradient else self._search_without
+            return self._finish(scene, search(scene, settings, report))
+        finally:
+            report.close()
+
+    def _search_without(
+        self, scene: _Scene, settings: lclip.ReNOSettings, report: _Report
+    ) -> list[lclip.ReNOResult]:
+        self._load(scene, scene.room(1), whole=False)
+        with scene.prepared() as prepared:
+            return [self._search(prepared, settings, report)]
+
+    def _search_with_gradient(
+        self, scene: _Scene, settings: lclip.ReNOSettings, report: _Report
+    ) -> list[lclip.ReNOResult]:
+        patcher = scene.model_wrap.model_patcher
+        refuse_undifferentiable(patcher, self.sampler_name)
+        lean = self.checkpointing == "on"
+        room = scene.room(GRADIENT_MEMORY)
+        self._load(scene, scene.room(CHECKPOINTED_MEMORY) if lean else room, whole=True)
+        refuse_partly_loaded(patcher)
+        if self.checkpointing == "auto":
+            lean = memory.get_free_memory(patcher.load_device) < room
+        with torch.inference_mode(False):
+            for module in (
+                patcher.model,
+                *scene.other_modules(),
+                *(loaded.model for loaded in self._models()),
+            ):
+                make_differentiable(module)
+            try:
+                with checkpointed(patcher.model if lean else None), scene.prepared() as prepared:
+                    return [self._search(prepared, settings, report)]
+            except torch.cuda.OutOfMemoryError:
+                pass  # go on outside of this clause: its traceback keeps the graph in memory
+            logger.warning(
+                "ReNO ran out of memory. Trying once more with activation checkpointing, one item at a time."
+            )
+            memory.soft_empty_cache()
+            with checkpointed(patcher.model):
+                return self._one_by_one(scene, settings, report)
+
+    @property
+    def with_gradient(self) -> bool:
+        return self.settings.method == "gradient" and self.settings.iterations > 1
+
+    def _one_by_one(
+        self, scene: _Scene, settings: lclip.ReNOSettings, report: _Report
+    ) -> list[lclip.ReNOResult]:
+        results = []
+        for item in range(scene.noise.shape[0]):
+            report.start(item)
+            with scene.prepared(item) as prepared:
+                results.append(self._search(prepared, replace(settings, seed=settings.seed + item), report))
+        return results
+
+    def _search(self, prepared: _Prepared, settings: lclip.ReNOSettings, report: _Report) -> lclip.ReNOResult:
+        reward = _in_raw_latents(self.reward.reward, prepared.to_raw)
+        held_out = None if self.held_out is None else _in_raw_latents(self.held_out.reward, prepared.to_raw)
+        run = lclip.ReNORun(prepared.generate, prepared.noise, reward, settings, held_out)
+        try:
+            for step in run:
+                memory.throw_exception_if_processing_interrupted()
+                report(step)
+        except RuntimeError as error:
+            if "Inference tensors cannot be saved" not in str(error):
+                raise
+            raise ValueError(
+                "A patch on the model (an adapter or attention patch of another node) brings tensors that no "
+                f"gradient can pass. {GRADIENT_FREE}, or take that node out."
+            ) from error
+        return run.result()
+
+    def _finish(self, scene: _Scene, results: list[lclip.ReNOResult]) -> Tensor:
+        outcome = SearchOutcome(results, scene.to_raw)
+        first, best = outcome.gather("initial_reward"), outcome.gather("best_reward")
+        for item, (before, after) in enumerate(zip(first.tolist(), best.tolist(), strict=True)):
+            logger.info("ReNO: item %d went from reward %.4f to %.4f", item, before, after)
+        if self.on_outcome is not None:
+            self.on_outcome(outcome)
+        return torch.cat([result.best_latents for result in results])
+
+    def _load(self, scene: _Scene, room: float, whole: bool) -> None:
+        """Bring everything in, in one go, so that nothing evicts another; the models that are in stay in."""
+        patchers = [scene.model_wrap.model_patcher, *scene.model_wrap.loaded_models]
+        patchers += [loaded.patcher for loaded in self._models()]
+        memory.load_models_gpu(list(dict.fromkeys(patchers)), memory_required=room, force_full_load=whole)
+
+    def _models(self) -> list[host.LoadedLatentCLIP]:
+        return [*self.reward.models, *(self.held_out.models if self.held_out else ())]
+
+    def _check(self, patcher: Any, sigmas: Tensor, noise: Tensor) -> None:
+        for loaded in self._models():
+            host.check_same_space(patcher, loaded.config)
+        if noise.ndim != 4:
+            raise ValueError(
+                f"The latent has shape {list(noise.shape)}; ReNO works on pictures, [batch, channels, "
+                "height, width]. Video and sound latents are not supported."
+            )
+        if float(sigmas[-1]) != 0:
+            raise ValueError(
+                f"The sigmas end at {float(sigmas[-1]):.4f}; expected 0. A reward reads finished latents: "
+                "wire the whole schedule, not the first part of a split one."
+            )
+
+
+class _Scene:
+    """One call of the sampler: what the host passed in, and what the search makes of it."""
+
+    def __init__(
+        self,
+        search: NoiseSearch,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        noise: Tensor,
+        latent_image: Tensor | None,
+        denoise_mask: Tensor | None,
+    ) -> None:
+        self.model_wrap, self.extra_args = model_wrap, extra_args
+        self.sigmas, self.noise = sigmas, noise
+        self.latent_image, self.denoise_mask = latent_image, denoise_mask
+        self.stock = stock_sampler(search.sampler_name, undecorated=search.with_gradient)
+        self.device = noise.device
+
+    @property
+    def to_raw(self) -> Callable[[Tensor], Tensor]:
+        return self.model_wrap.inner_model.process_latent_out
+
+    def room(self, factor: float) -> float:
+        """Bytes that one render of this batch needs, times a factor for what a gradient keeps."""
+        return factor * self.model_wrap.inner_model.memory_required(list(self.noise.shape))
+
+    def other_modules(self) -> Iterator[nn.Module]:
+        """ControlNets and other models that the conditioning brought along."""
+        for loaded in self.model_wrap.loaded_models:
+            if isinstance(model := getattr(loaded, "model", None), nn.Module):
+                yield model
+
+    @contextmanager
+    def prepared(self, item: int | None = None) -> Iterator[_Prepared]:
+        """The whole batch, or one item of it, as tensors that a gradient may pass."""
+        own = partial(plain_copy, item=item, batch=self.noise.shape[0])
+        conds = self.model_wrap.conds
+        self.model_wrap.conds = own(conds)
+        try:
+            yield _Prepared(
+                self, own(self.noise), self.sigmas.clone(), own(self.latent_image), own(self.denoise_mask)
+            )
+        finally:
+            self.model_wrap.conds = conds
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The inputs of one search."""
+
+    scene: _Scene
+    noise: Tensor
+    sigmas: Tensor
+    latent_image: Tensor | None
+    denoise_mask: Tensor | None
+
+    @property
+    def to_raw(self) -> Callable[[Tensor], Tensor]:
+        return self.scene.to_raw
+
+    def generate(self, noise: Tensor) -> Tensor:
+        """Noise -> latents in the sampler's scale, by the stock sampler; its own randomness repeats every
+        time."""
+        scene = self.scene
+        memory.throw_exception_if_processing_interrupted()
+        options = gradient_options(scene.extra_args["model_options"], self.sigmas, scene.model_wrap.conds)
+        extra_args = {**scene.extra_args, "model_options": options}
+        with torch.random.fork_rng(devices=[scene.device] if scene.device.type == "cuda" else []):
+            return scene.stock.sample(
+                scene.model_wrap,
+                self.sigmas,
+                extra_args,
+                None,
+                noise,
+                self.latent_image,
+                self.denoise_mask,
+                True,
+            )
+
+
+class _Report:
+    """Progress bar and live preview: one tick per render, with the best so far as the picture."""
+
+    def __init__(
+        self,
+        callback: Callable[[int, Tensor, Tensor, int], None] | None,
+        renders: int,
+        batch: int,
+        quiet: bool,
+    ) -> None:
+        self.callback, self.renders, self.batch = callback, renders, batch
+        self.done = 0
+        self.bar = tqdm(total=renders, disable=quiet, desc="ReNO")
+
+    def start(self, item: int) -> None:
+        """From now on one item at a time."""
+        if item == 0:
+            self.bar.reset(total=self.renders * self.batch)
+        self.renders = self.renders if item else self.renders * self.batch
+        self.done = item * (self.renders // self.batch)
+
+    def __call__(self, step: lclip.ReNOStep) -> None:
+        self.bar.update()
+        self.bar.set_postfix_str(f"best reward {float(step.best_reward.mean()):.4f}")
+        if self.callback is not None:
+            with torch.inference_mode():
+                self.callback(self.done, step.best_latents, step.best_latents, self.renders)
+        self.done += 1
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def _in_raw_latents(reward: Callable[[Tensor], Tensor], to_raw: Callable[[Tensor], Tensor]) -> RewardSum:
+    """The same reward, part by part, for latents in the sampler's scale."""
+    return RewardSum({name: _Composed(part, to_raw) for name, part in RewardSum([reward]).rewards.items()})
+
+
+@dataclass(frozen=True)
+class _Composed:
+    reward: Callable[[Tensor], Tensor]
+    to_raw: Callable[[Tensor], Tensor]
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        return self.reward(self.to_raw(latents))

@@ -1,0 +1,127 @@
+"""Rewards on a wire, and choosing the best latents of a batch by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .. import lclip
+from ..lclip import rewards
+from . import host
+from .latents import samples_of, take_items
+
+
+class TextReward(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_TextReward",
+            display_name="Text Reward",
+            category="latent-clip/rewards",
+            description="How well latents match a text, as a reward for Select Best Latents, ReNO and "
+            "guidance. Chain several to add them up.",
+            search_aliases=["clip reward", "prompt reward", "score"],
+            inputs=[
+                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    default="",
+                    tooltip="What the picture should show. Several lines are several texts: their cosines "
+                    "are averaged.",
+                ),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=-100.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="How much this reward counts in a sum: weight x 0.01 x logit scale x cosine. 1 "
+                    "is ReNO's published weight; a negative weight drives away from the text; 0 switches it "
+                    "off.",
+                ),
+                host.LATENT_REWARD.Input(
+                    "add_to",
+                    optional=True,
+                    tooltip="A reward that this one is added to. Leave open for the first.",
+                ),
+            ],
+            outputs=[
+                host.LATENT_REWARD.Output(
+                    display_name="reward", tooltip="This reward, plus what it is added to."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        latent_clip: host.LoadedLatentCLIP,
+        text: str,
+        weight: float,
+        add_to: host.WiredReward | None = None,
+    ) -> io.NodeOutput:
+        model = latent_clip.ready()
+        with host.ordinary_tensors():
+            own = rewards.TextReward(model, text, weight)
+        return io.NodeOutput(host.add_reward(add_to, own, latent_clip))
+
+
+class Select(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_Select",
+            display_name="Select Best Latents",
+            category="latent-clip",
+            description="Keeps the k latents of a batch that a reward likes best, before anything is "
+            "decoded. The others leave by the second socket.",
+            search_aliases=["best of n", "pick best", "rank latents", "top k", "filter batch"],
+            inputs=[
+                io.Latent.Input("latent", tooltip="A batch of clean latents, such as a sampler's output."),
+                host.LATENT_REWARD.Input(
+                    "reward", tooltip="What is good: the higher the reward, the better."
+                ),
+                io.Int.Input(
+                    "k",
+                    default=1,
+                    min=1,
+                    max=4096,
+                    tooltip="How many to keep; at most the number in the batch.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    display_name="best",
+                    tooltip="The k best, best first. Masks and batch indices stay with their items.",
+                ),
+                io.Latent.Output(
+                    display_name="rest",
+                    tooltip="The others, in their order. Where none is left, what hangs on this socket does "
+                    "not run.",
+                ),
+                io.Float.Output(
+                    display_name="scores",
+                    is_output_list=True,
+                    tooltip="The reward of every item that came in, in the order it came in.",
+                ),
+                io.String.Output(
+                    display_name="pick_list",
+                    tooltip="The kept items' places in the batch, from 0, best first.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latent: dict[str, Any], reward: host.WiredReward, k: int) -> io.NodeOutput:
+        samples = samples_of(latent)
+        reward.check(samples)
+        values = host.to_host(reward.ready(samples)(samples))
+        best, rest = lclip.top_k(values, k)
+        return io.NodeOutput(
+            take_items(latent, best),
+            take_items(latent, rest) if rest else host.nothing(),
+            values.tolist(),
+            ", ".join(str(index) for index in best),
+        )

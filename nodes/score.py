@@ -1,0 +1,219 @@
+"""What latents show, without decoding them: scores, classes and heatmaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from comfy_api.latest import io
+from torch import Tensor
+
+from .. import lclip
+from . import charts, host
+from .latents import samples_of
+
+LATENT_HINT = (
+    "A batch of clean latents, such as a sampler's output. They are read as they are, never decoded."
+)
+
+
+def size_rule_input() -> Any:
+    return host.advanced(
+        io.Combo.Input(
+            "size_rule",
+            options=list(lclip.SIZE_RULES),
+            default=lclip.DEFAULT_SIZE_RULE,
+            tooltip="How latents of another size than the model's are brought to it: stretched (resize), by "
+            "square crops along the longer side (crops), by native-size tiles (tiles), or as they are with "
+            "interpolated positions (interpolate). Latents of the native size are not touched.",
+        )
+    )
+
+
+class Score(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_Score",
+            display_name="Latent-CLIP Score",
+            category="latent-clip",
+            description="How well each latent of a batch matches a text: the cosine of both in "
+            "Latent-CLIP's space.",
+            search_aliases=["clip score", "rate latents", "text match", "prompt adherence"],
+            inputs=[
+                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
+                io.Latent.Input("latent", tooltip=LATENT_HINT),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    default="",
+                    tooltip="What the picture should show. Several lines are several texts: an item's score "
+                    "is their mean, and the report shows each. Read as typed: (brackets:1.2) have no "
+                    "meaning.",
+                ),
+                size_rule_input(),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The latents, unchanged."),
+                io.Float.Output(display_name="best_score", tooltip="The highest score in the batch."),
+                io.Float.Output(
+                    display_name="scores",
+                    is_output_list=True,
+                    tooltip="One score per item: the cosine, -1 to 1. Good matches of the released models "
+                    "reach about 0.3.",
+                ),
+                io.String.Output(display_name="report", tooltip="All values as a table to read."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, latent_clip: host.LoadedLatentCLIP, latent: dict[str, Any], text: str, size_rule: str
+    ) -> io.NodeOutput:
+        samples, lines = samples_of(latent), lines_of(text, "text")
+        cosines = host.to_host(
+            lclip.similarity(latent_clip.ready(samples), samples, lines, size_rule)
+        )  # [B, T]
+        scores = cosines.mean(1)
+        report = score_report(
+            cosines, lines, latent_clip.name, lclip.scale_doubt(samples, latent_clip.config)
+        )
+        return io.NodeOutput(latent, float(scores.max()), scores.tolist(), report)
+
+
+class Classify(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_Classify",
+            display_name="Latent-CLIP Classify",
+            category="latent-clip",
+            description="Which of several labels fits each latent of a batch best (zero-shot).",
+            search_aliases=["zero-shot", "label latents", "clip interrogator", "tag"],
+            inputs=[
+                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
+                io.Latent.Input("latent", tooltip=LATENT_HINT),
+                io.String.Input(
+                    "labels",
+                    multiline=True,
+                    default="",
+                    tooltip="The labels to choose from, one per line: at least two, for a choice.",
+                ),
+                host.advanced(
+                    io.String.Input(
+                        "templates",
+                        multiline=True,
+                        default="{}",
+                        tooltip="Sentences that the labels are put into at {}, one per line, such as "
+                        '"a photo of a {}". With several, their embeddings are averaged.',
+                    )
+                ),
+                size_rule_input(),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The latents, unchanged."),
+                io.String.Output(
+                    display_name="top_label", is_output_list=True, tooltip="The likeliest label of each item."
+                ),
+                io.Float.Output(
+                    display_name="probability", is_output_list=True, tooltip="Its probability, 0 to 1."
+                ),
+                io.Image.Output(display_name="chart", tooltip="One bar chart per item."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        latent_clip: host.LoadedLatentCLIP,
+        latent: dict[str, Any],
+        labels: str,
+        templates: str,
+        size_rule: str,
+    ) -> io.NodeOutput:
+        samples, names = samples_of(latent), lines_of(labels, "labels")
+        model = latent_clip.ready(samples)
+        chances = host.to_host(
+            lclip.classify(model, samples, names, lines_of(templates, "templates"), size_rule)
+        )
+        best = chances.max(1)
+        tops = [names[index] for index in best.indices.tolist()]
+        return io.NodeOutput(latent, tops, best.values.tolist(), charts.probability_bars(names, chances))
+
+
+class Heatmap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_Heatmap",
+            display_name="Latent-CLIP Heatmap",
+            category="latent-clip",
+            description="Where in the picture a text is, as a mask and as an overlay on a preview of the "
+            "latents.",
+            search_aliases=["attention map", "text mask", "where", "localize", "segment"],
+            inputs=[
+                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that looks."),
+                io.Latent.Input("latent", tooltip=LATENT_HINT),
+                io.String.Input("text", default="", tooltip="What to look for, as one text."),
+            ],
+            outputs=[
+                io.Mask.Output(
+                    display_name="mask",
+                    tooltip="Per item, at the picture's size: 1 where the text fits best, 0 where least. It "
+                    "compares places of one picture, so something is always bright; Score says whether the "
+                    "text is there at all.",
+                ),
+                io.Image.Output(display_name="overlay", tooltip="The mask in colour over a rough preview."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latent_clip: host.LoadedLatentCLIP, latent: dict[str, Any], text: str) -> io.NodeOutput:
+        samples = samples_of(latent)
+        text = " ".join(lines_of(text, "text"))
+        cosines = host.to_host(lclip.heatmap(latent_clip.ready(samples), samples, text))  # [B, h, w]
+        mask = spread_out(at_picture_size(cosines, latent_clip.config))
+        pictures = host.to_host(host.preview(samples, latent_clip.config.latent_space))
+        return io.NodeOutput(mask, charts.heat_overlay(pictures, mask))
+
+
+def lines_of(text: str, what: str) -> list[str]:
+    """The non-empty lines of a text widget, or ValueError."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"The {what} widget is empty; expected at least one line of text.")
+    return lines
+
+
+def at_picture_size(maps: Tensor, config: lclip.LatentCLIPConfig) -> Tensor:
+    """[B, h, w] on the latent grid -> [B, H, W] in pixels."""
+    factor = config.space.factor if config.space else 8
+    return F.interpolate(maps[:, None], scale_factor=factor, mode="bilinear", align_corners=False)[:, 0]
+
+
+def spread_out(maps: Tensor) -> Tensor:
+    """Each item's values stretched to 0..1; a map without any difference is 0."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - low) / (high - low).clamp_min(1e-6)
+
+
+def score_report(cosines: Tensor, lines: Sequence[str], name: str, doubt: str | None) -> str:
+    """All scores as a table: a row per item, a column per text and, with several, their mean."""
+    means = cosines.mean(1)
+    best = int(means.argmax())
+    several = len(lines) > 1
+    heads = [f"[{number + 1}]" for number in range(len(lines))] + (["mean"] if several else [])
+    rows = [f"Latent-CLIP score ({name}): cosine, higher is better"]
+    rows += [f"[{number + 1}] {line}" for number, line in enumerate(lines)]
+    rows.append("item " + " ".join(f"{head:>8}" for head in heads))
+    for index, values in enumerate(cosines.tolist()):
+        cells = values + ([float(means[index])] if several else [])
+        rows.append(
+            f"{index:>4} "
+            + " ".join(f"{value:8.4f}" for value in cells)
+            + ("  best" if index == best else "")
+        )
+    if doubt:
+        rows.append(f"Caution: {doubt}")
+    return "\n".join(rows)

@@ -1,0 +1,108 @@
+"""A test-only pack that runs inside the server and shows what travels on wires. Plain V1 nodes, no mock."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import folder_paths
+import numpy
+import torch
+
+
+class AnyType(str):
+    """Fits every socket."""
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = str.__hash__
+
+
+ANY = AnyType("*")
+
+
+def as_json(value):
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+
+
+class Values:
+    """Every item that arrives on a socket, as JSON in the history."""
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    INPUT_IS_LIST = True
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": (ANY, {})}}
+
+    def run(self, value):
+        return {"ui": {"values": [json.dumps([as_json(item) for item in value])]}}
+
+
+class Dump:
+    """A LATENT as an .npz in the output folder: tensors and lists by key, and passed through untouched."""
+
+    RETURN_TYPES = ("LATENT",)
+    OUTPUT_NODE = True
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent": ("LATENT",), "name": ("STRING", {"default": "latent"})}}
+
+    def run(self, latent, name):
+        path = Path(folder_paths.get_output_directory()) / f"{name}.npz"
+        arrays: dict = {key: numpy.asarray(value) for key, value in latent.items()}
+        numpy.savez(path, **arrays)
+        return {"ui": {"values": [json.dumps(sorted(latent))]}, "result": (latent,)}
+
+
+class Read:
+    """A LATENT from an .npz in the input folder: arrays become tensors, batch_index a list."""
+
+    RETURN_TYPES = ("LATENT",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"name": ("STRING", {"default": "latent"})}}
+
+    def run(self, name):
+        with numpy.load(Path(folder_paths.get_input_directory()) / f"{name}.npz") as arrays:
+            latent: dict = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+        if "batch_index" in latent:
+            latent["batch_index"] = latent["batch_index"].tolist()
+        return (latent,)
+
+
+class DumpTensor:
+    """An IMAGE or MASK as .npy in the output folder."""
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"tensor": (ANY, {}), "name": ("STRING", {"default": "tensor"})}}
+
+    def run(self, tensor, name):
+        numpy.save(Path(folder_paths.get_output_directory()) / f"{name}.npy", tensor.float().cpu().numpy())
+        return {"ui": {"values": [json.dumps(list(tensor.shape))]}}
+
+
+NODE_CLASS_MAPPINGS = {
+    "Probe_Values": Values,
+    "Probe_DumpLatent": Dump,
+    "Probe_ReadLatent": Read,
+    "Probe_DumpTensor": DumpTensor,
+}

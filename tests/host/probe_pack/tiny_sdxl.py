@@ -1,0 +1,232 @@
+"""A small SDXL-shaped model with fixed random weights, and what goes with it: conditioning, LoRA, ControlNet."""
+
+from __future__ import annotations
+
+import comfy.cldm.cldm
+import comfy.controlnet
+import comfy.latent_formats
+import comfy.lora
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.supported_models
+import torch
+
+CONTEXT, POOLED = 64, 1280
+UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1, 1],
+    "channel_mult": [1, 2, 2],
+    "transformer_depth": [0, 1, 1],
+    "transformer_depth_output": [0, 0, 1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": CONTEXT,
+    "num_heads": -1,
+    "num_head_channels": 16,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": True,
+    "legacy": False,
+    "num_classes": "sequential",
+    "adm_in_channels": POOLED + 6 * 256,
+    "dtype": torch.float32,
+}
+NAMES = {
+    "SDXL": comfy.latent_formats.SDXL,
+    "SD1.5": comfy.latent_formats.SD15,
+    "FLUX": comfy.latent_formats.Flux,
+}
+
+
+class TinySDXL(comfy.supported_models.SDXL):
+    unet_config = {}
+
+
+@torch.no_grad()
+def fill(module, seed):
+    """Weights drawn by name, at the usual scale: the same on every machine, and no layer is zero."""
+    for name, parameter in sorted(module.named_parameters()):
+        source = torch.Generator().manual_seed(seed + sum(map(ord, name)) * 31 % 100_003)
+        values = torch.randn(parameter.shape, generator=source)
+        if parameter.ndim > 1:
+            values = values * (0.7 / parameter[0].numel() ** 0.5)
+        elif "norm" in name or ".0.weight" in name:
+            values = 1 + 0.1 * values
+        else:
+            values = 0.05 * values
+        parameter.copy_(values)
+    return module.requires_grad_(False).eval()
+
+
+class LoadTinySDXL:
+    RETURN_TYPES = ("MODEL",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"default": 1}), "latents": (list(NAMES),)}}
+
+    def run(self, seed, latents="SDXL"):
+        config = TinySDXL({**UNET})
+        config.latent_format = NAMES[latents]()
+        config.set_inference_dtype(torch.float32, None)
+        config.custom_operations = comfy.ops.manual_cast
+        model = comfy.model_base.SDXL(config, device="cpu")
+        fill(model.diffusion_model, seed)
+        device = comfy.model_management.get_torch_device()
+        return (
+            comfy.model_patcher.ModelPatcher(model, device, comfy.model_management.unet_offload_device()),
+        )
+
+
+class Conditioning:
+    RETURN_TYPES = ("CONDITIONING",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"default": 1}), "batch": ("INT", {"default": 1})}}
+
+    def run(self, seed, batch=1):
+        source = torch.Generator().manual_seed(seed)
+        context = torch.randn(batch, 7, CONTEXT, generator=source)
+        return ([[context, {"pooled_output": torch.randn(batch, POOLED, generator=source)}]],)
+
+
+class LoRA:
+    """A LoRA on every attention projection, through the host's own patching."""
+
+    RETURN_TYPES = ("MODEL",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": ("MODEL",),
+                "seed": ("INT", {"default": 1}),
+                "strength": ("FLOAT", {"default": 1.0}),
+            }
+        }
+
+    def run(self, model, seed, strength):
+        keys = comfy.lora.model_lora_keys_unet(model.model, {})
+        weights, source = {}, torch.Generator().manual_seed(seed)
+        for key, parameter in model.model.diffusion_model.named_parameters():
+            if key.endswith(("to_q.weight", "to_v.weight")):
+                name = f"diffusion_model.{key.removesuffix('.weight')}"
+                weights[f"{name}.lora_up.weight"] = 0.3 * torch.randn(parameter.shape[0], 4, generator=source)
+                weights[f"{name}.lora_down.weight"] = 0.3 * torch.randn(
+                    4, parameter.shape[1], generator=source
+                )
+        patched = model.clone()
+        patched.add_patches(comfy.lora.load_lora(weights, keys), strength)
+        return (patched,)
+
+
+class TinyControlNet:
+    RETURN_TYPES = ("CONTROL_NET",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"default": 1})}}
+
+    def run(self, seed):
+        config = {
+            name: value
+            for name, value in UNET.items()
+            if name not in ("out_channels", "transformer_depth_output")
+        }
+        network = comfy.cldm.cldm.ControlNet(
+            **config, hint_channels=3, operations=comfy.ops.manual_cast, device="cpu"
+        )
+        fill(network, seed)
+        device = comfy.model_management.get_torch_device()
+        return (comfy.controlnet.ControlNet(network, load_device=device, manual_cast_dtype=None),)
+
+
+class RunsOutOfMemory:
+    """A MODEL whose first render of more than one item in gradient mode runs out of memory."""
+
+    RETURN_TYPES = ("MODEL",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def run(self, model):
+        def guarded(apply_model, args):
+            if args["input"].requires_grad and args["input"].shape[0] > 1:
+                raise torch.cuda.OutOfMemoryError("the probe pretends that this batch does not fit")
+            return apply_model(args["input"], args["timestep"], **args["c"])
+
+        patched = model.clone()
+        patched.set_model_unet_function_wrapper(guarded)
+        return (patched,)
+
+
+class BrokenWeights:
+    """Names of weights that claim to be ordinary tensors but have no version counter."""
+
+    RETURN_TYPES = ("STRING",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "after": ("LATENT",)}}
+
+    def run(self, model, after):
+        broken = []
+        for name, tensor in [*model.model.named_parameters(), *model.model.named_buffers()]:
+            try:
+                tensor.is_inference() or tensor._version
+            except RuntimeError:
+                broken.append(name)
+        return (", ".join(broken),)
+
+
+class Interrupt:
+    """A MODEL that asks the host to interrupt at its n-th call, as the cancel button does."""
+
+    RETURN_TYPES = ("MODEL",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "call": ("INT", {"default": 3})}}
+
+    def run(self, model, call):
+        calls = []
+
+        def counted(apply_model, args):
+            calls.append(None)
+            if len(calls) == call:
+                comfy.model_management.interrupt_current_processing()
+            return apply_model(args["input"], args["timestep"], **args["c"])
+
+        patched = model.clone()
+        patched.set_model_unet_function_wrapper(counted)
+        return (patched,)
+
+
+NODES = {
+    "Probe_TinySDXL": LoadTinySDXL,
+    "Probe_Conditioning": Conditioning,
+    "Probe_LoRA": LoRA,
+    "Probe_TinyControlNet": TinyControlNet,
+    "Probe_RunsOutOfMemory": RunsOutOfMemory,
+    "Probe_BrokenWeights": BrokenWeights,
+    "Probe_Interrupt": Interrupt,
+}

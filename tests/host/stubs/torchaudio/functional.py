@@ -1,0 +1,5 @@
+"""Test stub: see _absent.py."""
+
+from _absent import absent
+
+__getattr__ = absent("torchaudio.functional")

@@ -1,0 +1,8 @@
+"""Test stub: see _absent.py."""
+
+from _absent import absent
+
+from . import transforms as transforms
+
+__version__ = "0.0"
+__getattr__ = absent("torchvision")

@@ -1,0 +1,86 @@
+"""The pack as the browser sees it: nodes, sockets, tooltips."""
+
+from __future__ import annotations
+
+import pytest
+
+# node id -> inputs that must be there, in order, with types; outputs in order. More widgets are free.
+SOCKETS = {
+    "LatentCLIP_Load": ([("file", "COMBO")], ["LATENT_CLIP"]),
+    "LatentCLIP_MiniWorld": ([], ["MODEL", "CLIP", "VAE", "LATENT_CLIP"]),
+    "LatentCLIP_Score": (
+        [("latent_clip", "LATENT_CLIP"), ("latent", "LATENT"), ("text", "STRING")],
+        ["LATENT", "FLOAT", "FLOAT", "STRING"],
+    ),
+    "LatentCLIP_Classify": (
+        [("latent_clip", "LATENT_CLIP"), ("latent", "LATENT"), ("labels", "STRING")],
+        ["LATENT", "STRING", "FLOAT", "IMAGE"],
+    ),
+    "LatentCLIP_Select": (
+        [("latent", "LATENT"), ("reward", "LATENT_REWARD"), ("k", "INT")],
+        ["LATENT", "LATENT", "FLOAT", "STRING"],
+    ),
+    "LatentCLIP_Heatmap": (
+        [("latent_clip", "LATENT_CLIP"), ("latent", "LATENT"), ("text", "STRING")],
+        ["MASK", "IMAGE"],
+    ),
+    "LatentCLIP_TextReward": (
+        [
+            ("latent_clip", "LATENT_CLIP"),
+            ("text", "STRING"),
+            ("weight", "FLOAT"),
+            ("add_to", "LATENT_REWARD"),
+        ],
+        ["LATENT_REWARD"],
+    ),
+}
+
+
+def inputs_of(info: dict) -> list[tuple[str, list]]:
+    return [pair for group in ("required", "optional") for pair in info["input"].get(group, {}).items()]
+
+
+def type_of(spec: list) -> str:
+    return "COMBO" if isinstance(spec[0], list) else spec[0]
+
+
+@pytest.mark.parametrize("node_id", SOCKETS)
+def test_sockets_come_in_the_documented_order(host, node_id):
+    info = host.object_info[node_id]
+    wanted, outputs = SOCKETS[node_id]
+    assert [(name, type_of(spec)) for name, spec in inputs_of(info) if name in dict(wanted)] == wanted
+    assert info["output"] == outputs
+
+
+def test_every_node_explains_itself(host):
+    ours = {name: info for name, info in host.object_info.items() if name.startswith("LatentCLIP_")}
+    assert set(ours) >= set(SOCKETS)
+    for name, info in ours.items():
+        assert info["display_name"] and info["description"], name
+        assert info["category"].split("/")[0] == "latent-clip", name
+        for socket, spec in inputs_of(info):
+            assert len(spec) > 1 and len(spec[1].get("tooltip", "")) > 15, f"{name}.{socket} has no tooltip"
+        assert all(info["output_tooltips"]), f"{name} has an output without a tooltip"
+
+
+def test_rare_knobs_are_marked_as_such(host):
+    for node, socket in (
+        ("LatentCLIP_Score", "size_rule"),
+        ("LatentCLIP_Classify", "templates"),
+        ("LatentCLIP_Load", "dtype"),
+    ):
+        assert dict(inputs_of(host.object_info[node]))[socket][1]["advanced"] is True
+
+
+def test_newer_hosts_get_search_aliases(host):
+    if "search_aliases" not in host.object_info["KSampler"]:
+        pytest.skip("this host knows no search aliases")
+    for name in SOCKETS:
+        assert host.object_info[name]["search_aliases"]
+
+
+def test_the_pack_adds_no_error_to_the_log(host):
+    lines = host.log.read_text(errors="replace").splitlines()
+    ours = [line for line in lines if "custom_nodes/latent-clip" in line.replace("\\", "/")]
+    assert any("seconds" in line for line in ours), "the host did not list the pack among those it imported"
+    assert not [line for line in ours if "import" in line.lower() or "fail" in line.lower()]
