@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +63,25 @@ def read_pickle(path: Path) -> Any:
     """The content of a PyTorch zip file; its tensors are mapped, not read. Raises CheckpointError."""
     _check_archive(path)
     try:
-        with torch.serialization.safe_globals(STAND_INS):
+        with _only_stand_ins():
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except MemoryError as error:
         raise CheckpointError(f"{path}: damaged: it asks for more memory than there is") from error
     except Exception as error:  # a hostile pickle can make torch raise anything at all
         raise CheckpointError(f"{path}: damaged, or not a checkpoint: {_first_line(error)}") from error
+
+
+@contextmanager
+def _only_stand_ins() -> Iterator[None]:
+    """Allow the stand-ins and nothing else: another pack may have allowed numpy's own, for its own files."""
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(STAND_INS)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
 
 
 def _check_archive(path: Path) -> None:
