@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lclip import LatentCLIP, ReNOSettings
+from lclip import ReNOSettings
 from lclip.mini import World, load_world
+from lclip.mini.captions import CaptionReward
 from lclip.mini.drawing import sample_scenes
 from lclip.mini.scenes import Scene
 from lclip.reno_run import ReNORun
-from lclip.rewards import PUBLISHED_CLIP_SCALE
 
 from .harness import Run, bootstrap, table, time_in_turns
 from .scenes import judge_latents, noise_for
@@ -24,24 +24,6 @@ ITERATIONS = 50
 SEEDS = 3
 CHUNK = 100  # items searched at once
 MARKS = (0, 5, 10, 25, 49, 99, 149, 199)
-
-
-class CaptionReward:
-    """Every item against its own caption, on the scale of `lclip.TextReward`.
-
-    before: what happens to the latents first, such as the VAE's decoder for a pixel CLIP.
-    """
-
-    def __init__(
-        self, model: LatentCLIP, captions: Sequence[str], before: Callable[[Tensor], Tensor] | None = None
-    ):
-        self.model, self.before = model, before
-        with torch.no_grad():
-            self.texts = model.encode_text(captions)
-
-    def __call__(self, latents: Tensor) -> Tensor:
-        images = self.model.encode_latents(latents if self.before is None else self.before(latents))
-        return PUBLISHED_CLIP_SCALE * self.model.logit_scale * (images * self.texts).sum(-1)
 
 
 @dataclass

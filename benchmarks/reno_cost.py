@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import shapes
-from .harness import Run, bootstrap, clock, duration, ratio, table
+from .harness import Run, clock, duration, ratio, table
 
 TINY_UNET = {"width": 64, "depths": (0, 1, 2), "context": 2048, "vector": 2816}
 
@@ -28,7 +28,7 @@ def reno_cost(run: Run) -> str:
     rewards = _rewards(run, decoder)
     context = torch.randn(1, 77, 2048, device=run.device)
     vector = torch.randn(1, 2816, device=run.device)
-    seconds: dict[str, list[float]] = {name: [] for name in ("UNet", *rewards)}
+    seconds: dict[str, list[float]] = {name: [] for name in ("UNet", "UNet forward", *rewards)}
     rounds = run.choose(3, 1)
     for turn in range(rounds + 1):
         run.say(f"iteration {turn} of {rounds}" + (" (warm-up)" if turn == 0 else ""))
@@ -61,7 +61,7 @@ def _one_iteration(
     def unet_forward() -> None:
         kept["out"] = noise - generate(noise)
 
-    taken = {"UNet": clock(unet_forward, run.device)}
+    taken = {"UNet forward": clock(unet_forward, run.device)}
     latents = (kept["out"] / kept["out"].detach().std() * 6).detach()
     for name, reward in rewards.items():
 
@@ -74,38 +74,42 @@ def _one_iteration(
     def unet_backward() -> None:
         kept["noise"] = torch.autograd.grad(kept["out"], noise, kept["gradient"])[0]
 
-    taken["UNet"] += clock(unet_backward, run.device)
+    taken["UNet"] = taken["UNet forward"] + clock(unet_backward, run.device)
     return taken
 
 
 def _write(run: Run, seconds: dict[str, list[float]], unet_parameters: int) -> str:
     bare = seconds["UNet"]
-    rows = [("bare UNet, no reward", duration(bare), "", "")]
     whole = {
-        name: [a + b for a, b in zip(bare, seconds[name], strict=True)] for name in seconds if name != "UNet"
+        name: [a + b for a, b in zip(bare, times, strict=True)]
+        for name, times in seconds.items()
+        if not name.startswith("UNet")
     }
+    rows = [("bare UNet, no reward", duration(bare), "", "")]
     for name, times in whole.items():
         kind = "latent" if name in shapes.LATENT_CLIPS else "VAE decode + pixel"
-        share = ratio(times, bare)
-        rows.append(
-            (f"{kind} {name}", duration(times), duration(seconds[name]), f"{100 * (share.value - 1):+.1f} %")
-        )
-    pairs = (("B/8", "B/32"), ("B/4-plus", "B/16"), ("B/8", "B/16"), ("B/4-plus", "B/32"))
-    saved = [
-        (latent, pixel, f"{100 * (1 - ratio(whole[latent], whole[pixel]).value):.1f} %")
-        for latent, pixel in pairs
+        over = f"{100 * (ratio(times, bare).value - 1):+.1f} %"
+        rows.append((f"{kind} {name}", duration(times), duration(seconds[name]), over))
+    pairs = [(latent, pixel) for latent in shapes.LATENT_CLIPS for pixel in shapes.PIXEL_CLIPS]
+    saved = [(*pair, f"{100 * (1 - ratio(whole[pair[0]], whole[pair[1]]).value):.1f} %") for pair in pairs]
+    guided = [
+        (name, f"{100 * ratio(seconds[name], seconds['UNet forward']).value:.1f} %")
+        for name in shapes.LATENT_CLIPS
     ]
-    where = (
-        "one iteration on the CPU" if torch.device(run.device).type == "cpu" else "one iteration on the GPU"
-    )
-    gpu = "\n\nOn a GPU: not yet measured." if torch.device(run.device).type == "cpu" else ""
-    return (
-        f"{where.capitalize()}, fp32, batch 1, 64x64 latents, n = {bootstrap(bare).n}; UNet of SDXL's shape "
-        f"({unet_parameters:,} parameters). One iteration is UNet forward, reward forward and backward, "
-        "UNet backward; "
-        "all rewards are timed inside the same iteration.\n\n"
-        + table(("reward", "one iteration", "the reward's part", "over the bare UNet"), rows)
-        + "\n\n"
-        + table(("latent reward", "pixel reward", "time saved by the latent one"), saved)
-        + gpu
+    on_cpu = torch.device(run.device).type == "cpu"
+    return "\n\n".join(
+        (
+            f"One iteration on the {'CPU' if on_cpu else 'GPU'}, fp32, batch 1, 64x64 latents, n = "
+            f"{len(bare)}; UNet "
+            f"of SDXL's shape ({unet_parameters:,} parameters). It is UNet forward, reward forward and "
+            "backward, "
+            "UNet backward; all rewards are timed inside the same iteration.",
+            table(("reward", "one iteration", "the reward's part", "over the bare UNet"), rows),
+            table(("latent reward", "pixel reward", "time saved by the latent one"), saved),
+            "Guidance adds the reward's part to a UNet step without gradient (no classifier-free "
+            "guidance; with it, "
+            f"the UNet's step costs twice as much): UNet forward {duration(seconds['UNet forward'])}.",
+            table(("latent reward", "added to one guided step"), guided),
+            *(["On a GPU: not yet measured."] if on_cpu else []),
+        )
     )

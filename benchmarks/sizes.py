@@ -6,8 +6,9 @@ import torch
 
 from lclip import DEFAULT_SIZE_RULE, SIZE_RULES
 from lclip.mini import load_world
+from lclip.mini.intervals import wilson
 
-from .harness import Run, table, wilson
+from .harness import Run, table
 from .scenes import WAYS, encode_scenes, hundred_way_groups, in_chunks, retrieval_hits
 
 # title -> width and height in pixels; the native picture is 64 x 64

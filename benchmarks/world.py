@@ -9,10 +9,11 @@ from torch import Tensor
 from lclip import classify
 from lclip.mini import World, load_world
 from lclip.mini.drawing import render, sample_scenes
+from lclip.mini.intervals import Interval, wilson
 from lclip.mini.oracle import judge, shows_unsafe
 from lclip.mini.scenes import COLOURS, LOOK_ALIKES, SHAPES, UNSAFE_SHAPE, Scene
 
-from .harness import RESAMPLES, Interval, Run, bootstrap, table, wilson
+from .harness import RESAMPLES, Run, bootstrap, table
 from .scenes import (
     WAYS,
     encode_scenes,

@@ -1,4 +1,4 @@
-"""The figures in RESULTS.md rest on these: intervals against scipy, sections that do not disturb each other."""
+"""What RESULTS.md rests on: intervals against scipy, sections that do not disturb each other."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import torch
 from scipy.stats import binomtest
 
 from benchmarks import shapes
-from benchmarks.harness import Report, bootstrap, ratio, time_in_turns, wilson
+from benchmarks.harness import Report, bootstrap, ratio, time_in_turns
+from lclip.mini.intervals import wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 7), (7, 7), (31, 200), (1, 2000)])
