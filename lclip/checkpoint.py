@@ -37,8 +37,12 @@ class Checkpoint:
 
     def make_tokenizer(self) -> Tokenizer | None:
         """The stored tokenizer; None for CLIP's own, whose vocabulary is looked for at the first text."""
-        stored = self.tokenizer.get("kind") != "clip-bpe"
-        return tokenizer_for(self.config, self.tokenizer) if stored else None
+        if self.tokenizer.get("kind") == "clip-bpe":
+            return None
+        try:
+            return tokenizer_for(self.config, self.tokenizer)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path}: {error}") from error
 
 
 def load(
@@ -76,7 +80,7 @@ def save_checkpoint(
     """Write a model as .safetensors; dtype None keeps the weights' type. Atomic. Returns the path."""
     weights = {stored_name(name): tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     source = {"source_name": source_name, "source_sha256": source_sha256}
-    return write_checkpoint(Path(path), weights, model.config, model.tokenizer.to_metadata(), dtype, source)
+    return write_checkpoint(Path(path), weights, model.config, model.tokenizer_metadata(), dtype, source)
 
 
 def write_checkpoint(
@@ -172,6 +176,9 @@ def _state_dict(content: Any) -> dict[str, Any]:
 
 def _checked(path: Path, raw: dict[str, Any], metadata: Mapping[str, str]) -> Checkpoint:
     weights = normalise_keys(raw)
+    if not weights.keys() & {"visual.conv1.weight", "token_embedding.weight", "text_projection"}:
+        names = ", ".join(repr(name[:60]) for name in list(weights)[:3]) or "no weights at all"
+        raise CheckpointError(f"not a Latent-CLIP: it holds {names}")
     _check_tensors(weights, path)
     config = config_from_state_dict(weights, _metadata_json(metadata, "config", {}))
     if not metadata and config.channels == 3:

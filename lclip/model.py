@@ -203,6 +203,12 @@ class LatentCLIP(nn.Module):
             self._tokenizer = tokenizer_for(self.config)
         return self._tokenizer
 
+    def tokenizer_metadata(self) -> dict:
+        """What a checkpoint stores of the tokenizer."""
+        if self._tokenizer is None and self.config.tokenizer == "clip-bpe":
+            return {"kind": "clip-bpe"}  # without looking for the vocabulary
+        return self.tokenizer.to_metadata()
+
     def encode_latents(self, z: Tensor, size_rule: str | SizeRule | None = None) -> Tensor:
         """Embed raw VAE latents of any size; differentiable in z.
 

@@ -66,9 +66,11 @@ class WordTokenizer:
     def __init__(self, vocabulary: Sequence[str], context_length: int) -> None:
         self.vocabulary = list(vocabulary)
         self.context_length = context_length
+        if not self.vocabulary or not all(isinstance(word, str) for word in self.vocabulary):
+            raise ValueError("the vocabulary is empty or holds something else than words")
         self.ids = {word: i for i, word in enumerate(self.vocabulary, self.FIRST)}
-        if len(self.ids) != len(self.vocabulary) or not self.vocabulary:
-            raise ValueError("the vocabulary is empty or names a word twice; expected distinct words")
+        if len(self.ids) != len(self.vocabulary):
+            raise ValueError("the vocabulary names a word twice; expected distinct words")
         self.end = self.FIRST + len(self.vocabulary)
         self.vocab_size = self.end + 1
 
@@ -92,21 +94,24 @@ class WordTokenizer:
 
 def tokenizer_for(config: LatentCLIPConfig, metadata: dict | None = None) -> Tokenizer:
     """The tokenizer that a configuration names, or a checkpoint's metadata describes. Raises ValueError."""
-    metadata = metadata or {"kind": config.tokenizer}
-    if metadata.get("kind") == "words":
-        if "vocabulary" not in metadata:
-            raise ValueError(
-                "a 'words' tokenizer needs its vocabulary: pass LatentCLIP(..., tokenizer=WordTokenizer(...))"
-            )
-        return WordTokenizer(metadata["vocabulary"], config.context_length)
-    if metadata.get("kind") == "clip-bpe":
-        from .bpe import BPETokenizer
+    tokenizer = _make(metadata or {"kind": config.tokenizer}, config.context_length)
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(
+            f"the model has {config.vocab_size} tokens, its tokenizer {tokenizer.vocab_size}; "
+            "pass the tokenizer that it was trained with: LatentCLIP(..., tokenizer=...)"
+        )
+    return tokenizer
 
-        tokenizer = BPETokenizer(config.context_length)
-        if tokenizer.vocab_size != config.vocab_size:
-            raise ValueError(
-                f"the model has {config.vocab_size} tokens, CLIP's vocabulary {tokenizer.vocab_size}; "
-                "pass the tokenizer that the model was trained with: LatentCLIP(..., tokenizer=...)"
-            )
-        return tokenizer
-    raise ValueError(f"tokenizer kind is {metadata.get('kind')!r}; expected 'clip-bpe' or 'words'")
+
+def _make(metadata: dict, context_length: int) -> Tokenizer:
+    kind = metadata.get("kind")
+    if kind == "words":
+        vocabulary = metadata.get("vocabulary")
+        if not isinstance(vocabulary, list):
+            raise ValueError("a 'words' tokenizer needs its vocabulary: LatentCLIP(..., tokenizer=...)")
+        return WordTokenizer(vocabulary, context_length)
+    if kind == "clip-bpe":
+        from .bpe import BPETokenizer  # only here: small worlds never need it
+
+        return BPETokenizer(context_length)
+    raise ValueError(f"tokenizer kind is {kind!r}; expected 'clip-bpe' or 'words'")
