@@ -14,7 +14,10 @@ import numpy as np
 from .drawing import RGB, shape_mask
 from .scenes import CANVAS, COLOURS, GROUNDS, SHAPES, UNSAFE_SHAPE, Content, Scene, canonical
 
-MIN_AREA = 40.0  # pixels; less is a speck
+MIN_AREA = 40  # pixels; less is no object
+SPECK = 6  # pixels; less is noise, and no part of an object either
+THRESHOLDS = (0.5, 0.65, 0.8)  # of coverage; the higher ones part regions that touch
+TOO_WIDE, TOGETHER = 35.0, 26.0  # canvas units: a large star is 34 wide, two centres are 24 apart
 SIZE_THRESHOLD = 12.2  # canvas units of radius between "small" and "large"
 TEMPLATE = 24
 MIN_MATCH = 0.6  # weighted correlation under which a region is no known shape
@@ -42,31 +45,53 @@ class Judgement:
 
 def describe(picture: np.ndarray) -> tuple[str, list[Seen]]:
     """Ground and objects of a picture: uint8 or float 0..1, [64, 64, 3]."""
+    rgb = _as_float(picture)
+    border = [
+        rgb[:2].reshape(-1, 3),
+        rgb[-2:].reshape(-1, 3),
+        rgb[:, :2].reshape(-1, 3),
+        rgb[:, -2:].reshape(-1, 3),
+    ]
+    ground_rgb = np.median(np.concatenate(border), axis=0)
+    coverage = _coverage(rgb, ground_rgb)
+    seen = [_read_region(rgb, coverage, region) for region in _regions(coverage)]
+    return _nearest(ground_rgb, GROUNDS), seen
+
+
+def _regions(coverage: np.ndarray) -> list[np.ndarray]:
+    """Masks of the objects. What a blurred decoder glued together is cut apart, what it broke is joined:
+    no single object is as wide as TOO_WIDE, no two fit into TOGETHER.
+    """
+    regions: list[np.ndarray] = []
+    for region in _connected(coverage > THRESHOLDS[0]):
+        pieces = [region]
+        for threshold in THRESHOLDS[1:]:
+            if max(_extent(piece) for piece in pieces) <= TOO_WIDE:
+                break
+            pieces = _connected(region & (coverage > threshold))
+        regions += pieces
+    joined: list[np.ndarray] = []
+    for region in sorted(regions, key=lambda mask: -mask.sum()):
+        home = next((i for i, other in enumerate(joined) if _extent(region | other) <= TOGETHER), None)
+        if home is None:
+            joined.append(region)
+        else:
+            joined[home] = joined[home] | region
+    return [region for region in joined if region.sum() >= MIN_AREA]
+
+
+def _connected(mask: np.ndarray) -> list[np.ndarray]:
     from scipy import ndimage
 
-    rgb = _as_float(picture)
-    ground_rgb = np.median(
-        np.concatenate(
-            [
-                rgb[:2].reshape(-1, 3),
-                rgb[-2:].reshape(-1, 3),
-                rgb[:, :2].reshape(-1, 3),
-                rgb[:, -2:].reshape(-1, 3),
-            ]
-        ),
-        axis=0,
-    )
-    ground = _nearest(ground_rgb, GROUNDS)
-    coverage = _coverage(rgb, ground_rgb)
-    labels, number = ndimage.label(coverage > 0.5)
-    seen = []
-    for index in range(1, number + 1):
-        region = labels == index
-        if region.sum() >= MIN_AREA:
-            # soft edge pixels belong to the region that they touch
-            near = ndimage.binary_dilation(region, iterations=1) & ((labels == index) | (labels == 0))
-            seen.append(_read_region(rgb, coverage * near, region))
-    return ground, seen
+    labels, number = ndimage.label(mask)
+    found = [labels == index for index in range(1, number + 1)]
+    return [region for region in found if region.sum() >= SPECK] or [mask]
+
+
+def _extent(mask: np.ndarray) -> float:
+    """The longer side of a mask's bounding box, in canvas units."""
+    rows, columns = np.nonzero(mask)
+    return 0.0 if not len(rows) else (max(np.ptp(rows), np.ptp(columns)) + 1) * CANVAS / mask.shape[0]
 
 
 def judge(picture: np.ndarray, scene: Scene | Content) -> Judgement:
@@ -143,68 +168,53 @@ def _coverage(rgb: np.ndarray, ground_rgb: np.ndarray) -> np.ndarray:
 
 
 def _read_region(rgb: np.ndarray, coverage: np.ndarray, region: np.ndarray) -> Seen:
+    from scipy import ndimage
+
     core = region & (coverage > 0.8)
     colour = _nearest(np.median(rgb[core if core.any() else region], axis=0), COLOURS)
+    own = coverage * ndimage.binary_dilation(region)  # with its soft edge
     rows, columns = np.nonzero(region)
     scale = CANVAS / rgb.shape[0]
-    shape, match, radius = _best_shape(_patch(coverage, rows, columns), rows, columns)
-    return Seen(
-        colour,
-        shape,
-        match,
-        float(columns.mean() + 0.5) * scale,
-        float(rows.mean() + 0.5) * scale,
-        radius * scale,
-    )
+    shape, match, unit_area = _best_shape(_patch(own, rows, columns))
+    radius = float(np.sqrt(own.sum() / unit_area)) * scale
+    x, y = float(columns.mean() + 0.5) * scale, float(rows.mean() + 0.5) * scale
+    return Seen(colour, shape, match, x, y, radius)
 
 
-def _patch(coverage: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The region's square crop, resampled to [24, 24]."""
+def _patch(coverage: np.ndarray, rows: np.ndarray, columns: np.ndarray, margin: float = 0.0) -> np.ndarray:
+    """The region's square crop, resampled to [24, 24]; the margin is a pixel, or a share of the extent."""
     from PIL import Image
 
-    side = max(np.ptp(rows), np.ptp(columns)) + 2.0
+    extent = max(np.ptp(rows), np.ptp(columns)) + 1.0
+    side = extent * (1.0 + margin) if margin else extent + 1.0
     middle_y, middle_x = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
     box = (middle_x - side / 2, middle_y - side / 2, middle_x + side / 2, middle_y + side / 2)
     image = Image.fromarray(coverage.astype(np.float32))
-    crop = image.transform(
-        (TEMPLATE * 2, TEMPLATE * 2), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR
-    )
-    return np.asarray(crop.reduce(2), dtype=np.float32)
+    size = (TEMPLATE * 4, TEMPLATE * 4)
+    crop = image.transform(size, Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
+    return np.asarray(crop.reduce(4), dtype=np.float32)
 
 
-def _best_shape(patch: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[str | None, float, float]:
-    names, templates, extents = _templates()
+def _best_shape(patch: np.ndarray) -> tuple[str | None, float, float]:
+    """The best template's name, its correlation, and its area at radius 1."""
+    templates, areas = _templates()
     centred = patch - patch.mean()
     scores = (templates @ centred.ravel()) / max(float(np.linalg.norm(centred)), 1e-6)
     best = int(scores.argmax())
-    shape = names[best] if scores[best] >= MIN_MATCH else None
-    radius = (max(np.ptp(rows), np.ptp(columns)) + 1) / extents[best]
-    return shape, float(scores[best]), float(radius)
+    shape = SHAPES[best] if scores[best] >= MIN_MATCH else None
+    return shape, float(scores[best]), areas[best]
 
 
 @cache
-def _templates() -> tuple[list[str], np.ndarray, list[float]]:
-    """Names, unit-norm templates [8, 576] and extents per unit radius of all shapes."""
-    templates, extents = [], []
+def _templates() -> tuple[np.ndarray, list[float]]:
+    """Unit-norm templates [8, 576] of all shapes, and their areas at radius 1."""
+    templates, areas = [], []
     radius, side = 44.0, 128
     for shape in SHAPES:
         mask = shape_mask(shape, (side / 2, side / 2), radius, (side, side))
         rows, columns = np.nonzero(mask > 0.5)
-        extent = max(np.ptp(rows), np.ptp(columns)) + 1.0
-        template = _template_patch(mask, rows, columns, extent)
+        template = _patch(mask, rows, columns, margin=1 / 22)  # as wide as a mid-sized region's
         template = template - template.mean()
         templates.append(template.ravel() / np.linalg.norm(template))
-        extents.append(extent / radius)
-    return list(SHAPES), np.stack(templates), extents
-
-
-def _template_patch(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray, extent: float) -> np.ndarray:
-    from PIL import Image
-
-    side = extent * 23.0 / 22.0  # as wide a margin, in template cells, as a mid-sized region gets
-    middle_y, middle_x = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
-    box = (middle_x - side / 2, middle_y - side / 2, middle_x + side / 2, middle_y + side / 2)
-    image = Image.fromarray(mask)
-    size = (TEMPLATE * 4, TEMPLATE * 4)
-    crop = image.transform(size, Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
-    return np.asarray(crop.reduce(4), dtype=np.float32)
+        areas.append(float(mask.sum()) / radius**2)
+    return np.stack(templates), areas

@@ -16,7 +16,7 @@ from .drawing import place, render_batch
 from .fitting import FitSettings, fit
 from .scenes import Content, canonical, caption, is_held_out, neighbours, random_content, vague, vocabulary
 
-SETTINGS = FitSettings(steps=3000, learning_rate=1e-3, ema_decay=0.998, seed=2, weight_decay=0.05)
+SETTINGS = FitSettings(steps=2200, learning_rate=1e-3, ema_decay=0.998, seed=2, weight_decay=0.05)
 SINGLES, GROUPS, GROUP_SIZE = 32, 24, 4  # a batch: unrelated scenes, and groups that differ in one attribute
 POOL_GROUPS = 9_000
 CONTEXT_LENGTH = 20

@@ -18,7 +18,7 @@ from .scenes import caption, random_content, vague
 from .train_vae import to_pixels
 from .vae import RAW_STD, MiniVAE
 
-SETTINGS = FitSettings(steps=4500, learning_rate=1.2e-3, ema_decay=0.998, seed=3)
+SETTINGS = FitSettings(steps=3600, learning_rate=1.2e-3, ema_decay=0.998, seed=3)
 BATCH = 64
 PAIRS = 60_000
 WORDLESS_SHARE = 0.04  # of captions left empty, for guidance above 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ..checkpoint import load
@@ -143,9 +143,12 @@ def load_module(module: M, path: Path) -> tuple[M, dict]:
     """Fill a module, frozen and in float32, from a file of the world; returns it with the file's notes."""
     if not path.exists():
         raise FileNotFoundError(f"the mini world's file {path} is missing; install the pack again")
-    with safe_open(path, framework="pt") as file:
-        about = json.loads((file.metadata() or {}).get("about", "{}"))
-        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); install the pack again") from error
     if about.get("version") != VERSION:
         raise CheckpointError(
             f"{path} is version {about.get('version')} of the mini world, expected {VERSION}"

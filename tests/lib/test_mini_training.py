@@ -1,0 +1,112 @@
+"""The training loop and its stages, at a size of seconds: deterministic, resumable, and learning."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lclip.mini import train
+from lclip.mini.drawing import place
+from lclip.mini.fitting import FitSettings, fit, learning_rate_share
+from lclip.mini.scenes import canonical, caption, is_held_out
+from lclip.mini.train_clip import CONFIG, GROUP_SIZE, contrastive_loss, draw_pool, tokenizer
+from lclip.mini.train_generator import draw_pairs
+from lclip.mini.vae import MiniVAE
+from lclip.model import LatentCLIP
+
+SETTINGS = FitSettings(steps=12, learning_rate=1e-2, warmup=2, save_every=4)
+
+
+def problem():
+    torch.manual_seed(0)
+    module = nn.Linear(3, 1)
+
+    def loss_of(rng):
+        x = torch.from_numpy(rng.standard_normal((8, 3), dtype=np.float32))
+        return (module(x) - x.sum(1, keepdim=True) + 0.01 * torch.randn(8, 1)).square().mean()
+
+    return module, loss_of
+
+
+def test_a_resumed_run_is_the_same_run(tmp_path):
+    whole = fit(*problem(), SETTINGS, tmp_path / "whole.pt")
+    module, loss_of = problem()
+    calls = iter(range(100))
+
+    def killed(rng):
+        if next(calls) == 6:
+            raise KeyboardInterrupt
+        return loss_of(rng)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(module, killed, SETTINGS, tmp_path / "part.pt")
+    resumed = fit(*problem(), SETTINGS, tmp_path / "part.pt")
+    assert torch.equal(whole.weight, resumed.weight)
+
+
+def test_training_learns(tmp_path):
+    module, loss_of = problem()
+    before = loss_of(np.random.default_rng(0)).item()
+    average = fit(module, loss_of, FitSettings(400, 3e-2, warmup=5), tmp_path / "learns.pt")
+    assert loss_of(np.random.default_rng(0)).item() < 0.05 * before
+    torch.testing.assert_close(average.weight, torch.ones(1, 3), atol=0.1, rtol=0)
+
+
+def test_the_schedule_warms_up_and_ends_low():
+    shares = [learning_rate_share(step, SETTINGS) for step in range(12)]
+    assert shares[0] < shares[1] == 1.0
+    assert shares[2:] == sorted(shares[2:], reverse=True)
+    assert shares[-1] < 0.05
+
+
+def test_nothing_held_out_is_in_the_training_pictures():
+    pool = draw_pool(groups=20)
+    assert len(pool.contents) == len(pool.pictures) == len(pool.meanings) == 20 * GROUP_SIZE
+    assert not any(is_held_out(content) for content in pool.contents)
+    for first in range(0, len(pool.contents), GROUP_SIZE):
+        group = pool.contents[first : first + GROUP_SIZE]
+        assert len({caption(canonical(content)) for content in group}) == GROUP_SIZE
+
+
+def test_pairs_belong_together():
+    pairs = draw_pairs(MiniVAE(), tokenizer(), number=8)
+    again = draw_pairs(MiniVAE(), tokenizer(), number=8)
+    assert np.array_equal(pairs.noise, again.noise)
+    assert torch.equal(pairs.ids, again.ids)
+    assert pairs.latents.shape == (8, 4, 8, 8)
+
+
+def test_equal_meanings_are_not_negatives():
+    model = LatentCLIP(CONFIG, tokenizer=tokenizer())
+    images = torch.eye(3, 96)
+    texts = torch.eye(3, 96)[[0, 0, 2]]
+    apart = contrastive_loss(model, images, texts, torch.tensor([0, 1, 2]))
+    alike = contrastive_loss(model, images, texts, torch.tensor([0, 0, 2]))
+    assert alike < apart
+
+
+@pytest.mark.parametrize("stage", ["vae", "generator", "latent_clip", "pixel_clip"])
+def test_every_stage_writes_its_file(stage, tmp_path, monkeypatch):
+    """Two steps of each stage, on a handful of pictures, through the real command's functions."""
+    from lclip.mini import train_generator, train_vae
+    from lclip.mini.world import WEIGHTS
+
+    monkeypatch.setattr(train_vae, "SCENES", 40)
+    monkeypatch.setattr(train_vae, "ENLARGED_SCENES", 2)
+    monkeypatch.setattr(train, "draw_pool", lambda: draw_pool(groups=30))
+    monkeypatch.setattr(
+        train, "draw_pairs", lambda vae, words: train_generator.draw_pairs(vae, words, number=70)
+    )
+    (tmp_path / "vae.safetensors").write_bytes((WEIGHTS / "vae.safetensors").read_bytes())
+    before = (tmp_path / "vae.safetensors").stat().st_mtime_ns
+    train.STAGES[stage](tmp_path / "work", tmp_path, 2)
+    written = tmp_path / f"{stage}.safetensors"
+    assert written.stat().st_size > 100_000
+    assert (stage == "vae") == (written.stat().st_mtime_ns != before) or stage != "vae"
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_layouts_differ_between_scenes_of_one_content():
+    rng = np.random.default_rng(0)
+    content = canonical(draw_pool(groups=1).contents[0])
+    assert len({tuple((item.x, item.y) for item in place(content, rng).objects) for _ in range(20)}) > 3
