@@ -96,7 +96,7 @@ class LoadedLatentCLIP:
         self.name = name
         self.patcher = comfy.model_patcher.ModelPatcher(
             model,
-            load_device=memory.text_encoder_device(),
+            load_device=memory.get_torch_device(),
             offload_device=memory.text_encoder_offload_device(),
         )
         # The towers are small: the maths runs in float32 whatever the weights are stored in.
@@ -167,7 +167,7 @@ def load_latent_clip(
     dtype: how the weights are kept; None is float16 on a GPU, where memory is short, and float32 elsewhere.
     """
     if dtype is None:
-        dtype = torch.float32 if memory.is_device_cpu(memory.text_encoder_device()) else torch.float16
+        dtype = torch.float32 if memory.is_device_cpu(memory.get_torch_device()) else torch.float16
     with ordinary_tensors():
         model = lclip.load(path, dtype=dtype, operations=comfy.ops.manual_cast)
     return LoadedLatentCLIP(model, name or os.path.basename(path))
@@ -185,10 +185,8 @@ def to_host(result: Tensor) -> Tensor:
     return result.detach().to(device=memory.intermediate_device(), dtype=torch.float32)
 
 
-_SPACES = {
-    "SDXL": "sdxl",
-    "SDXL_Playground_2_5": "sdxl",
-}  # the latter only scales the same VAE's latents otherwise
+# By the host's class names. Playground 2.5 only scales the latents of SDXL's VAE differently for sampling.
+_SPACES = {"SDXL": "sdxl", "SDXL_Playground_2_5": "sdxl", "SD15": "SD1.5"}
 
 
 class MiniLatentFormat(comfy.latent_formats.LatentFormat):

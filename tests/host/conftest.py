@@ -55,7 +55,7 @@ class Host:
     def __init__(self, checkout: Path, base: Path) -> None:
         self.checkout, self.base = checkout, base
         self.output, self.input = base / "output", base / "input"
-        self.models = base / "models" / "latent_clip"
+        self.models, self.elsewhere = base / "models" / "latent_clip", base / "elsewhere"
         self.log = base / "server.log"
         self.python = next(
             (p for p in checkout.glob("venv/*/python*") if p.name in ("python", "python.exe")), None
@@ -66,10 +66,12 @@ class Host:
         self.process: subprocess.Popen[bytes] | None = None
         self.object_info: dict[str, Any] = {}
 
-    def start(self, timeout: float = 180) -> None:
+    def start(self, timeout: float = 600) -> None:
         for folder in (self.output, self.input, self.models, self.base / "custom_nodes", self.base / "front"):
             folder.mkdir(parents=True, exist_ok=True)
         (self.base / "front" / "index.html").write_text("<html></html>")
+        self.elsewhere.mkdir(parents=True, exist_ok=True)
+        (self.base / "extra.yaml").write_text(f"more:\n  base_path: {self.base}\n  latent_clip: elsewhere\n")
         (self.base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
         (self.base / "custom_nodes" / PROBES).symlink_to(HERE / PROBES, target_is_directory=True)
         with self.log.open("wb") as log:
@@ -82,6 +84,7 @@ class Host:
         arguments = os.environ.get("COMFYUI_ARGS", "--cpu").split()
         arguments += ["--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(self.base)]
         arguments += ["--database-url", "sqlite:///:memory:", "--front-end-root", str(self.base / "front")]
+        arguments += ["--extra-model-paths-config", str(self.base / "extra.yaml")]
         arguments += ["--disable-auto-launch", "--disable-api-nodes", "--disable-all-custom-nodes"]
         arguments += ["--whitelist-custom-nodes", PACK, PROBES]
         return [str(self.python or sys.executable), "main.py", *arguments]
@@ -123,7 +126,7 @@ class Host:
         self.process = None
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=120) as reply:
             return json.load(reply)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
@@ -131,11 +134,11 @@ class Host:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=20) as reply:
+        with urllib.request.urlopen(request, timeout=120) as reply:
             text = reply.read()
         return json.loads(text) if text else None
 
-    def run(self, graph: Graph, timeout: float = 300) -> Result:
+    def run(self, graph: Graph, timeout: float = 900) -> Result:
         """Queue a workflow and wait for its end."""
         try:
             queued = self.post("/prompt", {"prompt": graph.nodes, "client_id": uuid.uuid4().hex})

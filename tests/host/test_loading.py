@@ -29,7 +29,7 @@ def files(host):
         {"state_dict": {f"module.{k}": v.float() for k, v in sdxl_shaped().items()}}, host.models / "sdxl.pt"
     )
     torch.save({"state_dict": weights, "optimizer": Evil()}, host.models / "evil.pth")
-    numpy.savez(host.input / "latents.npz", samples=torch.randn(2, 4, 8, 8).numpy() * 6)
+    numpy.savez(host.input / "loading.npz", samples=torch.randn(2, 4, 8, 8).numpy() * 6)
     return host.models
 
 
@@ -51,22 +51,35 @@ def sdxl_shaped() -> dict[str, torch.Tensor]:
 
 def score_with(graph, file: str, dtype: str = "auto"):
     loader = graph.add("LatentCLIP_Load", file=file, dtype=dtype)
-    latent = graph.add("Probe_ReadLatent", name="latents")
+    latent = graph.add("Probe_ReadLatent", name="loading")
     inputs = {"text": "a red circle", "size_rule": "resize"}
     node = graph.add("LatentCLIP_Score", latent_clip=loader[0], latent=latent[0], **inputs)
     return graph.add("Probe_Values", value=node[2])
 
 
 def latents(host) -> torch.Tensor:
-    return torch.from_numpy(numpy.load(host.input / "latents.npz")["samples"])
+    return torch.from_numpy(numpy.load(host.input / "loading.npz")["samples"])
+
+
+def listing(host) -> list[str]:
+    combo = host.get("/object_info/LatentCLIP_Load")["LatentCLIP_Load"]["input"]["required"]["file"]
+    return combo[0] if isinstance(combo[0], list) else combo[1]["options"]
 
 
 def test_only_loadable_files_are_listed(host):
-    combo = host.get("/object_info/LatentCLIP_Load")["LatentCLIP_Load"]["input"]["required"]["file"]
-    listed = combo[0] if isinstance(combo[0], list) else combo[1]["options"]
+    listed = listing(host)
     assert {"good.safetensors", "cut.safetensors", "empty.pt", "page.ckpt"} <= set(listed)
     assert "notes.txt" not in listed
     assert any(name.replace("\\", "/") == "deep/good.sft" for name in listed)
+
+
+def test_extra_model_paths_are_searched_with_the_same_suffixes(host, graph):
+    host.elsewhere.joinpath("far.safetensors").write_bytes(GOOD.read_bytes())
+    host.elsewhere.joinpath("far.txt").write_text("not a model")
+    listed = listing(host)
+    assert "far.safetensors" in listed and "far.txt" not in listed
+    score_with(graph, "far.safetensors")
+    host.run(graph).require_ok()
 
 
 @pytest.mark.parametrize(

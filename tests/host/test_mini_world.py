@@ -26,7 +26,8 @@ def sampled(graph, loader, prompt: str, seed: int = 5, batch: int = BATCH, steps
     empty = graph.add("EmptyLatentImage", width=64, height=64, batch_size=batch)
     inputs = {
         "model": loader[0], "positive": positive[0], "negative": negative[0], "latent_image": empty[0],
-        "seed": seed, "steps": steps, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
+        "seed": seed, "steps": steps, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
+        "denoise": 1.0,
     }  # fmt: skip
     return graph.add("KSampler", **{**inputs, **changes})
 
@@ -79,11 +80,11 @@ def test_one_stock_step_is_the_librarys_one_step(host, graph, world, contents):
         "Probe_DumpLatent", latent=sampled(graph, loader, prompt, seed=77, batch=3, steps=1)[0], name="one"
     )
     graph.add(
-        "Probe_DumpLatent", latent=sampled(graph, loader, prompt, seed=77, batch=3, steps=6)[0], name="six"
+        "Probe_DumpLatent", latent=sampled(graph, loader, prompt, seed=77, batch=3, steps=5)[0], name="five"
     )
     host.run(graph).require_ok()
     noise = torch.randn((3, 4, 8, 8), generator=torch.Generator().manual_seed(77))
-    for name, steps in (("one", 1), ("six", 6)):
+    for name, steps in (("one", 1), ("five", 5)):
         with torch.no_grad():
             wanted = world.generate([prompt], noise, steps)
         # Timesteps pass through the host in thousandths, and scaling happens in another order.
