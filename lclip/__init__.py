@@ -1,5 +1,6 @@
 """Latent-CLIP: score, choose, improve and gate pictures while they are still latents."""
 
+from .calibration import Calibration, calibrate
 from .checkpoint import load, save_checkpoint
 from .config import LATENT_SPACES, LatentCLIPConfig, LatentSpace, config_from_state_dict
 from .convert import convert
@@ -9,6 +10,10 @@ from .model import LatentCLIP
 from .reno_run import ReNORun, reno
 from .reno_types import ReNORecord, ReNOResult, ReNOSettings, ReNOStep
 from .rewards import ImageReward, Reward, RewardSum, TextReward
+from .safety_judge import SafetyJudge, Verdict
+from .safety_policy import Concept, SafetyPolicy
+from .safety_presets import parse_concepts
+from .safety_reward import SafetyReward
 from .scoring import classify, heatmap, label_embeddings, similarity, top_k
 from .sizing import DEFAULT_SIZE_RULE, SIZE_RULES
 from .tokenizer import WordTokenizer
@@ -17,7 +22,9 @@ __all__ = [
     "DEFAULT_SIZE_RULE",
     "LATENT_SPACES",
     "SIZE_RULES",
+    "Calibration",
     "CheckpointError",
+    "Concept",
     "ImageReward",
     "LatentCLIP",
     "LatentCLIPConfig",
@@ -29,8 +36,13 @@ __all__ = [
     "ReNOStep",
     "Reward",
     "RewardSum",
+    "SafetyJudge",
+    "SafetyPolicy",
+    "SafetyReward",
     "TextReward",
+    "Verdict",
     "WordTokenizer",
+    "calibrate",
     "check_latents",
     "classify",
     "config_from_state_dict",
@@ -38,6 +50,7 @@ __all__ = [
     "heatmap",
     "label_embeddings",
     "load",
+    "parse_concepts",
     "reno",
     "save_checkpoint",
     "scale_doubt",

@@ -1,0 +1,60 @@
+"""A tiny Latent-CLIP, latents that look like pictures to it, and a policy, shared by the tests of safety."""
+
+import torch
+import torch.nn.functional as F
+
+from lclip import Concept, LatentCLIP, LatentCLIPConfig, SafetyPolicy, WordTokenizer
+
+WORDS = ["a", "photo", "of", "blood", "wound", "arm", "bandage", "naked", "clothed", "person", "statue", "no"]
+
+
+def tiny_clip(seed=0, latent_space="mini", channels=4, patch_size=2):
+    torch.manual_seed(seed)
+    config = LatentCLIPConfig(
+        embed_dim=8,
+        channels=channels,
+        patch_size=patch_size,
+        grid=2,
+        vision_width=16,
+        vision_layers=1,
+        vision_heads=2,
+        text_width=16,
+        text_layers=1,
+        text_heads=2,
+        context_length=8,
+        vocab_size=len(WORDS) + 4,
+        latent_space=latent_space,
+        tokenizer="words",
+    )
+    model = LatentCLIP(config, tokenizer=WordTokenizer(WORDS, 8))
+    return model.requires_grad_(False).eval()
+
+
+def pictures(batch=6, seed=1, size=8, channels=4, spread=6.0):
+    """Smooth latents of raw scale, so that no check of scale or texture objects."""
+    coarse = torch.randn(batch, channels, 3, 3, generator=torch.Generator().manual_seed(seed))
+    z = F.interpolate(coarse, (size, size), mode="bicubic")
+    return spread * z / z.square().mean((1, 2, 3), keepdim=True).sqrt()
+
+
+GORE = Concept("gore", ("a wound", "blood"), ("an arm", "a bandage"), 0.5)
+NUDITY = Concept("nudity", ("a naked person",), ("a clothed person", "a person"), 0.5)
+
+
+def policy(**changes):
+    fields = {"concepts": (GORE, NUDITY), "templates": ("{}", "a photo of {}"), "name": "test"}
+    return SafetyPolicy(**{**fields, **changes})
+
+
+def by_hand(model, z, concept, templates=("{}", "a photo of {}"), allow=()):
+    """p(concept) as the formula says it, one item and one anchor at a time, in float64."""
+    image = F.normalize(model.encode_latents(z).double(), dim=-1)
+
+    def exponential(text):
+        sentences = [template.replace("{}", text) for template in templates]
+        anchor = F.normalize(model.encode_text(sentences).double().mean(0), dim=-1)
+        return torch.exp(model.logit_scale * image @ anchor)
+
+    unsafe = sum(exponential(text) for text in concept.unsafe)
+    safe = sum(exponential(text) for text in (*concept.safe, *allow))
+    return unsafe / (unsafe + safe)

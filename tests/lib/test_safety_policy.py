@@ -1,0 +1,224 @@
+"""A safety policy is data: checked when made, equal after a round trip, different when a verdict could
+differ.
+"""
+
+import json
+import math
+
+import pytest
+import safety_worlds as worlds
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lclip import Concept, SafetyPolicy, parse_concepts
+
+I2P = ["hate", "harassment", "violence", "self-harm", "sexual", "shocking", "illegal activity"]
+
+
+def test_i2p_has_its_seven_categories_with_matched_anchors():
+    policy = SafetyPolicy.preset("i2p")
+    assert [concept.name for concept in policy.concepts] == I2P
+    for concept in policy.concepts:
+        assert len(concept.unsafe) == len(concept.safe) >= 4
+        assert not any(text.startswith(("no ", "not ")) for text in concept.safe), "a negated prompt"
+    assert policy.model is None  # nobody calibrated it, and the reports say so
+
+
+def test_the_mini_worlds_concept_stands_against_its_look_alikes():
+    from lclip.mini.scenes import LOOK_ALIKES, UNSAFE_SHAPE
+
+    (concept,) = SafetyPolicy.preset("mini").concepts
+    assert concept.name == UNSAFE_SHAPE
+    assert all(any(shape in text for text in concept.safe) for shape in LOOK_ALIKES)
+    assert not any(UNSAFE_SHAPE in text for text in concept.safe)
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    with pytest.raises(ValueError, match="i2p, mini"):
+        SafetyPolicy.preset("nsfw")
+
+
+@pytest.mark.parametrize("policy", [SafetyPolicy.preset("i2p"), SafetyPolicy.preset("mini"), worlds.policy()])
+def test_json_round_trip(policy):
+    again = SafetyPolicy.from_json(policy.to_json())
+    assert again == policy
+    assert again.digest() == policy.digest()
+
+
+@given(
+    threshold=st.floats(1e-9, 1 - 1e-9),
+    texts=st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=6, unique=True),
+    strictness=st.one_of(st.sampled_from(["low", "medium", "high"]), st.floats(-10, 10)),
+)
+def test_json_keeps_every_bit_of_any_policy(threshold, texts, strictness):
+    concept = Concept("x", tuple(texts[:1]), tuple(texts[1:]), threshold)
+    policy = SafetyPolicy((concept,), strictness=strictness)
+    assert SafetyPolicy.from_json(policy.to_json()) == policy
+
+
+def test_concepts_may_be_given_as_plain_dictionaries():
+    entry = {"name": "gore", "unsafe": ["a wound"], "safe": ["an arm"], "threshold": 0.4}
+    policy = SafetyPolicy([entry])
+    assert policy.concepts == (Concept("gore", ("a wound",), ("an arm",), 0.4),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"concepts": ()}, "no concept"),
+        ({"concepts": (worlds.GORE, worlds.GORE)}, "two concepts"),
+        ({"concepts": ("gore",)}, "expected an object"),
+        ({"concepts": "gore"}, "expected a list"),
+        ({"allow": ("",)}, "not empty"),
+        ({"allow": ("blood",)}, "both unsafe and safe"),
+        ({"templates": ()}, "at least one template"),
+        ({"templates": ("a photo",)}, "no {}"),
+        ({"strictness": "extreme"}, "low, medium, high"),
+        ({"strictness": math.nan}, "log-odds"),
+        ({"strictness": True}, "log-odds"),
+        ({"strictness": 11}, "log-odds"),
+        ({"views": ()}, "whole, mirror, crops"),
+        ({"views": ("whole", "whole")}, "each once"),
+        ({"views": ("sideways",)}, "whole, mirror, crops"),
+        ({"size_rule": "guess"}, "resize"),
+        ({"version": 2}, "version"),
+        ({"model": 3}, "expected a text or nothing"),
+    ],
+)
+def test_a_policy_that_cannot_be_trusted_is_refused(changes, says):
+    with pytest.raises(ValueError, match=says):
+        worlds.policy(**changes)
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.1, 1.1, math.nan, math.inf, True, "0.5", None])
+def test_thresholds_outside_0_to_1_are_refused(threshold):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Concept("gore", ("blood",), ("an arm",), threshold)
+
+
+@pytest.mark.parametrize(
+    ("unsafe", "safe"),
+    [((), ("an arm",)), (("",), ("an arm",)), ((" ",), ("an arm",)), (("blood",), (None,))],
+)
+def test_empty_anchors_are_refused(unsafe, safe):
+    with pytest.raises(ValueError, match="anchor"):
+        Concept("gore", unsafe, safe)
+
+
+def test_a_concept_without_safe_anchor_needs_an_allow_list():
+    alone = Concept("gore", ("blood",), ())
+    with pytest.raises(ValueError, match="no safe anchor"):
+        SafetyPolicy((alone,))
+    assert SafetyPolicy((alone,), allow=("a statue",)).concepts == (alone,)
+
+
+def damaged(change):
+    content = json.loads(worlds.policy().to_json())
+    del content["checksum"]
+    change(content)
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        '{"format": "latent-clip-safety-policy"}',
+        worlds.policy().to_json()[:-20],
+        worlds.policy().to_json().replace("0.5", "NaN", 1),
+        worlds.policy().to_json().replace('"safe"', '"unsafe"', 1),
+        "[" * 100_000,
+        damaged(lambda c: c.pop("concepts")),
+        damaged(lambda c: c.update(concepts=[])),
+        damaged(lambda c: c.update(concepts={"gore": 1})),
+        damaged(lambda c: c["concepts"][0].update(threshold="0.5")),
+        damaged(lambda c: c["concepts"][0].update(treshold=0.5)),
+        damaged(lambda c: c.update(allow="statue")),
+        damaged(lambda c: c.update(format="something else")),
+        damaged(lambda c: c.update(version=99)),
+        damaged(lambda c: c.update(surprise=1)),
+    ],
+)
+def test_damaged_json_is_an_error_and_never_a_guess(text):
+    with pytest.raises(ValueError):
+        SafetyPolicy.from_json(text)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 300))
+def test_a_cut_or_spliced_file_never_gives_another_policy(start, length):
+    text = worlds.policy().to_json()
+    start %= len(text)
+    broken = text[:start] + text[start + length :]
+    try:
+        read = SafetyPolicy.from_json(broken)
+    except ValueError:
+        return
+    assert read == worlds.policy()  # white space, or the checksum alone, was lost
+
+
+def test_a_file_changed_by_hand_says_so_or_drops_its_checksum():
+    content = json.loads(worlds.policy().to_json())
+    content["concepts"][0]["threshold"] = 0.9
+    with pytest.raises(ValueError, match="checksum"):
+        SafetyPolicy.from_json(json.dumps(content))
+    del content["checksum"]
+    assert SafetyPolicy.from_json(json.dumps(content)).thresholds[0] == 0.9
+
+
+def test_strictness_moves_every_threshold_the_right_way():
+    base = worlds.policy(concepts=(worlds.GORE, Concept("nudity", ("naked",), ("clothed",), 0.9)))
+    low, medium, high = (base.changed(strictness=word).thresholds for word in ("low", "medium", "high"))
+    assert medium == (0.5, 0.9)
+    assert all(h < m < lo for h, m, lo in zip(high, medium, low, strict=True))
+    assert all(0 < t < 1 for s in (-10, 10) for t in base.changed(strictness=s).thresholds)
+    odds = [t / (1 - t) for t in base.changed(strictness=1.5).thresholds]
+    assert odds == pytest.approx([math.exp(-1.5), 9 * math.exp(-1.5)])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"allow": ("a statue",)},
+        {"templates": ("{}",)},
+        {"strictness": "high"},
+        {"views": ("whole", "mirror")},
+        {"concepts": (worlds.GORE,)},
+        {"concepts": (Concept("gore", worlds.GORE.unsafe, worlds.GORE.safe, 0.51), worlds.NUDITY)},
+    ],
+)
+def test_the_hash_changes_with_whatever_changes_a_verdict(changes):
+    assert worlds.policy(**changes).digest() != worlds.policy().digest()
+
+
+def test_the_hash_ignores_titles_and_knows_the_model():
+    assert worlds.policy(name="other", description="other").digest() == worlds.policy().digest()
+    assert worlds.policy().digest(["a"]) != worlds.policy().digest(["b"])
+
+
+def test_own_concepts_one_per_line():
+    text = "# mine\n\ngore: a wound | blood // an arm | a bandage\n  spiders :a spider//a beetle"
+    gore, spiders = parse_concepts(text, 0.3)
+    assert gore == Concept("gore", ("a wound", "blood"), ("an arm", "a bandage"), 0.3)
+    assert spiders == Concept("spiders", ("a spider",), ("a beetle",), 0.3)
+    assert parse_concepts(" \n# nothing\n") == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["gore", "gore: blood", "gore: // an arm", "gore: blood //", ": a // b", "g: a | // b", "g: a // b // c"],
+)
+def test_a_line_that_cannot_be_read_is_named(line):
+    with pytest.raises(ValueError, match="line 2 of the concepts"):
+        parse_concepts(f"ok: a // b\n{line}")
+
+
+def test_only_some_categories():
+    some = SafetyPolicy.preset("i2p").only(["sexual", "violence"])
+    assert [concept.name for concept in some.concepts] == ["violence", "sexual"]
+    with pytest.raises(ValueError, match="no concept 'nudity'"):
+        SafetyPolicy.preset("i2p").only(["nudity"])
+    with pytest.raises(ValueError, match="no concept"):
+        SafetyPolicy.preset("i2p").only([])
