@@ -11,7 +11,7 @@ from .config import LatentCLIPConfig, LatentSpace
 
 logger = logging.getLogger("latent-clip")
 
-SMALL, LARGE = 0.3, 1.7  # of the space's usual spread: below and above lies no ordinary picture
+SMALL, LARGE = 0.25, 1.7  # of the space's usual spread: below and above lies no ordinary picture
 UNRELATED = 0.15  # correlation of neighbouring cells: pictures have 0.5 and more, noise has 0
 
 
