@@ -1,4 +1,4 @@
-"""The mini world's text-to-latent generator: a small transformer trained as a rectified flow.
+"""The mini world's text-to-latent generator: a small network trained as a rectified flow.
 
 x_t = (1 - t) x0 + t noise, the network predicts the velocity noise - x0 (Liu et al. 2022, "Flow Straight
 and Fast", equation 1; the convention of flow models in ComfyUI). The pairing of noise and picture is fixed
@@ -15,107 +15,96 @@ from torch import nn
 
 CHANNELS = 4
 GRID = 8
+CELLS = CHANNELS * GRID * GRID
 CONTEXT_LENGTH = 20
+TEXT_WIDTH = 96
+QUERIES = 6  # what is asked of a text: which shapes, which colours, where, ...
+SMALLEST_TIME = 0.02  # under it the velocity is taken as if at this time
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention, [B, N, D] -> [B, N, D]; `padding` [B, N] is True where to look."""
+class TextBlock(nn.Module):
+    """Pre-norm transformer block, [B, L, D] -> [B, L, D]; `visible` [B, L] is True where to look."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
+        self.norm_1 = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-
-    def forward(self, x: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
-        q, k, v = (
-            self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        )  # each [B, heads, N, d]
-        mask = None if visible is None else visible[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block whose norms are scaled and shifted by the time (DiT's adaLN)."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.norm_1 = nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
         self.norm_2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.modulation = nn.Parameter(torch.zeros(4, width))
 
-    def forward(
-        self, x: torch.Tensor, time: torch.Tensor | None = None, visible: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        shifts = self.modulation if time is None else self.modulation + time  # [B, 4, D]
-        shift_1, scale_1, shift_2, scale_2 = shifts[..., None, :, :].unbind(-2)
-        x = x + self.attention(self.norm_1(x) * (1 + scale_1) + shift_1, visible)
-        return x + self.mlp(self.norm_2(x) * (1 + scale_2) + shift_2)
+    def forward(self, x: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(self.norm_1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None, None, :])
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm_2(x))
 
 
 class TextEncoder(nn.Module):
     """Token ids [B, L] to a context [B, L, D]; padding tokens give zeros, which the denoiser ignores."""
 
-    def __init__(
-        self,
-        vocabulary_size: int,
-        width: int = 160,
-        layers: int = 2,
-        heads: int = 5,
-        context_length: int = CONTEXT_LENGTH,
-    ):
+    def __init__(self, vocabulary_size: int, width: int = TEXT_WIDTH, layers: int = 2, heads: int = 4):
         super().__init__()
         self.token_embedding = nn.Embedding(vocabulary_size, width)
-        self.positions = nn.Parameter(torch.randn(context_length, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.positions = nn.Parameter(torch.randn(CONTEXT_LENGTH, width) * 0.3)
+        self.blocks = nn.ModuleList(TextBlock(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         visible = ids != 0
         x = self.token_embedding(ids) + self.positions[: ids.shape[1]]
         for block in self.blocks:
-            x = block(x, visible=visible)
+            x = block(x, visible)
         return self.norm(x) * visible[..., None]
 
 
-class Denoiser(nn.Module):
-    """Velocity of unit-scale latents: x [B, 4, h, w], t [B] in 0..1, context [B, L, D] -> [B, 4, h, w].
+class ResidualMLP(nn.Module):
+    """Two layers around a residual connection, [B, D] -> [B, D]."""
 
-    Text and latent tokens share one sequence. Other sizes than 8x8 interpolate the position tables.
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.layers = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(self.norm(x))
+
+
+class Denoiser(nn.Module):
+    """Velocity of unit-scale latents: x [B, 4, 8, 8], t [B] in 0..1, context [B, L, D] -> [B, 4, 8, 8].
+
+    One hidden vector per picture: at this size a layout is cheaper to learn whole than cell by cell.
     """
 
-    def __init__(self, width: int = 160, layers: int = 5, heads: int = 5):
+    def __init__(self, width: int = 336, layers: int = 3):
         super().__init__()
-        self.width = width
-        # each cell has its own input map, so that sums over the whole noise are one step away
-        self.embed = nn.Parameter(torch.randn(CHANNELS, width, GRID, GRID) * 0.3)
-        self.positions = nn.Parameter(torch.randn(width, GRID, GRID) * 0.1)
-        self.context_in = nn.Linear(width, width)
-        self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, 4 * width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.latents_in = nn.Linear(CELLS, width)
+        self.queries = nn.Linear(TEXT_WIDTH, QUERIES, bias=False)
+        self.text_in = nn.Linear(QUERIES * TEXT_WIDTH, width)
+        self.time_in = nn.Linear(64, width)
+        self.blocks = nn.ModuleList(ResidualMLP(width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, CHANNELS)
+        self.out = nn.Linear(width, CELLS)
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        height, width = x.shape[-2:]
-        tokens = torch.einsum("bchw,cdhw->bdhw", x, self._at(self.embed, height, width))
-        tokens = (tokens + self._at(self.positions[None], height, width)).flatten(2).transpose(1, 2)
-        visible = F.pad(context.abs().sum(-1) > 0, (height * width, 0), value=True)
-        sequence = torch.cat([tokens, self.context_in(context)], dim=1)  # [B, h*w + L, D]
-        time = self.time(time_features(t)).unflatten(-1, (4, self.width))
+        if x.shape[1:] != (CHANNELS, GRID, GRID):
+            raise ValueError(
+                f"the mini world makes pictures of 64x64 pixels, latents [B, {CHANNELS}, {GRID}, {GRID}], "
+                f"got {list(x.shape)}; set width and height of the empty latent to 64"
+            )
+        hidden = self.latents_in(x.flatten(1)) + self.text_in(self.read(context))
+        hidden = hidden + self.time_in(time_features(t))
         for block in self.blocks:
-            sequence = block(sequence, time, visible)
-        clean = self.out(self.norm(sequence[:, : height * width]))  # the predicted x0, as tokens
-        clean = clean.transpose(1, 2).unflatten(2, (height, width))
-        return (x - clean) / t.clamp(min=0.02).view(-1, 1, 1, 1)
+            hidden = block(hidden)
+        clean = self.out(self.norm(hidden)).view_as(x)  # the predicted x0
+        return (x - clean) / t.clamp(min=SMALLEST_TIME).view(-1, 1, 1, 1)
 
-    def _at(self, table: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        if (height, width) == (GRID, GRID):
-            return table
-        return F.interpolate(table, (height, width), mode="bilinear")
+    def read(self, context: torch.Tensor) -> torch.Tensor:
+        """Attend to the text once per query, [B, L, D] -> [B, QUERIES * D]; all-zero tokens are padding."""
+        padding = (context.abs().sum(-1) == 0)[..., None]
+        weights = self.queries(context).masked_fill(padding, -1e4).softmax(dim=1)  # [B, L, Q]
+        return torch.einsum("blq,bld->bqd", weights, context).flatten(1)
 
 
 def time_features(t: torch.Tensor) -> torch.Tensor:

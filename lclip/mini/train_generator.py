@@ -13,25 +13,26 @@ from ..tokenizer import WordTokenizer
 from .drawing import render_batch
 from .fitting import FitSettings, fit
 from .generator import Denoiser, TextEncoder
-from .pairing import paired_scene, resample_details
+from .pairing import PairedNoise, draw_pair
 from .scenes import caption, random_content, vague
 from .train_vae import to_pixels
 from .vae import RAW_STD, MiniVAE
 
-SETTINGS = FitSettings(steps=3600, learning_rate=1.2e-3, ema_decay=0.998, seed=3)
-BATCH = 64
-PAIRS = 60_000
+SETTINGS = FitSettings(steps=7000, learning_rate=2e-3, ema_decay=0.998, seed=3)
+BATCH = 256
+PAIRS = 48_000
+CHUNK = 200  # pictures that are encoded at once
 WORDLESS_SHARE = 0.04  # of captions left empty, for guidance above 1
 ONE_STEP_SHARE = 0.6  # of the items at t = 1, pure noise
 
 
 @dataclass
 class Pairs:
-    """Noise, caption tokens and clean latents that belong together."""
+    """Caption tokens, clean latents, and the source of the noises that belong to them."""
 
-    noise: np.ndarray  # [N, 4, 8, 8]
     ids: torch.Tensor  # [N, L]
     latents: torch.Tensor  # [N, 4, 8, 8] in unit scale
+    noise: PairedNoise
 
 
 class Generator(nn.Module):
@@ -46,18 +47,16 @@ class Generator(nn.Module):
 def draw_pairs(vae: MiniVAE, words: WordTokenizer, number: int = PAIRS, seed: int = 31) -> Pairs:
     """Draw noises and captions and the pictures that belong to them; nothing held out is asked for."""
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((number, 4, 8, 8), dtype=np.float32)
-    captions, latents = [], []
-    for first in range(0, number, 200):
-        spoken = [vague(random_content(rng, "train"), rng) for _ in noise[first : first + 200]]
-        pictures = render_batch(
-            paired_scene(content, item, rng)
-            for content, item in zip(spoken, noise[first : first + 200], strict=True)
-        )
+    captions, draws, latents = [], [], []
+    for first in range(0, number, CHUNK):
+        spoken = [vague(random_content(rng, "train"), rng) for _ in range(min(CHUNK, number - first))]
+        noise = rng.standard_normal((len(spoken), 4, 8, 8), dtype=np.float32)
+        scenes, drawn = zip(*(draw_pair(*pair, rng) for pair in zip(spoken, noise, strict=True)), strict=True)
         with torch.no_grad():
-            latents.append(vae.encode(to_pixels(pictures)) / RAW_STD)
+            latents.append(vae.encode(to_pixels(render_batch(scenes))) / RAW_STD)
         captions += ["" if rng.random() < WORDLESS_SHARE else caption(content) for content in spoken]
-    return Pairs(noise, words.encode(captions), torch.cat(latents).contiguous())
+        draws += drawn
+    return Pairs(words.encode(captions), torch.cat(latents).contiguous(), PairedNoise(draws))
 
 
 def train_generator(pairs: Pairs, vocabulary_size: int, work: Path, steps: int | None = None) -> Generator:
@@ -66,8 +65,8 @@ def train_generator(pairs: Pairs, vocabulary_size: int, work: Path, steps: int |
     generator = Generator(vocabulary_size)
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
-        chosen = rng.integers(len(pairs.noise), size=BATCH)
-        noise = torch.from_numpy(resample_details(pairs.noise[chosen], rng))
+        chosen = rng.integers(len(pairs.ids), size=BATCH)
+        noise = torch.from_numpy(pairs.noise.sample(chosen, rng))
         times = np.where(rng.random(BATCH) < ONE_STEP_SHARE, 1.0, rng.random(BATCH)).astype(np.float32)
         return flow_loss(generator, noise, torch.from_numpy(times), pairs.ids[chosen], pairs.latents[chosen])
 

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from lclip.mini import oracle
 from lclip.mini.drawing import RGB, render, render_batch, sample_scenes
-from lclip.mini.pairing import cosine_basis, paired_scene, projections, resample_details
+from lclip.mini.pairing import (
+    PairedNoise,
+    cosine_basis,
+    draw_pair,
+    paired_scene,
+    projections,
+    with_projections,
+)
 from lclip.mini.scenes import (
     SHAPES,
     Content,
@@ -132,24 +139,55 @@ def test_a_larger_picture_is_the_same_scene():
         assert np.abs(small - render(scene)).mean() < 3.0
 
 
+def paired(number=300, seed=0):
+    rng = np.random.default_rng(seed)
+    asked = [vague(random_content(rng), rng, 0.3) for _ in range(number)]
+    noise = rng.standard_normal((number, 4, 8, 8), dtype=np.float32)
+    scenes, draws = zip(*(draw_pair(*pair, rng) for pair in zip(asked, noise, strict=True)), strict=True)
+    return asked, noise, scenes, PairedNoise(list(draws))
+
+
+def layout_of(scene):
+    return scene.content, [(item.shape, item.colour, item.x, item.y, item.radius) for item in scene.objects]
+
+
 def test_low_frequencies_decide_the_picture_and_details_do_not():
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal((5, 4, 8, 8), dtype=np.float32)
-    other = resample_details(noise, rng)
+    asked, noise, scenes, _ = paired(20)
+    rng = np.random.default_rng(1)
+    other = with_projections(rng.standard_normal(noise.shape, dtype=np.float32), projections(noise))
+    np.testing.assert_allclose(projections(other), projections(noise), atol=1e-4)
     assert np.abs(other - noise).max() > 1.0
-    for content, before, after in zip(contents(number=5), noise, other, strict=True):
-        np.testing.assert_allclose(projections(before), projections(after), atol=1e-4)
-        pictures = [paired_scene(content, item, np.random.default_rng(1)) for item in (before, after)]
-        assert pictures[0] == pictures[1]
+    for content, item, scene in zip(asked, other, scenes, strict=True):
+        assert layout_of(paired_scene(content, item, rng)) == layout_of(scene)
 
 
-def test_resampled_noise_is_standard_normal():
-    rng = np.random.default_rng(0)
-    noise = resample_details(rng.standard_normal((500, 4, 8, 8), dtype=np.float32), rng)
+def test_fresh_noises_of_a_scene_give_that_scene():
+    asked, _, scenes, noises = paired()
+    rng = np.random.default_rng(2)
+    fresh = noises.sample(np.arange(len(asked)), rng)
+    same = [
+        layout_of(paired_scene(content, item, rng)) == layout_of(scene)
+        for content, item, scene in zip(asked, fresh, scenes, strict=True)
+    ]
+    assert np.mean(same) >= 0.98  # a scene that the noise forced against long odds may be missed
+
+
+def test_fresh_noise_is_standard_normal():
+    noise = paired(1000)[3].sample(np.arange(1000), np.random.default_rng(3))
     assert abs(noise.mean()) < 0.01
     assert np.abs(noise.std(0) - 1.0).max() < 0.15
+    assert np.abs(projections(noise).std(0) - 1.0).max() < 0.2
     basis = cosine_basis().reshape(16, -1)
     np.testing.assert_allclose(basis @ basis.T, np.eye(16), atol=1e-5)
+
+
+def test_words_win_over_noise_most_of_the_time():
+    asked, _, scenes, _ = paired(1000)
+    full = [
+        (content, scene) for content, scene in zip(asked, scenes, strict=True) if None not in content.colours
+    ]
+    kept = np.mean([content.shapes == scene.content.shapes for content, scene in full])
+    assert 0.8 < kept < 0.97
 
 
 @settings(max_examples=50, deadline=None)
