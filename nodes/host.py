@@ -211,9 +211,9 @@ def latent_format(space: str) -> Any:
     if space == "sdxl":
         return comfy.latent_formats.SDXL()
     if space == "mini":
-        from ..lclip.mini import load_world
+        from ..lclip.mini.world import load_latent_format
 
-        return mini_latent_format(load_world().latent_format)
+        return mini_latent_format(load_latent_format())
     return None
 
 

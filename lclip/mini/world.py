@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -116,7 +117,7 @@ def _spread(context: torch.Tensor, batch: int) -> torch.Tensor:
 
 def load_world(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> World:
     """Load the shipped models. Raises FileNotFoundError or CheckpointError when the files are damaged."""
-    vae, about = load_module(MiniVAE(), folder / "vae.safetensors")
+    vae, _ = load_module(MiniVAE(), folder / "vae.safetensors")
     latent_clip = load(folder / "latent_clip.safetensors", device)
     tokenizer = latent_clip.tokenizer
     if not isinstance(tokenizer, WordTokenizer):
@@ -133,23 +134,34 @@ def load_world(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> Wo
         denoiser=denoiser,
         latent_clip=latent_clip,
         pixel_clip=load(folder / "pixel_clip.safetensors", device),
-        latent_format=LatentFormat(**about["latent_format"]),
+        latent_format=load_latent_format(folder),
     )
+
+
+def load_latent_format(folder: Path = WEIGHTS) -> LatentFormat:
+    """The scale and preview colours of the mini world's latents, without loading a model."""
+    with _opened(folder / "vae.safetensors") as (_, about):
+        return LatentFormat(**about["latent_format"])
 
 
 def load_module(module: M, path: Path) -> tuple[M, dict]:
     """Fill a module, frozen and in float32, from a file of the world; returns it with the file's notes."""
+    with _opened(path) as (file, about):
+        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    module.load_state_dict(weights)
+    return module.eval().requires_grad_(False), about
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict]]:
+    """One of the world's files and its notes. Raises FileNotFoundError or CheckpointError."""
     if not path.exists():
         raise FileNotFoundError(f"the mini world's file {path} is missing; install the pack again")
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            if about.get("version") != VERSION:
+                raise CheckpointError(f"{path} is of version {about.get('version')}, expected {VERSION}")
+            yield file, about
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged ({error}); install the pack again") from error
-    if about.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path} is version {about.get('version')} of the mini world, expected {VERSION}"
-        )
-    module.load_state_dict(weights)
-    return module.eval().requires_grad_(False), about
