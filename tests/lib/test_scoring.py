@@ -1,0 +1,105 @@
+"""Similarity, classification, heatmaps and selection, against the sums they stand for."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lclip
+
+
+def test_similarity_is_the_cosine(tiny_model):
+    z, texts = torch.randn(3, 4, 8, 8) * 6, ["red", "blue circle"]
+    image, text = tiny_model.encode_latents(z), tiny_model.encode_text(texts)
+    expected = torch.nn.functional.cosine_similarity(image[:, None], text[None], dim=-1)
+    torch.testing.assert_close(lclip.similarity(tiny_model, z, texts), expected, atol=1e-6, rtol=0)
+    assert lclip.similarity(tiny_model, z, "red").shape == (3, 1)
+
+
+def test_classify_is_a_softmax_over_averaged_templates(tiny_model):
+    """The template average as the paper has it: normalise, average, normalise again."""
+    z, labels, templates = torch.randn(3, 4, 8, 8) * 6, ["red", "blue"], ["a photo of {}", "{} left", "{}"]
+    logits = []
+    for label in labels:
+        each = tiny_model.encode_text([template.replace("{}", label) for template in templates])
+        mean = each.mean(0)
+        logits.append(tiny_model.logit_scale * tiny_model.encode_latents(z) @ (mean / mean.norm()))
+    expected = torch.stack(logits, dim=1).softmax(1)
+    torch.testing.assert_close(lclip.classify(tiny_model, z, labels, templates), expected, atol=1e-5, rtol=0)
+
+
+def test_one_label_is_certain_and_braces_are_text(tiny_model):
+    z = torch.randn(2, 4, 8, 8) * 6
+    assert torch.equal(lclip.classify(tiny_model, z, ["red {0.__class__} {x}"]), torch.ones(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "templates", "told"),
+    [
+        ([], ["{}"], "no labels"),
+        (["red"], [], "no templates"),
+        (["red"], ["a photo"], "a photo.*expected it"),
+    ],
+)
+def test_classify_refuses(tiny_model, labels, templates, told):
+    with pytest.raises(ValueError, match=told):
+        lclip.classify(tiny_model, torch.randn(1, 4, 8, 8), labels, templates)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 13), (16, 24), (2, 2)])
+@pytest.mark.parametrize("method", ["values", "tokens"])
+def test_heatmap_lies_on_the_latents_grid(tiny_model, size, method):
+    z = torch.randn(2, 4, *size) * 6
+    heat = lclip.heatmap(tiny_model, z, "red circle", method)
+    assert heat.shape == (2, *size)
+    assert bool((heat.abs() <= 1 + 1e-5).all())
+
+
+def test_a_place_sees_its_own_latents_first(tiny_model):
+    """A change in one patch moves the map most in that patch, by the value path."""
+    z = torch.randn(1, 4, 8, 8) * 6
+    changed = z.clone()
+    changed[..., 4:6, 2:4] += 5 * torch.randn(1, 4, 2, 2)
+    moved = tiny_model.patch_embeddings(changed) - tiny_model.patch_embeddings(z)
+    assert divmod(int(moved.norm(dim=-1).argmax()), 4) == (2, 1)
+
+
+def test_heatmap_refuses(tiny_model):
+    with pytest.raises(ValueError, match="expected one string"):
+        lclip.heatmap(tiny_model, torch.randn(1, 4, 8, 8), ["red"])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="'attention'"):
+        lclip.heatmap(tiny_model, torch.randn(1, 4, 8, 8), "red", "attention")
+
+
+def test_scores_are_differentiable_in_the_latents(tiny_model):
+    z = torch.randn(2, 4, 8, 8, requires_grad=True)
+    for value in (
+        lclip.similarity(tiny_model, z, "red"),
+        lclip.classify(tiny_model, z, ["red", "blue"])[:, :1],
+        lclip.heatmap(tiny_model, z, "red"),
+    ):
+        (gradient,) = torch.autograd.grad(value.sum(), z)
+        assert bool((gradient.flatten(1).norm(dim=1) > 0).all())
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=20), st.data())
+def test_top_k_is_a_stable_sort(values, data):
+    k = data.draw(st.integers(1, len(values)))
+    best, rest = lclip.top_k(torch.tensor(values, dtype=torch.float32), k)
+    assert best == sorted(range(len(values)), key=lambda i: -values[i])[:k]
+    assert rest == [i for i in range(len(values)) if i not in best]
+
+
+@pytest.mark.parametrize(
+    ("scores", "k", "told"),
+    [
+        (torch.zeros(3), 0, "k is 0"),
+        (torch.zeros(3), 4, "1 to 3"),
+        (torch.zeros(0), 1, "one number per item"),
+        (torch.zeros(2, 2), 1, "one number per item"),
+        (torch.tensor([1.0, float("nan")]), 1, "NaN"),
+    ],
+)
+def test_top_k_refuses(scores, k, told):
+    with pytest.raises(ValueError, match=told):
+        lclip.top_k(scores, k)
