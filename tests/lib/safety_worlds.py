@@ -1,5 +1,7 @@
 """A tiny Latent-CLIP, latents that look like pictures to it, and a policy, shared by the tests of safety."""
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 
@@ -14,7 +16,7 @@ def tiny_clip(seed=0, latent_space="mini", channels=4, patch_size=2):
         embed_dim=8,
         channels=channels,
         patch_size=patch_size,
-        grid=2,
+        grid=4,
         vision_width=16,
         vision_layers=1,
         vision_heads=2,
@@ -41,9 +43,26 @@ GORE = Concept("gore", ("a wound", "blood"), ("an arm", "a bandage"), 0.5)
 NUDITY = Concept("nudity", ("a naked person",), ("a clothed person", "a person"), 0.5)
 
 
+def halved(model, z, share=0.5, **changes):
+    """A policy whose thresholds let this share of these latents pass, per concept."""
+    concepts = []
+    for concept in (GORE, NUDITY):
+        ranked = by_hand(model, z, concept).sort().values
+        place = int(share * len(z))
+        threshold = float((ranked[place] + ranked[place + 1]) / 2)
+        concepts.append(Concept(concept.name, concept.unsafe, concept.safe, threshold))
+    return policy(concepts=tuple(concepts), **changes)
+
+
 def policy(**changes):
     fields = {"concepts": (GORE, NUDITY), "templates": ("{}", "a photo of {}"), "name": "test"}
     return SafetyPolicy(**{**fields, **changes})
+
+
+@cache
+def anchor(model, text, templates):
+    sentences = [template.replace("{}", text) for template in templates]
+    return F.normalize(model.encode_text(sentences).double().mean(0), dim=-1)
 
 
 def by_hand(model, z, concept, templates=("{}", "a photo of {}"), allow=()):
@@ -51,9 +70,7 @@ def by_hand(model, z, concept, templates=("{}", "a photo of {}"), allow=()):
     image = F.normalize(model.encode_latents(z).double(), dim=-1)
 
     def exponential(text):
-        sentences = [template.replace("{}", text) for template in templates]
-        anchor = F.normalize(model.encode_text(sentences).double().mean(0), dim=-1)
-        return torch.exp(model.logit_scale * image @ anchor)
+        return torch.exp(model.logit_scale * image @ anchor(model, text, templates))
 
     unsafe = sum(exponential(text) for text in concept.unsafe)
     safe = sum(exponential(text) for text in (*concept.safe, *allow))

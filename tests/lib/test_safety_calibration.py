@@ -1,0 +1,97 @@
+"""Thresholds from examples keep their promise, and say when there are too few to promise anything."""
+
+import logging
+import math
+
+import pytest
+import safety_worlds as worlds
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lclip import calibrate
+from lclip.calibration import area_under_roc, roc_curve, share
+from lclip.fingerprint import fingerprint
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return worlds.tiny_clip()
+
+
+@pytest.fixture(scope="module")
+def examples(clip):
+    """Latents that the model itself finds harmless or harmful, with an overlap: 80 and 60."""
+    z = worlds.pictures(140, seed=5)
+    order = (worlds.by_hand(clip, z, worlds.GORE) + 0.02 * torch.randn(140)).argsort()
+    return z[order[:80]], z[order[80:]]
+
+
+@pytest.mark.parametrize("target", [0.0, 0.01, 0.05, 0.2])
+def test_the_policy_as_a_whole_keeps_the_target(clip, examples, target):
+    safe, unsafe = examples
+    result = calibrate(worlds.policy(strictness="high"), clip, safe, unsafe, target)
+    blocked = [not v.safe for v in result.policy.judge(clip, safe)]
+    assert sum(blocked) <= target * len(safe)
+    assert result.safe_blocked == sum(blocked)
+    assert result.unsafe_blocked == sum(not v.safe for v in result.policy.judge(clip, unsafe))
+    assert result.policy.model == fingerprint(clip) and result.policy.strictness == "medium"
+
+
+def test_it_blocks_as_much_as_the_target_allows(clip, examples):
+    counts = [calibrate(worlds.policy(), clip, *examples, target).unsafe_blocked for target in (0, 0.1, 0.5)]
+    assert counts == sorted(counts) and counts[0] < counts[-1]
+    one = calibrate(worlds.policy(concepts=(worlds.GORE,)), clip, *examples, 0.1)
+    assert one.safe_blocked == 8  # one concept uses the whole allowance
+
+
+def test_a_calibrated_policy_is_refused_by_another_model(clip, examples):
+    policy = calibrate(worlds.policy(), clip, *examples).policy
+    with pytest.raises(ValueError, match="calibrate it again"):
+        policy.judge(worlds.tiny_clip(seed=9), examples[0])
+
+
+def test_few_examples_and_indifferent_concepts_are_warned_of(clip, examples, caplog):
+    safe, unsafe = examples
+    assert not [w for w in calibrate(worlds.policy(), clip, safe, unsafe).warnings if "only" in w]
+    with caplog.at_level(logging.WARNING, logger="latent-clip"):
+        result = calibrate(worlds.policy(), clip, safe[:49], unsafe, 0.01)
+    assert "only 49 safe examples" in caplog.text and "only 49" in result.text()
+    assert any("less than one" in w for w in result.warnings)
+    swapped = calibrate(worlds.policy(), clip, unsafe, safe)
+    assert any("does not tell" in w for w in swapped.warnings)
+
+
+@pytest.mark.parametrize("target", [-0.1, 1.0, math.nan])
+def test_a_target_outside_0_to_1_is_refused(clip, examples, target):
+    with pytest.raises(ValueError, match="target"):
+        calibrate(worlds.policy(), clip, *examples, target)
+
+
+def test_broken_examples_are_refused_by_side_and_item(clip, examples):
+    safe, unsafe = (z.clone() for z in examples)
+    unsafe[7] = math.nan
+    with pytest.raises(ValueError, match=r"unsafe examples, item 7 .*NaN"):
+        calibrate(worlds.policy(), clip, safe, unsafe)
+    with pytest.raises(ValueError, match="safe examples.*empty"):
+        calibrate(worlds.policy(), clip, safe[:0], examples[1])
+
+
+scores = st.lists(st.floats(-20, 20), min_size=1, max_size=30)
+
+
+@given(scores, scores)
+def test_the_area_is_what_the_curve_encloses(safe, unsafe):
+    safe, unsafe = (torch.tensor(side, dtype=torch.float64) for side in (safe, unsafe))
+    curve = roc_curve(safe, unsafe)
+    assert curve[0] == (0, 0) and curve[-1] == (1, 1)
+    pairs = list(zip(curve, curve[1:], strict=False))
+    assert all(b[0] >= a[0] and b[1] >= a[1] for a, b in pairs)
+    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs)
+    assert area_under_roc(safe, unsafe) == pytest.approx(area, abs=1e-9)
+
+
+def test_intervals_of_shares():
+    """Wilson's 5 of 50, from his formula worked by hand; and the ends."""
+    assert share(5, 50) == pytest.approx((0.1, 0.0435, 0.2136), abs=1e-4)
+    assert share(0, 50)[1] == 0 and share(50, 50)[2] == pytest.approx(1)

@@ -1,0 +1,307 @@
+"""Verdicts: the formula against a second implementation of it, and blocked whenever anything is not as it
+should.
+"""
+
+import math
+import os
+
+import pytest
+import safety_worlds as worlds
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lclip import Concept, SafetyJudge, SafetyPolicy
+from lclip.fingerprint import fingerprint
+from lclip.safety_report import report_json, report_text
+
+Z = worlds.pictures()
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return worlds.tiny_clip()
+
+
+def test_probabilities_follow_the_formula(clip):
+    verdicts = worlds.policy().judge(clip, Z)
+    for concept in (worlds.GORE, worlds.NUDITY):
+        wanted = worlds.by_hand(clip, Z, concept)
+        got = torch.tensor([v.probabilities[concept.name] for v in verdicts], dtype=torch.float64)
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_the_allow_list_competes_with_every_concept(clip):
+    verdicts = worlds.policy(allow=("a statue",)).judge(clip, Z)
+    for concept in (worlds.GORE, worlds.NUDITY):
+        wanted = worlds.by_hand(clip, Z, concept, allow=("a statue",))
+        got = torch.tensor([v.probabilities[concept.name] for v in verdicts], dtype=torch.float64)
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+        assert (got < worlds.by_hand(clip, Z, concept)).all()
+
+
+def test_each_item_is_judged_by_itself(clip):
+    policy = worlds.halved(clip, Z)
+    together = policy.judge(clip, Z)
+    assert {v.safe for v in together} == {True, False}
+    for index, verdict in enumerate(together):
+        (alone,) = policy.judge(clip, Z[index : index + 1])
+        assert (alone.safe, alone.concept) == (verdict.safe, verdict.concept)
+        assert alone.probability == pytest.approx(verdict.probability, rel=1e-5)
+        assert verdict.index == index
+
+
+def test_safe_means_below_every_threshold_and_blocked_names_a_concept_beyond_its_own(clip):
+    policy = worlds.halved(clip, Z)
+    thresholds = dict(zip(["gore", "nudity"], policy.thresholds, strict=True))
+    for verdict in policy.judge(clip, Z):
+        below = {name: p < thresholds[name] for name, p in verdict.probabilities.items()}
+        assert verdict.safe == all(below.values())
+        assert verdict.threshold == thresholds[verdict.concept]
+        assert verdict.probability == verdict.probabilities[verdict.concept]
+        assert verdict.safe or not below[verdict.concept]
+        assert {verdict.concept, verdict.runner_up} == {"gore", "nudity"}
+        assert verdict.runner_up_probability == verdict.probabilities[verdict.runner_up]
+
+
+def test_a_probability_equal_to_its_threshold_is_blocked(clip):
+    p = worlds.policy().judge(clip, Z)[0].probabilities["gore"]
+    for threshold, safe in ((p, False), (math.nextafter(p, 1), True), (math.nextafter(p, 0), False)):
+        gore = Concept("gore", worlds.GORE.unsafe, worlds.GORE.safe, threshold)
+        nudity = Concept("nudity", worlds.NUDITY.unsafe, worlds.NUDITY.safe, 1 - 1e-9)
+        assert worlds.policy(concepts=(gore, nudity)).judge(clip, Z)[0].safe is safe
+
+
+def test_stricter_blocks_more(clip):
+    policy = worlds.halved(clip, Z)
+    passed = [
+        sum(v.safe for v in policy.changed(strictness=word).judge(clip, Z))
+        for word in (-6.0, "low", "medium", "high", 6.0)
+    ]
+    assert passed == sorted(passed, reverse=True)
+    assert passed[0] == 6 and passed[-1] == 0
+
+
+BROKEN = {
+    "NaN": lambda z: z.clone().index_fill_(0, torch.tensor([1]), math.nan),
+    "inf": lambda z: torch.where(torch.arange(6).reshape(6, 1, 1, 1) == 1, torch.tensor(math.inf), z),
+    "one -inf": lambda z: torch.where((torch.arange(z.numel()) == 300).reshape(z.shape), -math.inf, z),
+    "zeros": lambda z: torch.where(torch.arange(6).reshape(6, 1, 1, 1) == 1, torch.tensor(0.0), z),
+    "scaled for sampling": lambda z: z * torch.tensor([1, 1 / 6, 1, 1, 1, 1]).reshape(6, 1, 1, 1),
+    "far too large": lambda z: z * torch.tensor([1, 1e6, 1, 1, 1, 1]).reshape(6, 1, 1, 1),
+    "overflowing": lambda z: z * torch.tensor([1, 1e30, 1, 1, 1, 1]).reshape(6, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_one_broken_item_is_blocked_with_a_reason_and_the_others_are_judged(clip, kind):
+    lenient = worlds.policy(strictness=-10.0)
+    assert all(v.safe for v in lenient.judge(clip, Z)), "the policy must let all good items pass"
+    before = Z.clone()
+    verdicts = lenient.judge(clip, BROKEN[kind](Z))
+    assert [v.safe for v in verdicts] == [True, False, True, True, True, True]
+    assert verdicts[1].concept == "unreadable" and math.isnan(verdicts[1].probability)
+    assert "latents" in verdicts[1].reason
+    assert torch.equal(Z, before)
+
+
+def test_noise_is_no_picture(clip):
+    noise = torch.randn(4, 4, 16, 16)
+    lenient = worlds.policy(strictness=-10.0)
+    for scale in (1.0, 14.6):  # latents not sampled at all, and the same at the first sigma
+        assert not any(v.safe for v in lenient.judge(clip, scale * noise))
+
+
+def test_crumbs_cannot_be_told_from_noise(clip):
+    assert not any(v.safe for v in worlds.policy(strictness=-10.0).judge(clip, worlds.pictures(size=2)))
+
+
+@pytest.mark.parametrize(
+    ("z", "says"),
+    [
+        (torch.randn(1, 16, 8, 8), "16 channels"),
+        (torch.randn(1, 3, 8, 8), "3 channels"),
+        (torch.randn(1, 4, 1, 8, 8), "video"),
+        (torch.randn(4, 8, 8), "batch dimension"),
+        (torch.randn(0, 4, 8, 8), "empty"),
+        (torch.randn(1, 4, 1, 8), "patch"),
+        (torch.ones(1, 4, 8, 8, dtype=torch.long), "floating"),
+        (None, "NoneType"),
+    ],
+)
+def test_a_batch_that_cannot_be_read_is_an_error_and_never_a_pass(clip, z, says):
+    with pytest.raises(ValueError, match=says):
+        worlds.policy().judge(clip, z)
+
+
+@pytest.mark.parametrize("model", [None, (), "clip", [None]])
+def test_a_missing_model_is_an_error(model):
+    with pytest.raises(ValueError, match="expected a Latent-CLIP"):
+        worlds.policy().judge(model, Z)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("where", ["visual.proj", "text_projection", "log_logit_scale"])
+def test_a_broken_model_blocks_everything(where, value):
+    clip = worlds.tiny_clip()
+    clip.get_parameter(where).data.fill_(value)
+    assert not any(v.safe for v in worlds.policy(strictness=-10.0).judge(clip, Z))
+
+
+def test_a_policy_of_another_model_is_refused(clip):
+    bound = worlds.policy(model=fingerprint(clip))
+    assert len(bound.judge(clip, Z)) == 6
+    with pytest.raises(ValueError, match="calibrate it again"):
+        bound.judge(worlds.tiny_clip(seed=5), Z)
+    with pytest.raises(ValueError, match="calibrate it again"):
+        bound.judge([clip, worlds.tiny_clip(seed=5)], Z)
+
+
+def test_a_policy_of_another_latent_space_is_refused(clip):
+    with pytest.raises(ValueError, match="sdxl latents"):
+        worlds.policy(latent_space="sdxl").judge(clip, Z)
+    with pytest.raises(ValueError, match="one latent space"):
+        worlds.policy().judge([clip, worlds.tiny_clip(latent_space="sdxl")], Z)
+
+
+def test_half_precision_is_the_same_model_and_judges_alike(clip):
+    half = worlds.tiny_clip().half()
+    assert fingerprint(half) == fingerprint(clip)
+    for one, two in zip(worlds.policy().judge(half, Z), worlds.policy().judge(clip, Z), strict=True):
+        assert one.probability == pytest.approx(two.probability, abs=0.02)
+
+
+def test_half_precision_that_overflows_blocks(clip):
+    half = worlds.tiny_clip().half()
+    half.visual.conv1.weight.data.mul_(1e4)
+    assert not any(v.safe for v in worlds.policy(strictness=-10.0).judge(half, Z))
+
+
+def test_a_fingerprint_tells_models_apart(clip):
+    other = worlds.tiny_clip()
+    other.ln_final.bias.data[0] += 0.01
+    assert fingerprint(other) != fingerprint(clip)
+    assert fingerprint(clip) == fingerprint(worlds.tiny_clip())
+
+
+def test_views_are_averaged(clip):
+    whole = worlds.by_hand(clip, Z, worlds.GORE)
+    mirror = worlds.by_hand(clip, Z.flip(-1), worlds.GORE)
+    corners = [Z[..., :7, :7], Z[..., :7, 1:], Z[..., 1:, :7], Z[..., 1:, 1:]]
+    crops = [worlds.by_hand(clip, corner, worlds.GORE) for corner in corners]
+    for views, wanted in (
+        (("mirror",), mirror),
+        (("whole", "mirror"), (whole + mirror) / 2),
+        (("whole", "mirror", "crops"), torch.stack([whole, mirror, *crops]).mean(0)),
+    ):
+        verdicts = worlds.policy(views=views).judge(clip, Z)
+        got = torch.tensor([v.probabilities["gore"] for v in verdicts], dtype=torch.float64)
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_a_second_model_is_averaged_in(clip):
+    other = worlds.tiny_clip(seed=7)
+    both = worlds.policy().judge([clip, other], Z)
+    wanted = (worlds.by_hand(clip, Z, worlds.GORE) + worlds.by_hand(other, Z, worlds.GORE)) / 2
+    got = torch.tensor([v.probabilities["gore"] for v in both], dtype=torch.float64)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_reports_name_everything_that_a_reader_needs(clip):
+    import json
+
+    judge = SafetyJudge(worlds.halved(clip, Z, strictness="high"), clip)
+    z = Z.clone()
+    z[4] = math.nan
+    verdicts = judge(z)
+    text, content = report_text(judge, verdicts), json.loads(report_json(judge, verdicts))
+    for verdict, line, entry in zip(verdicts, text.splitlines()[1:], content["verdicts"], strict=False):
+        assert f"item {verdict.index:>3}" in line
+        assert ("BLOCKED" in line) == (not verdict.safe) == (not entry["safe"])
+        if verdict.index == 4:
+            assert "NaN" in line and entry["probability"] is None
+        else:
+            for part in (verdict.concept, verdict.runner_up, f"{verdict.threshold:.4f}"):
+                assert part in line
+            assert entry["probabilities"] == verdict.probabilities
+    assert judge.digest[:16] in text and content["hash"] == judge.digest
+    assert content["blocked"] == sum(not v.safe for v in verdicts)
+    assert "not calibrated" in text
+    bound = SafetyJudge(judge.policy.changed(model=fingerprint(clip)), clip)
+    assert "not calibrated" not in report_text(bound, verdicts)
+
+
+CASES = int(os.environ.get("SAFETY_CASES", "10000"))
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+VALUES = (0.0, 1.0, -1.0, 3.0, 6.0, 30.0, 1e4, 65504.0, 1e30, 3e38, math.inf, -math.inf, math.nan)
+TINY = worlds.tiny_clip(seed=3)
+
+
+def make_batch(batch, channels, height, width, dtype, seed, spread, holes):
+    random = torch.Generator().manual_seed(seed)
+    smooth = torch.randn(batch, channels, 2, 2, generator=random)
+    z = torch.nn.functional.interpolate(smooth, (height, width), mode="nearest") * spread
+    z = z + 0.1 * spread * torch.randn(batch, channels, height, width, generator=random)
+    z = z.to(dtype)
+    for place, value in holes:
+        z.view(-1)[place % z.numel()] = torch.tensor(value).to(dtype)
+    return z
+
+
+POLICY = worlds.halved(
+    TINY, torch.cat([make_batch(3, 4, 8, 8, torch.float32, s, 6.0, []) for s in range(100, 120)]), 0.8
+)
+JUDGE = SafetyJudge(POLICY, TINY)
+
+
+@settings(max_examples=CASES)
+@given(
+    st.integers(1, 3),
+    st.sampled_from((4, 4, 4, 4, 4, 4, 1, 3, 16)),
+    st.integers(1, 10),
+    st.integers(1, 10),
+    st.sampled_from(DTYPES),
+    st.integers(0, 2**32),
+    st.sampled_from((6.0, 6.0, 6.0, 4.0, 8.0, 1.0, 0.8, 14.6, 1e3, 1e37)),
+    st.lists(st.tuples(st.integers(0, 5000), st.sampled_from(VALUES)), max_size=2),
+)
+def test_nothing_passes_that_is_not_provably_safe(batch, channels, height, width, dtype, seed, spread, holes):
+    """Whatever comes in: an error, or every safe item is finite, of picture scale and below every
+    threshold.
+    """
+    z = make_batch(batch, channels, height, width, dtype, seed, spread, holes)
+    before = z.clone()
+    try:
+        verdicts = JUDGE(z)
+    except ValueError:
+        assert channels != 4 or min(height, width) < 2
+        return
+    assert channels == 4 and len(verdicts) == batch
+    assert torch.equal(z.view(torch.uint8), before.view(torch.uint8)), "an input was written"
+    safe = [v.index for v in verdicts if v.safe]
+    if safe:
+        passed = z[safe].double()
+        assert torch.isfinite(passed).all()
+        size = passed.square().mean((1, 2, 3)).sqrt()
+        assert ((size > 1.5) & (size < 30)).all()
+        for concept, threshold in zip(POLICY.concepts, POLICY.thresholds, strict=True):
+            # 1e-3: float32 against float64
+            assert (worlds.by_hand(TINY, z[safe].float(), concept) < threshold + 1e-3).all()
+
+
+def test_the_cases_above_pass_and_block_both():
+    """Otherwise the property would hold by blocking everything."""
+    verdicts = [
+        verdict
+        for seed in range(60)
+        for verdict in JUDGE(make_batch(3, 4, 8, 8, torch.float32, seed, 6.0, []))
+    ]
+    passed = sum(v.safe for v in verdicts)
+    assert 20 < passed < len(verdicts) - 20
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=200)
+def test_random_bytes_are_no_policy(data):
+    with pytest.raises(ValueError):
+        SafetyPolicy.from_json(data.decode("latin-1"))

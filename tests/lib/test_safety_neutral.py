@@ -1,0 +1,73 @@
+"""What stands in for a blocked picture is grey, and is nothing else's picture."""
+
+import pytest
+import torch
+
+from lclip.mini.vae import MiniVAE
+from lclip.mini.world import WEIGHTS, load_module
+from lclip.neutral import neutral_latents
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return load_module(MiniVAE(), WEIGHTS / "vae.safetensors")[0]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 16), (16, 8), (3, 5)])
+def test_the_mini_worlds_decodes_to_mid_grey_through_its_vae(vae, size):
+    picture = (vae.decode(neutral_latents("mini", (2, 4, *size))) + 1) / 2
+    torch.testing.assert_close(picture.mean((2, 3)), torch.full((2, 3), 0.5), atol=0.02, rtol=0)
+    assert picture.std((2, 3)).max() < 0.05
+    zeros = (vae.decode(torch.zeros(1, 4, *size)) + 1) / 2
+    assert (picture[0] - 0.5).abs().mean() <= (zeros - 0.5).abs().mean() + 0.005
+
+
+# Two published linear maps from scaled SDXL latents to RGB: each row a channel; then the constant.
+COMFYUI = (
+    [
+        [0.3651, 0.4232, 0.4341],
+        [-0.2533, -0.0042, 0.1068],
+        [0.1076, 0.1111, -0.0362],
+        [-0.3165, -0.2492, -0.2188],
+    ],
+    [0.1084, -0.0175, -0.0011],
+    (-1.0, 1.0),
+)
+VASS = ([[60, 60, 60], [-60, -5, 10], [25, 15, -5], [-70, -50, -35]], [150, 140, 130], (0.0, 255.0))
+
+
+@pytest.mark.parametrize(("factors", "constant", "scale"), [COMFYUI, VASS], ids=["comfyui", "vass"])
+def test_sdxls_is_mid_grey_by_both_published_approximations(factors, constant, scale):
+    z = neutral_latents("sdxl", (1, 4, 2, 2))[0, :, 0, 0] * 0.13025
+    rgb = z @ torch.tensor(factors, dtype=torch.float32) + torch.tensor(constant)
+    levels = (rgb - scale[0]) / (scale[1] - scale[0]) * 255
+    assert (levels - 127.5).abs().max() < 6
+    zeros = (torch.tensor(constant) - scale[0]) / (scale[1] - scale[0]) * 255
+    assert (levels - 127.5).abs().max() < (zeros - 127.5).abs().max()
+
+
+def test_it_has_the_shape_and_precision_asked_for():
+    like = torch.empty(1, dtype=torch.float16)
+    z = neutral_latents("sdxl", (3, 4, 5, 7), like)
+    assert z.shape == (3, 4, 5, 7) and z.dtype == torch.float16
+    z[0] += 1  # items do not share memory
+    assert torch.equal(z[1], z[2]) and not torch.equal(z[0], z[1])
+    assert torch.equal(neutral_latents("mini", (1, 4, 8, 8)), neutral_latents("mini", (1, 4, 8, 8)))
+
+
+def test_a_stand_in_that_is_changed_does_not_change_the_next():
+    neutral_latents("mini", (1, 4, 8, 8)).zero_()
+    assert neutral_latents("mini", (1, 4, 8, 8)).abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("space", "shape", "says"),
+    [
+        ("sd3", (1, 4, 8, 8), "not known"),
+        ("sdxl", (1, 16, 8, 8), "channels"),
+        ("sdxl", (0, 4, 8, 8), "empty"),
+    ],
+)
+def test_what_is_not_known_is_refused(space, shape, says):
+    with pytest.raises(ValueError, match=says):
+        neutral_latents(space, shape)

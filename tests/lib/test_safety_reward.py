@@ -1,0 +1,89 @@
+"""The safety reward goes up as harm goes down, leaves the harmless alone, and passes its gradient."""
+
+import math
+
+import pytest
+import safety_worlds as worlds
+import torch
+import torch.nn.functional as F
+
+from lclip import ReNOSettings, RewardSum, SafetyReward, reno
+from lclip.safety_reward import HEADROOM
+
+Z = worlds.pictures()
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return worlds.tiny_clip()
+
+
+def log_odds(p):
+    return torch.log(p / (1 - p))
+
+
+def test_the_reward_follows_its_formula(clip):
+    policy = worlds.halved(clip, Z, strictness="high")
+    beyond = [
+        log_odds(worlds.by_hand(clip, Z, concept)) - math.log(t / (1 - t))
+        for concept, t in zip(policy.concepts, policy.thresholds, strict=True)
+    ]
+    wanted = -3.0 * 0.01 * F.softplus(torch.stack(beyond).amax(0) + HEADROOM)
+    got = SafetyReward(policy, clip, weight=3.0)(Z).double()
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_above_the_target_every_concept_is_below_its_threshold(clip):
+    policy = worlds.halved(clip, Z, share=0.6)
+    reward = SafetyReward(policy, clip)
+    for value, verdict in zip(reward(Z).tolist(), policy.judge(clip, Z), strict=True):
+        assert verdict.safe or value < reward.target
+        assert value < 0
+
+
+def test_gradient_equals_finite_differences(clip):
+    double = worlds.tiny_clip().double()
+    reward = SafetyReward(worlds.policy(), double)
+    z = Z[:2].double().requires_grad_()
+    direction = torch.randn(z.shape, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(reward(z).sum(), z)
+    with torch.no_grad():
+        expected = (reward(z + 1e-5 * direction) - reward(z - 1e-5 * direction)) / 2e-5
+    torch.testing.assert_close((gradient * direction).flatten(1).sum(1), expected, rtol=1e-4, atol=1e-9)
+
+
+def test_noise_search_goes_away_from_harm(clip):
+    policy = worlds.halved(clip, Z, share=0.2)
+    reward = SafetyReward(policy, clip, weight=10.0)
+    settings = ReNOSettings(iterations=30, lr=20.0, target=reward.target)
+    result = reno(lambda x: 6 * x, Z / 6, reward, settings)
+    before, after = (policy.judge(clip, z) for z in (Z, result.best_latents))
+    worst = [max(v.probabilities["gore"], v.probabilities["nudity"]) for v in before]
+    better = [max(v.probabilities["gore"], v.probabilities["nudity"]) for v in after]
+    assert sum(v.safe for v in after) > sum(v.safe for v in before)
+    assert sum(better) < sum(worst)
+
+
+def test_one_broken_item_is_nan_and_the_others_are_as_they_were(clip):
+    reward = SafetyReward(worlds.policy(), clip)
+    z = Z.clone()
+    z[2] = math.inf
+    got = reward(z)
+    assert math.isnan(got[2])
+    torch.testing.assert_close(got[[0, 1, 3]], reward(Z)[[0, 1, 3]])
+
+
+def test_it_adds_up_with_other_rewards_and_refuses_to_seek_harm(clip):
+    reward = SafetyReward(worlds.policy(), clip, name="away from harm")
+    total = RewardSum([reward, SafetyReward(worlds.policy(), clip, weight=0)])
+    assert list(total.parts(Z)) == ["away from harm"]
+    with pytest.raises(ValueError, match="seeks harm"):
+        SafetyReward(worlds.policy(), clip, weight=-1)
+
+
+def test_a_reward_made_in_inference_mode_still_gives_a_gradient(clip):
+    with torch.inference_mode():
+        reward = SafetyReward(worlds.policy(), clip)
+    z = Z.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(reward(z).sum(), z)
+    assert (gradient.flatten(1).norm(dim=1) > 0).all()
