@@ -134,7 +134,8 @@ def _vocabulary(path: Path) -> tuple[dict[str, int], dict[tuple[str, str], int]]
     """Ids by token, and ranks by pair, from a list of merges."""
     raw = path.read_bytes()
     text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
-    merges = [(first, second) for first, second in map(str.split, text.split("\n")[1 : MERGES + 1])]
+    rows = [line.split() for line in text.split("\n")[1 : MERGES + 1]]
+    merges = [(row[0], row[1]) for row in rows if len(row) == 2]
     if len(merges) != MERGES:
         raise ValueError(f"{path} has {len(merges)} merges; expected the {MERGES} of CLIP's vocabulary")
     signs = sorted(_BYTE_SIGNS, key=lambda sign: (ord(sign) >= 0x100, ord(sign)))

@@ -114,7 +114,10 @@ def _atomic(path: Path) -> Iterator[Path]:
         raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what files have here; safetensors would make it private
         yield temporary
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
