@@ -7,7 +7,7 @@ async def comfy_entrypoint():
     """Called by ComfyUI, and only there: nothing of the host is imported before."""
     from comfy_api.latest import ComfyExtension  # pyright: ignore[reportMissingImports]
 
-    from .nodes import host, load, mini, reward, score
+    from .nodes import guidance, host, load, mini, reno, reward, score
 
     class LatentCLIPExtension(ComfyExtension):
         async def get_node_list(self):
@@ -18,7 +18,11 @@ async def comfy_entrypoint():
                 score.Classify,
                 score.Heatmap,
                 reward.TextReward,
+                reward.ImageReward,
                 reward.Select,
+                reno.ReNOSampler,
+                reno.ReNO,
+                guidance.Guidance,
             ]
 
     host.register_model_folder()

@@ -6,6 +6,7 @@ from .config import LATENT_SPACES, LatentCLIPConfig, LatentSpace, config_from_st
 from .convert import convert
 from .errors import CheckpointError
 from .guards import check_latents, scale_doubt
+from .guidance import guided_x0
 from .model import LatentCLIP
 from .reno_run import ReNORun, reno
 from .reno_types import ReNORecord, ReNOResult, ReNOSettings, ReNOStep
@@ -47,6 +48,7 @@ __all__ = [
     "classify",
     "config_from_state_dict",
     "convert",
+    "guided_x0",
     "heatmap",
     "label_embeddings",
     "load",

@@ -107,13 +107,16 @@ def _axes(draw: ImageDraw.ImageDraw, low: float, high: float, renders: int, plac
 
 
 def _line(draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float] | None], number: int) -> None:
-    colour = COLOURS[number % len(COLOURS)]
-    for first, second in zip(points, points[1:], strict=False):
-        if first is not None and second is not None:
-            draw.line((*first, *second), colour, 3)
-    for point in points if len(points) < 2 else ():
+    """A line through the points; a missing one is a gap, and a lone one a dot."""
+    colour, stretch = COLOURS[number % len(COLOURS)], []
+    for point in [*points, None]:
         if point is not None:
-            draw.circle(point, 5, fill=colour)
+            stretch.append(point)
+        elif stretch:
+            draw.line(stretch, colour, 3, joint="curve")
+            if len(stretch) == 1:
+                draw.circle(stretch[0], 4, fill=colour)
+            stretch = []
 
 
 def _legend(draw: ImageDraw.ImageDraw, names: Sequence[str], total: int, top: float) -> None:

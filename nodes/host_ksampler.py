@@ -12,7 +12,6 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
-from . import host
 from .host_sampling import NoiseSearch, SearchOutcome
 from .latents import samples_of
 

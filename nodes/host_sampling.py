@@ -191,8 +191,12 @@ class NoiseSearch(comfy.samplers.Sampler):
     def _load(self, scene: _Scene, room: float, whole: bool) -> None:
         """Bring everything in, in one go, so that nothing evicts another; the models that are in stay in."""
         patchers = [scene.model_wrap.model_patcher, *scene.model_wrap.loaded_models]
-        patchers += [loaded.patcher for loaded in self._models()]
-        memory.load_models_gpu(list(dict.fromkeys(patchers)), memory_required=room, force_full_load=whole)
+        for loaded in self._models():
+            if not any(
+                loaded.patcher.is_clone(other) for other in patchers
+            ):  # guidance may have brought it in
+                patchers.append(loaded.patcher)
+        memory.load_models_gpu(patchers, memory_required=room, force_full_load=whole)
 
     def _models(self) -> list[host.LoadedLatentCLIP]:
         return [*self.reward.models, *(self.held_out.models if self.held_out else ())]

@@ -68,6 +68,61 @@ class TextReward(io.ComfyNode):
         return io.NodeOutput(host.add_reward(add_to, own, latent_clip))
 
 
+class ImageReward(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_ImageReward",
+            display_name="Latent Image Reward",
+            category="latent-clip/rewards",
+            description="How much latents look like reference latents, as a reward for Select Best Latents, "
+            "ReNO and guidance. Chain several rewards to add them up.",
+            search_aliases=["image similarity", "style reward", "reference", "clip image reward"],
+            inputs=[
+                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
+                io.Latent.Input(
+                    "reference",
+                    tooltip="Clean latents to resemble, such as VAE Encode gives. Several are averaged; any "
+                    "size.",
+                ),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=-100.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="How much this reward counts in a sum: weight x 0.01 x logit scale x cosine. A "
+                    "negative weight drives away from the reference; 0 switches it off.",
+                ),
+                host.LATENT_REWARD.Input(
+                    "add_to",
+                    optional=True,
+                    tooltip="A reward that this one is added to. Leave open for the first.",
+                ),
+            ],
+            outputs=[
+                host.LATENT_REWARD.Output(
+                    display_name="reward", tooltip="This reward, plus what it is added to."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        latent_clip: host.LoadedLatentCLIP,
+        reference: dict[str, Any],
+        weight: float,
+        add_to: host.WiredReward | None = None,
+    ) -> io.NodeOutput:
+        samples = samples_of(reference)
+        latent_clip.check(samples)
+        model = latent_clip.ready(samples)
+        with host.ordinary_tensors():
+            own = rewards.ImageReward(model, samples, weight)
+        return io.NodeOutput(host.add_reward(add_to, own, latent_clip))
+
+
 class Select(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

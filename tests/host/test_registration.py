@@ -33,6 +33,47 @@ SOCKETS = {
         ],
         ["LATENT_REWARD"],
     ),
+    "LatentCLIP_ImageReward": (
+        [
+            ("latent_clip", "LATENT_CLIP"),
+            ("reference", "LATENT"),
+            ("weight", "FLOAT"),
+            ("add_to", "LATENT_REWARD"),
+        ],
+        ["LATENT_REWARD"],
+    ),
+    "LatentCLIP_ReNOSampler": (
+        [("reward", "LATENT_REWARD"), ("sampler_name", "COMBO"), ("iterations", "INT"), ("lr", "FLOAT")],
+        ["SAMPLER"],
+    ),
+    "LatentCLIP_ReNO": (
+        [
+            ("model", "MODEL"),
+            ("seed", "INT"),
+            ("steps", "INT"),
+            ("cfg", "FLOAT"),
+            ("sampler_name", "COMBO"),
+            ("scheduler", "COMBO"),
+            ("positive", "CONDITIONING"),
+            ("negative", "CONDITIONING"),
+            ("latent_image", "LATENT"),
+            ("denoise", "FLOAT"),
+            ("reward", "LATENT_REWARD"),
+            ("iterations", "INT"),
+            ("lr", "FLOAT"),
+        ],
+        ["LATENT", "LATENT", "NOISE", "FLOAT", "IMAGE"],
+    ),
+    "LatentCLIP_Guidance": (
+        [
+            ("model", "MODEL"),
+            ("reward", "LATENT_REWARD"),
+            ("strength", "FLOAT"),
+            ("start", "FLOAT"),
+            ("end", "FLOAT"),
+        ],
+        ["MODEL"],
+    ),
 }
 
 

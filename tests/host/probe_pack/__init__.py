@@ -9,6 +9,8 @@ import folder_paths
 import numpy
 import torch
 
+from . import sampling, tiny_sdxl
+
 
 class AnyType(str):
     """Fits every socket."""
@@ -75,6 +77,10 @@ class Read:
     def INPUT_TYPES(cls):
         return {"required": {"name": ("STRING", {"default": "latent"})}}
 
+    @classmethod
+    def IS_CHANGED(cls, name):
+        return (Path(folder_paths.get_input_directory()) / f"{name}.npz").stat().st_mtime_ns
+
     def run(self, name):
         with numpy.load(Path(folder_paths.get_input_directory()) / f"{name}.npz") as arrays:
             latent: dict = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
@@ -105,4 +111,6 @@ NODE_CLASS_MAPPINGS = {
     "Probe_DumpLatent": Dump,
     "Probe_ReadLatent": Read,
     "Probe_DumpTensor": DumpTensor,
+    **sampling.NODES,
+    **tiny_sdxl.NODES,
 }

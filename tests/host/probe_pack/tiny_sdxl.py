@@ -1,4 +1,5 @@
-"""A small SDXL-shaped model with fixed random weights, and what goes with it: conditioning, LoRA, ControlNet."""
+"""A small SDXL-shaped model with fixed random weights, and what goes with it: conditioning, LoRA,
+ControlNet."""
 
 from __future__ import annotations
 
@@ -153,80 +154,9 @@ class TinyControlNet:
         return (comfy.controlnet.ControlNet(network, load_device=device, manual_cast_dtype=None),)
 
 
-class RunsOutOfMemory:
-    """A MODEL whose first render of more than one item in gradient mode runs out of memory."""
-
-    RETURN_TYPES = ("MODEL",)
-    CATEGORY = "probe"
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}}
-
-    def run(self, model):
-        def guarded(apply_model, args):
-            if args["input"].requires_grad and args["input"].shape[0] > 1:
-                raise torch.cuda.OutOfMemoryError("the probe pretends that this batch does not fit")
-            return apply_model(args["input"], args["timestep"], **args["c"])
-
-        patched = model.clone()
-        patched.set_model_unet_function_wrapper(guarded)
-        return (patched,)
-
-
-class BrokenWeights:
-    """Names of weights that claim to be ordinary tensors but have no version counter."""
-
-    RETURN_TYPES = ("STRING",)
-    CATEGORY = "probe"
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",), "after": ("LATENT",)}}
-
-    def run(self, model, after):
-        broken = []
-        for name, tensor in [*model.model.named_parameters(), *model.model.named_buffers()]:
-            try:
-                tensor.is_inference() or tensor._version
-            except RuntimeError:
-                broken.append(name)
-        return (", ".join(broken),)
-
-
-class Interrupt:
-    """A MODEL that asks the host to interrupt at its n-th call, as the cancel button does."""
-
-    RETURN_TYPES = ("MODEL",)
-    CATEGORY = "probe"
-    FUNCTION = "run"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",), "call": ("INT", {"default": 3})}}
-
-    def run(self, model, call):
-        calls = []
-
-        def counted(apply_model, args):
-            calls.append(None)
-            if len(calls) == call:
-                comfy.model_management.interrupt_current_processing()
-            return apply_model(args["input"], args["timestep"], **args["c"])
-
-        patched = model.clone()
-        patched.set_model_unet_function_wrapper(counted)
-        return (patched,)
-
-
 NODES = {
     "Probe_TinySDXL": LoadTinySDXL,
     "Probe_Conditioning": Conditioning,
     "Probe_LoRA": LoRA,
     "Probe_TinyControlNet": TinyControlNet,
-    "Probe_RunsOutOfMemory": RunsOutOfMemory,
-    "Probe_BrokenWeights": BrokenWeights,
-    "Probe_Interrupt": Interrupt,
 }

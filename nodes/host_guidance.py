@@ -1,0 +1,63 @@
+"""A MODEL patch that lets a reward guide every step of any of the host's samplers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..lclip.guidance import guided_x0
+from . import host
+from .host_gradients import make_differentiable, plain_copy
+
+PATCH = "latent_clip_guidance"
+
+
+def guide_model(model: Any, wired: host.WiredReward, strength: float, start: float, end: float) -> Any:
+    """A clone of a MODEL whose predicted x0 moves along the reward's gradient, from start to end of the
+    schedule."""
+    for loaded in wired.models:
+        host.check_same_space(model, loaded.config)
+    if start > end:
+        raise ValueError(
+            f"Guidance starts at {start} and ends at {end}; expected a start that is not after the end."
+        )
+    guided = model.clone()
+    # As companions of the model they are loaded with it, in one go: nothing evicts anything in mid-sampling.
+    others = guided.get_additional_models_with_key(PATCH)
+    companions = dict.fromkeys([*others, *(loaded.patcher for loaded in wired.models)])
+    guided.set_additional_models(PATCH, list(companions))
+    sampling = model.get_model_object("model_sampling")
+    first, last = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
+    guided.set_model_sampler_post_cfg_function(_Guide(wired, strength, float(first), float(last)))
+    return guided
+
+
+@dataclass(frozen=True)
+class _Guide:
+    """Called by the host after each prediction of x0, in inference mode or within a noise search."""
+
+    wired: host.WiredReward
+    strength: float
+    first_sigma: float
+    last_sigma: float
+
+    def __call__(self, args: dict[str, Any]) -> Tensor:
+        x0: Tensor = args["denoised"]
+        sigma = float(args["sigma"].max())
+        if self.strength == 0 or not self.last_sigma <= sigma <= self.first_sigma:
+            return x0
+        if x0.ndim != 4:
+            raise ValueError(
+                f"The model's latents have shape {list(x0.shape)}; Latent-CLIP Guidance works on pictures, "
+                "[batch, channels, height, width]. Video and sound latents are not supported."
+            )
+        with torch.inference_mode(False):
+            for loaded in self.wired.models:
+                make_differentiable(loaded.model)
+            clean = plain_copy(x0.detach())
+            moved = guided_x0(clean, self.wired.reward, self.strength, args["model"].process_latent_out)
+        # The move is a constant to a noise search around this model: it passes the gradient through x0 alone.
+        return x0 + (moved - clean)
