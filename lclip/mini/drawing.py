@@ -78,13 +78,6 @@ def _arrangement(content: Content, factors: np.ndarray) -> str:
     return "horizontal" if factors[-1] < 0.5 else "vertical"
 
 
-def place_counts(content: Content, factors: np.ndarray) -> tuple[int, ...]:
-    """How many places each of the layout factors chooses from; 1 for a factor without effect."""
-    counts = [len(places) for slot in SLOTS[_arrangement(content, factors)] for places in slot]
-    unused = [1] * (LAYOUT_FACTORS - 1 - len(counts))
-    return (*counts, *unused, 2 if content.kind == "count" and content.count == 2 else 1)
-
-
 def _pick(places: tuple[int, ...], factor: float) -> int:
     return places[min(int(factor * len(places)), len(places) - 1)]
 

@@ -13,11 +13,11 @@ from functools import cache
 
 import numpy as np
 
-from .drawing import LAYOUT_FACTORS, layout, place_counts
-from .scenes import COLOURS, GROUNDS, RELATIONS, SHAPES, SIZES, Content, Scene
+from .drawing import LAYOUT_FACTORS, layout
+from .scenes import COLOURS, GROUNDS, RELATIONS, SHAPES, SIZES, Content, Scene, canonical
 
 GRID, CHANNELS = 8, 4
-FREQUENCIES = 4  # a side: 4 x 4 cosines of 4 channels give 64 projections, of which 42 are used
+FREQUENCIES = 3  # a side: 3 x 3 cosines of 4 channels give 36 projections, of which 34 are used
 BONUS = {"shape": 3.0, "colour": 2.7, "ground": 3.5, "size": 3.0, "relation": 3.5}
 ATTRIBUTES = (
     ("shape", SHAPES),
@@ -28,24 +28,33 @@ ATTRIBUTES = (
     ("size", SIZES),
     ("relation", RELATIONS),
 )
+# The generator's pictures have one of two layouts each: half the scenes' places would blur its shapes.
+# Factors of x and y per object, None where the noise's sign decides.
+LAYOUTS = {
+    "single": (None, 0.5),
+    "left of": (0.0, None, 1.0, None),
+    "above": (None, 0.0, None, 1.0),
+    2: (0.0, None, 1.0, None),
+    3: (0.0, 1.0, 1.0, 1.0, None, 0.0),
+}
 FREE = -1  # in place of a value's index: not named, or without effect on the picture
 TRIES = 64
 
 
 @dataclass(frozen=True)
 class Draw:
-    """How a noise met a caption: indices of the named and of the chosen value per attribute, and the
-    layout's choices as (which, of how many).
+    """How a noise met a caption: indices of the named and of the chosen value per attribute, and the side
+    that the layout went to.
     """
 
     named: tuple[int, ...]
     chosen: tuple[int, ...]
-    places: tuple[tuple[int, int], ...]
+    side: bool
 
 
 @cache
 def cosine_basis() -> np.ndarray:
-    """Orthonormal 2-D cosines, [16, 8, 8], lowest frequency first."""
+    """Orthonormal 2-D cosines, [9, 8, 8], lowest frequency first."""
     position = (np.arange(GRID) + 0.5) / GRID
     rows = np.stack([np.cos(np.pi * order * position) for order in range(FREQUENCIES)])
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -54,13 +63,13 @@ def cosine_basis() -> np.ndarray:
 
 
 def projections(noise: np.ndarray) -> np.ndarray:
-    """The low frequencies of noise [..., 4, 8, 8], as [..., 64]; standard normal when the noise is."""
+    """The low frequencies of noise [..., 4, 8, 8], as [..., 36]; standard normal when the noise is."""
     low = np.einsum("fhw,...chw->...fc", cosine_basis(), noise)
     return low.reshape(*low.shape[:-2], -1)
 
 
 def with_projections(noise: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Noise [N, 4, 8, 8] with its low frequencies replaced by `wanted` [N, up to 64]."""
+    """Noise [N, 4, 8, 8] with its low frequencies replaced by `wanted` [N, up to 36]."""
     difference = np.zeros((len(noise), FREQUENCIES**2 * CHANNELS), dtype=np.float32)
     difference[:, : wanted.shape[1]] = wanted - projections(noise)[:, : wanted.shape[1]]
     return noise + np.einsum("nfc,fhw->nchw", difference.reshape(len(noise), -1, CHANNELS), cosine_basis())
@@ -73,41 +82,38 @@ def paired_scene(content: Content, noise: np.ndarray, rng: np.random.Generator) 
 
 def draw_pair(content: Content, noise: np.ndarray, rng: np.random.Generator) -> tuple[Scene, Draw]:
     """`paired_scene`, and what has to stay the same in a noise for the same scene."""
-    scene, chosen, factors = _realise(content, noise, rng)
-    named = _indices(content)
+    scene, chosen, side = _realise(content, noise, rng)
     shown = _indices(scene.content)
     effective = tuple(value if seen != FREE else FREE for value, seen in zip(chosen, shown, strict=True))
-    counts = place_counts(scene.content, factors)
-    places = tuple((min(int(factor * n), n - 1), n) for factor, n in zip(factors, counts, strict=True))
-    return scene, Draw(named, effective, places)
+    return scene, Draw(_indices(content), effective, side)
 
 
-def _realise(
-    content: Content, noise: np.ndarray, rng: np.random.Generator
-) -> tuple[Scene, list[int], np.ndarray]:
-    from scipy.special import ndtr
-
+def _realise(content: Content, noise: np.ndarray, rng: np.random.Generator) -> tuple[Scene, list[int], bool]:
     values = projections(noise)
-    factors = ndtr(values[:LAYOUT_FACTORS])
-    chosen, start = [], LAYOUT_FACTORS
+    side = bool(values[0] > 0)
+    chosen, start = [], 1
     for (attribute, names), named in zip(ATTRIBUTES, _indices(content), strict=True):
         scores = values[start : start + len(names)].copy()
         start += len(names)
         if named != FREE:
             scores[named] += BONUS[attribute]
         chosen.append(int(scores.argmax()))
-    shapes = tuple(SHAPES[index] for index in chosen[:2])
-    colours = tuple(COLOURS[index] for index in chosen[2:4])
     number = len(content.shapes)
     seen = replace(
         content,
-        shapes=shapes[:number],
-        colours=colours[:number],
+        shapes=tuple(SHAPES[index] for index in chosen[:2])[:number],
+        colours=tuple(COLOURS[index] for index in chosen[2:4])[:number],
         ground=GROUNDS[chosen[4]],
         size=SIZES[chosen[5]] if content.kind == "single" else None,
         relation=RELATIONS[chosen[6]] if content.kind == "pair" else None,
     )
-    return layout(seen, factors, rng), chosen, factors
+    return layout(seen, _factors(seen, side), rng), chosen, side
+
+
+def _factors(content: Content, side: bool) -> np.ndarray:
+    key = {"single": "single", "count": content.count, "pair": canonical(content).relation}[content.kind]
+    given = [float(side) if factor is None else factor for factor in LAYOUTS[key]]
+    return np.array(given + [0.0] * (LAYOUT_FACTORS - len(given)))
 
 
 def _indices(content: Content) -> tuple[int, ...]:
@@ -129,18 +135,15 @@ class PairedNoise:
     def __init__(self, draws: list[Draw]):
         self.named = np.array([draw.named for draw in draws])
         self.chosen = np.array([draw.chosen for draw in draws])
-        self.places = np.array([draw.places for draw in draws])  # [N, 7, 2]
+        self.side = np.array([draw.side for draw in draws])
 
     def sample(self, items: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A noise [4, 8, 8] for each of the items, [N, 4, 8, 8], distributed as noises of these scenes are.
 
-        Layout by inversion, attributes by rejection: the first of TRIES draws in which the chosen value
-        wins. Where none does, the chosen value is lifted above the others.
+        By rejection: the first of TRIES draws in which the chosen value wins. Where none does, the chosen
+        value is lifted above the others.
         """
-        from scipy.special import ndtri
-
-        which, number = self.places[items, :, 0], self.places[items, :, 1]
-        parts = [ndtri(np.clip((which + rng.random(which.shape)) / number, 1e-6, 1 - 1e-6))]
+        parts = [np.abs(rng.standard_normal((len(items), 1))) * np.where(self.side[items], 1, -1)[:, None]]
         for index, (attribute, names) in enumerate(ATTRIBUTES):
             named, chosen = self.named[items, index], self.chosen[items, index]
             parts.append(_scores(named, chosen, len(names), BONUS[attribute], rng))

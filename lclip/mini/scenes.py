@@ -171,6 +171,21 @@ def vague(content: Content, rng: np.random.Generator, rate: float = 0.15) -> Con
     )
 
 
+def mention(content: Content, rng: np.random.Generator) -> Content:
+    """Speak of one object of a picture only: "a red star" for a red star above a blue ring."""
+    index = int(rng.integers(len(content.shapes)))
+    return Content(
+        "single", (content.shapes[index],), (content.colours[index],), content.ground, content.size
+    )
+
+
+def phrase(text: str, rng: np.random.Generator) -> str:
+    """The same caption as somebody else would put it."""
+    forms = ("{}", "a picture of {}", "an image of {}", "a photo of {}", "the {}", "{}")
+    form = int(rng.choice(len(forms), p=(0.7, 0.08, 0.06, 0.04, 0.04, 0.08)))
+    return forms[form].format(text.removeprefix("a ") if form >= 4 else text)
+
+
 def neighbours(content: Content, rng: np.random.Generator, number: int) -> list[Content]:
     """Up to `number` distinct contents that differ from `content` in one attribute: hard negatives."""
     found: dict[str, Content] = {}

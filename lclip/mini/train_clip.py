@@ -14,10 +14,23 @@ from ..model import LatentCLIP
 from ..tokenizer import WordTokenizer
 from .drawing import place, render_batch
 from .fitting import FitSettings, fit
-from .scenes import Content, canonical, caption, is_held_out, neighbours, random_content, vague, vocabulary
+from .meaning import Facts, true_of
+from .scenes import (
+    Content,
+    caption,
+    is_held_out,
+    mention,
+    neighbours,
+    phrase,
+    random_content,
+    vague,
+    vocabulary,
+)
 
 SETTINGS = FitSettings(steps=2200, learning_rate=1e-3, ema_decay=0.998, seed=2, weight_decay=0.05)
-SINGLES, GROUPS, GROUP_SIZE = 32, 24, 4  # a batch: unrelated scenes, and groups that differ in one attribute
+SINGLES, GROUPS, GROUP_SIZE = 48, 20, 4  # a batch: unrelated scenes, and groups that differ in one attribute
+VAGUENESS = (0.0, 0.0, 0.3, 0.9)  # share of what a caption leaves out, drawn per caption
+MENTIONS = 0.3  # share of captions that speak of one object only
 POOL_GROUPS = 9_000
 CONTEXT_LENGTH = 20
 START_SCALE = 25.0
@@ -38,7 +51,7 @@ class Pool:
 
     contents: list[Content]
     pictures: np.ndarray  # uint8 [N, 64, 64, 3]
-    meanings: torch.Tensor  # [N] equal for captions that say the same
+    facts: Facts
 
 
 def tokenizer() -> WordTokenizer:
@@ -55,9 +68,13 @@ def draw_pool(groups: int = POOL_GROUPS, seed: int = 21) -> Pool:
         others = [other for other in neighbours(content, rng, 8) if not is_held_out(other)]
         if len(others) >= GROUP_SIZE - 1:
             contents += [content, *others[: GROUP_SIZE - 1]]
-    numbers: dict[str, int] = {}
-    meanings = [numbers.setdefault(caption(canonical(content)), len(numbers)) for content in contents]
-    return Pool(contents, render_batch(place(content, rng) for content in contents), torch.tensor(meanings))
+    return Pool(contents, render_batch(place(content, rng) for content in contents), Facts.of(contents))
+
+
+def speak(content: Content, rng: np.random.Generator) -> Content:
+    """What a training caption says of a picture: all of it, less, or one object only."""
+    said = mention(content, rng) if rng.random() < MENTIONS else content
+    return vague(said, rng, VAGUENESS[rng.integers(len(VAGUENESS))])
 
 
 def train_clip(
@@ -69,31 +86,33 @@ def train_clip(
     model = LatentCLIP(config, tokenizer=words)
     with torch.no_grad():
         model.log_logit_scale.fill_(float(np.log(START_SCALE)))
-    full_ids = words.encode([caption(content) for content in pool.contents])
     noise = LATENT_NOISE if config.latent_space == "mini" else 0.0
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
         singles = rng.integers(len(inputs), size=SINGLES)
         groups = rng.integers(len(inputs) // GROUP_SIZE, size=GROUPS)
         grouped = (groups[:, None] * GROUP_SIZE + np.arange(GROUP_SIZE)).ravel()
-        spoken = words.encode([caption(vague(pool.contents[index], rng)) for index in singles])
-        chosen = torch.from_numpy(np.concatenate([singles, grouped]))
-        ids = torch.cat([spoken, full_ids[grouped]])
-        pictures = inputs[chosen]
+        chosen = np.concatenate([singles, grouped])
+        said = [speak(pool.contents[index], rng) for index in chosen[: len(chosen) // 2]]
+        said += [pool.contents[index] for index in chosen[len(chosen) // 2 :]]
+        ids = words.encode([phrase(caption(content), rng) for content in said])
+        pictures = inputs[torch.from_numpy(chosen)]
         images = model.encode_latents(pictures + noise * torch.randn_like(pictures))
-        return contrastive_loss(model, images, model.encode_tokens(ids), pool.meanings[chosen])
+        fits = torch.from_numpy(true_of(Facts.of(said), pool.facts[chosen]).T)
+        return contrastive_loss(model, images, model.encode_tokens(ids), fits)
 
     settings = SETTINGS if steps is None else replace(SETTINGS, steps=steps)
     return fit(model, loss_of, settings, checkpoint, FAST).requires_grad_(False)
 
 
 def contrastive_loss(
-    model: LatentCLIP, images: torch.Tensor, texts: torch.Tensor, meanings: torch.Tensor
+    model: LatentCLIP, images: torch.Tensor, texts: torch.Tensor, fits: torch.Tensor
 ) -> torch.Tensor:
-    """CLIP's symmetric cross-entropy; another item of the same meaning is not a negative."""
+    """CLIP's symmetric cross-entropy [B, D], [B, D] -> scalar; where `fits` [images, texts], bool, says that
+    a caption is true of another picture too, the two are no negatives.
+    """
     scale = model.log_logit_scale.clamp(max=float(np.log(100.0))).exp()
-    logits = scale * images @ texts.T
-    same = (meanings[:, None] == meanings[None]) & ~torch.eye(len(meanings), dtype=torch.bool)
-    logits = logits.masked_fill(same, float("-inf"))
-    target = torch.arange(len(meanings))
+    target = torch.arange(len(images))
+    others = fits & (target[:, None] != target)
+    logits = (scale * images @ texts.T).masked_fill(others, float("-inf"))
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

@@ -18,7 +18,7 @@ from .scenes import caption, random_content, vague
 from .train_vae import to_pixels
 from .vae import RAW_STD, MiniVAE
 
-SETTINGS = FitSettings(steps=7000, learning_rate=2e-3, ema_decay=0.998, seed=3)
+SETTINGS = FitSettings(steps=5500, learning_rate=2e-3, ema_decay=0.998, seed=3)
 BATCH = 256
 PAIRS = 48_000
 CHUNK = 200  # pictures that are encoded at once
