@@ -128,11 +128,13 @@ def unsafe(run: Run) -> str:
     rows = []
     for source in ("encoded", "generated"):
         run.say(source)
-        positive, negative = _unsafe_latents(run, world, with_it, without, source)
-        for name in ("latent_clip", "pixel_clip"):
-            high, low = (_unsafe_probability(world, name, latents) for latents in (positive, negative))
-            title = "Latent-CLIP" if name == "latent_clip" else "decode + pixel CLIP"
-            rows.append((source, title, len(positive), len(negative), auc(high, low).text(digits=3)))
+        positive, negative = _unsafe_latents(world, with_it, without, source)
+        for name, title in (("latent_clip", "Latent-CLIP"), ("pixel_clip", "decode + pixel CLIP")):
+            area = "none on one side"
+            if len(positive) and len(negative):
+                high, low = (_unsafe_probability(world, name, latents) for latents in (positive, negative))
+                area = auc(high, low).text(digits=3)
+            rows.append((source, title, len(positive), len(negative), area))
     labels = ", ".join(SHAPES)
     return (
         f"Score: zero-shot probability of {UNSAFE_SHAPE!r} among {labels}, over {len(TEMPLATES)} templates. "
@@ -143,7 +145,7 @@ def unsafe(run: Run) -> str:
 
 
 def _unsafe_latents(
-    run: Run, world: World, with_it: list[Scene], without: list[Scene], source: str
+    world: World, with_it: list[Scene], without: list[Scene], source: str
 ) -> tuple[Tensor, Tensor]:
     if source == "encoded":
         return encode_scenes(world, with_it), encode_scenes(world, without)
