@@ -92,11 +92,11 @@ def render(scene: Scene, width: int = CANVAS, height: int = CANVAS) -> np.ndarra
     """Draw a scene as uint8 [height, width, 3]; other sizes stretch positions and scale radii alike."""
     scale_x, scale_y = width / CANVAS, height / CANVAS
     scale = min(scale_x, scale_y)
-    picture = np.broadcast_to(np.float32(scene.ground_rgb), (height, width, 3)).copy()
+    picture = np.full((height, width, 3), scene.ground_rgb, dtype=np.float32)
     for item in scene.objects:
         centre = (item.x * scale_x, item.y * scale_y)
         alpha = shape_mask(item.shape, centre, item.radius * scale, (width, height))
-        picture += alpha[..., None] * (np.float32(item.rgb) - picture)
+        picture += alpha[..., None] * (np.array(item.rgb, dtype=np.float32) - picture)
     return np.round(picture).astype(np.uint8)
 
 

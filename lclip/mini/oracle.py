@@ -83,7 +83,8 @@ def _regions(coverage: np.ndarray) -> list[np.ndarray]:
 def _connected(mask: np.ndarray) -> list[np.ndarray]:
     from scipy import ndimage
 
-    labels, number = ndimage.label(mask)
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    number = int(ndimage.label(mask, output=labels))  # pyright: ignore[reportArgumentType]
     found = [labels == index for index in range(1, number + 1)]
     return [region for region in found if region.sum() >= SPECK] or [mask]
 

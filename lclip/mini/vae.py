@@ -6,6 +6,8 @@ section 3): encoding gives its mean, training adds noise of that variance.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -73,7 +75,7 @@ class MiniVAE(nn.Module):
     def fold_scale(self, factor: float) -> None:
         """Multiply raw latents by `factor` in the weights: the decoder divides by it."""
         with torch.no_grad():
-            last, first = self.encoder[-1], self.decoder[0]
+            last, first = cast(nn.Conv2d, self.encoder[-1]), cast(nn.Conv2d, self.decoder[0])
             last.weight.mul_(factor)
-            last.bias.mul_(factor)
+            cast(torch.Tensor, last.bias).mul_(factor)
             first.weight.div_(factor)

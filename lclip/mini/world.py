@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -125,13 +125,11 @@ def load_world(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> Wo
     both = nn.ModuleDict({"text_encoder": TextEncoder(tokenizer.vocab_size), "denoiser": Denoiser()})
     load_module(both, folder / "generator.safetensors")
     both.to(device)
-    text_encoder, denoiser = both["text_encoder"], both["denoiser"]
-    assert isinstance(text_encoder, TextEncoder) and isinstance(denoiser, Denoiser)  # for the type checker
     return World(
         vae=vae.to(device),
-        text_encoder=text_encoder,
+        text_encoder=cast(TextEncoder, both["text_encoder"]),
         tokenizer=tokenizer,
-        denoiser=denoiser,
+        denoiser=cast(Denoiser, both["denoiser"]),
         latent_clip=latent_clip,
         pixel_clip=load(folder / "pixel_clip.safetensors", device),
         latent_format=load_latent_format(folder),
