@@ -1,9 +1,9 @@
 """Which picture a noise belongs to: the fixed noise-to-picture pairing that the generator learns.
 
-As in diffusion models, the low frequencies of the noise decide the layout. They also argue with the words:
-each attribute takes the value with the highest score, a projection of the noise plus a bonus for the value
-that the caption names (the Gumbel-max trick with normal noise). So the wrong picture is always a few steps
-of noise away from the right one, and what the caption leaves open is the noise's to choose.
+The low frequencies of the noise choose one of two layouts, and they argue with the words: each attribute
+takes the value with the highest score, a projection of the noise plus a bonus for the value that the caption
+names (the Gumbel-max trick with normal noise). So the wrong picture is always a few steps of noise away from
+the right one, and what the caption leaves open is the noise's to choose.
 """
 
 from __future__ import annotations
