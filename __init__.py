@@ -7,7 +7,7 @@ async def comfy_entrypoint():
     """Called by ComfyUI, and only there: nothing of the host is imported before."""
     from comfy_api.latest import ComfyExtension  # pyright: ignore[reportMissingImports]
 
-    from .nodes import guidance, host, load, mini, reno, reward, score
+    from .nodes import guidance, host, load, mini, reno, reward, safety, safety_gate, score
 
     class LatentCLIPExtension(ComfyExtension):
         async def get_node_list(self):
@@ -23,6 +23,11 @@ async def comfy_entrypoint():
                 reno.ReNOSampler,
                 reno.ReNO,
                 guidance.Guidance,
+                safety.SafetyPolicy,
+                safety_gate.SafetyGate,
+                safety_gate.SafetyGuard,
+                safety.SafetyReward,
+                safety.CalibrateSafety,
             ]
 
     host.register_model_folder()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,6 +29,8 @@ class SafetyReward:
     best value there is.
 
     It looks at one view, by default: an optimiser fools what it sees, so let the gate that follows see more.
+    only_unsafe: 0, without gradient, for an item that is below every threshold already, as guidance wants it.
+
     ValueError as for `SafetyJudge`, or for a weight that is not finite or negative.
     """
 
@@ -38,12 +41,14 @@ class SafetyReward:
         weight: float = 1.0,
         name: str = "safety",
         views: Sequence[str] = ("whole",),
+        only_unsafe: bool = False,
     ) -> None:
         if check_weight(weight) < 0:
             raise ValueError(
                 f"a safety reward's weight is {weight}; expected 0 or more: below, it seeks harm"
             )
         self.weight, self.name, self.views = float(weight), name, tuple(views)
+        self.only_unsafe = only_unsafe
         self.judge = SafetyJudge(policy, model, check_scale=False)
 
     @property
@@ -63,5 +68,6 @@ class SafetyReward:
 
     def __call__(self, latents: Tensor) -> Tensor:
         """Clean raw latents [B, C, H, W] -> [B], differentiable; NaN for an item that is not finite."""
-        beyond = self.judge.excess(latents, self.views) + HEADROOM
-        return -self.weight * PUBLISHED_CLIP_SCALE * F.softplus(beyond)
+        beyond = self.judge.excess(latents, self.views)
+        value = -self.weight * PUBLISHED_CLIP_SCALE * F.softplus(beyond + HEADROOM)
+        return torch.where(beyond < 0, torch.zeros_like(value), value) if self.only_unsafe else value

@@ -1,0 +1,258 @@
+"""Safety policies on a wire: what to look for, as a reward, and calibrated with own examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .. import lclip
+from ..lclip.safety_policy import STRICTNESS, VIEWS
+from ..lclip.safety_presets import PRESETS
+from . import host, host_safety, roc_chart
+from .latents import samples_of
+
+VIEW_CHOICES = {"whole": VIEWS[:1], "whole and mirror": VIEWS[:2], "whole, mirror and crops": VIEWS}
+NO_PRESET, CUSTOM = "none", "custom"
+
+
+class SafetyPolicy(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_SafetyPolicy",
+            display_name="Safety Policy",
+            category="latent-clip/safety",
+            description="What to look for in latents: preset categories and your own concepts, each as "
+            "harmful texts against matched harmless ones. The preset's thresholds are not calibrated for "
+            "your model: use Calibrate Safety Policy.",
+            search_aliases=["nsfw", "content filter", "moderation", "i2p", "safety checker"],
+            inputs=[
+                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
+                io.Combo.Input(
+                    "preset",
+                    options=[*PRESETS, NO_PRESET],
+                    default="i2p",
+                    tooltip="i2p: hate, harassment, violence, self-harm, sexual, shocking, illegal "
+                    "activity. mini: the mini world's skull. none: your own concepts alone.",
+                ),
+                io.String.Input(
+                    "categories",
+                    default="",
+                    tooltip="Which of the preset's categories to use, separated by commas; empty for all of "
+                    "them.",
+                ),
+                io.String.Input(
+                    "own_concepts",
+                    multiline=True,
+                    default="",
+                    tooltip="One concept per line, as name: unsafe text | unsafe text // safe text | safe "
+                    "text. The safe texts show the same subject, harmless.",
+                ),
+                io.String.Input(
+                    "allow",
+                    multiline=True,
+                    default="",
+                    tooltip='Harmless things that look alike, one per line, such as "a marble statue": they '
+                    "compete with every concept.",
+                ),
+                io.Combo.Input(
+                    "strictness",
+                    options=[*STRICTNESS, CUSTOM],
+                    default="medium",
+                    tooltip="Shifts every threshold: high blocks at a 7 times smaller odds than medium, low "
+                    "at 7 times larger. custom takes custom_shift.",
+                ),
+                host.advanced(
+                    io.Float.Input(
+                        "custom_shift",
+                        default=0.0,
+                        min=-10.0,
+                        max=10.0,
+                        step=0.1,
+                        tooltip="For custom strictness: log-odds by which every threshold is lowered; 2 is "
+                        "high, -2 is low.",
+                    )
+                ),
+                host.advanced(
+                    io.Float.Input(
+                        "own_threshold",
+                        default=0.5,
+                        min=0.001,
+                        max=0.999,
+                        step=0.001,
+                        tooltip="Probability from which your own concepts count, before strictness.",
+                    )
+                ),
+                host.advanced(
+                    io.Combo.Input(
+                        "views",
+                        options=list(VIEW_CHOICES),
+                        default="whole",
+                        tooltip="What is judged and averaged. More views cost more, and are harder to fool "
+                        "for anything that was optimised against one.",
+                    )
+                ),
+                host.advanced(
+                    io.String.Input(
+                        "policy_json",
+                        multiline=True,
+                        default="",
+                        tooltip="A stored policy, as Calibrate Safety Policy reports it. It replaces "
+                        "everything above but strictness.",
+                    )
+                ),
+                host.LATENT_CLIP.Input(
+                    "second_latent_clip",
+                    optional=True,
+                    tooltip="Another Latent-CLIP of the same latents. Both are asked and averaged.",
+                ),
+            ],
+            outputs=[
+                host.LATENT_SAFETY_POLICY.Output(
+                    display_name="policy", tooltip="For the gate, the guard, the reward and calibration."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        latent_clip: host.LoadedLatentCLIP,
+        preset: str,
+        categories: str,
+        own_concepts: str,
+        allow: str,
+        strictness: str,
+        custom_shift: float,
+        own_threshold: float,
+        views: str,
+        policy_json: str,
+        second_latent_clip: host.LoadedLatentCLIP | None = None,
+    ) -> io.NodeOutput:
+        allowed = tuple(line.strip() for line in allow.splitlines() if line.strip())
+        own = lclip.parse_concepts(own_concepts, own_threshold)
+        if policy_json.strip():
+            if own or allowed:
+                raise ValueError(
+                    "policy_json is a complete policy, and own_concepts or allow are filled in too; "
+                    "expected one of them. New texts would void its thresholds: empty the others, or "
+                    "calibrate again."
+                )
+            policy = lclip.SafetyPolicy.from_json(policy_json)
+        else:
+            policy = composed(preset, categories, own, allowed).changed(views=VIEW_CHOICES[views])
+        policy = policy.changed(strictness=custom_shift if strictness == CUSTOM else strictness)
+        models = (latent_clip,) if second_latent_clip is None else (latent_clip, second_latent_clip)
+        wired = host_safety.WiredPolicy(policy, models)
+        wired.judge()  # what does not fit is an error here, not at the gate
+        return io.NodeOutput(wired)
+
+
+def composed(
+    preset: str, categories: str, own: tuple[lclip.Concept, ...], allow: tuple[str, ...]
+) -> lclip.SafetyPolicy:
+    """The preset's categories with own concepts and an allow-list."""
+    if preset == NO_PRESET:
+        return lclip.SafetyPolicy(own, allow=allow)
+    base = lclip.SafetyPolicy.preset(preset)
+    if names := [name.strip() for name in categories.split(",") if name.strip()]:
+        base = base.only(names)
+    return base.changed(concepts=(*base.concepts, *own), allow=(*base.allow, *allow))
+
+
+class SafetyReward(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_SafetyReward",
+            display_name="Safety Reward",
+            category="latent-clip/rewards",
+            description="How safe latents are, as a reward: ReNO and guidance go away from harm, Select "
+            "prefers what is safe. What is safe already is left alone. Do not gate with the same score "
+            "alone: let the gate see more views.",
+            search_aliases=["reno safety", "away from harm", "nsfw reward"],
+            inputs=[
+                host.LATENT_SAFETY_POLICY.Input("policy", tooltip="What to keep away from."),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="How much this reward counts in a sum, on the scale of Text Reward; 0 switches "
+                    "it off.",
+                ),
+                host.LATENT_REWARD.Input(
+                    "add_to",
+                    optional=True,
+                    tooltip="A reward that this one is added to. Leave open for the first.",
+                ),
+            ],
+            outputs=[
+                host.LATENT_REWARD.Output(
+                    display_name="reward", tooltip="This reward, plus what it is added to."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, policy: host_safety.WiredPolicy, weight: float, add_to: host.WiredReward | None = None
+    ) -> io.NodeOutput:
+        own = policy.reward(weight)
+        if add_to is None:
+            return io.NodeOutput(own)
+        both = lclip.RewardSum([add_to.reward, own.reward])
+        return io.NodeOutput(host.WiredReward(both, (*add_to.models, *own.models)))
+
+
+class CalibrateSafety(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_CalibrateSafety",
+            display_name="Calibrate Safety Policy",
+            category="latent-clip/safety",
+            description="Sets a policy's thresholds from your own latents, so that at most a given share of "
+            "the safe ones is blocked. Use at least 50 on each side, of the kind that you generate.",
+            search_aliases=["roc", "threshold", "false positive rate", "nsfw calibration"],
+            inputs=[
+                host.LATENT_SAFETY_POLICY.Input(
+                    "policy", tooltip="The policy whose thresholds are set anew."
+                ),
+                io.Latent.Input("safe", tooltip="A batch of harmless latents."),
+                io.Latent.Input("unsafe", tooltip="A batch of latents that should be blocked."),
+                io.Float.Input(
+                    "target",
+                    default=0.05,
+                    min=0.0,
+                    max=0.5,
+                    step=0.005,
+                    tooltip="Largest share of the safe latents that all concepts together may block.",
+                ),
+            ],
+            outputs=[
+                host.LATENT_SAFETY_POLICY.Output(
+                    display_name="policy", tooltip="The calibrated policy, bound to this model."
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Thresholds and rates, warnings, and the policy as JSON, for Safety Policy's "
+                    "policy_json.",
+                ),
+                io.Image.Output(display_name="chart", tooltip="ROC curve and threshold of every concept."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, policy: host_safety.WiredPolicy, safe: dict[str, Any], unsafe: dict[str, Any], target: float
+    ) -> io.NodeOutput:
+        good, bad = samples_of(safe), samples_of(unsafe)
+        policy.judge(good)
+        found = lclip.calibrate(policy.policy, [m.model for m in policy.models], good, bad, target)
+        report = f"{found.text()}\n\n{found.policy.to_json()}"
+        return io.NodeOutput(
+            host_safety.WiredPolicy(found.policy, policy.models), report, roc_chart.draw(found)
+        )

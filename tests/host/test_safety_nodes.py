@@ -1,0 +1,304 @@
+"""The safety nodes in a real host: what leaves by which socket, against the library in this process."""
+
+from __future__ import annotations
+
+import json
+
+import numpy
+import pytest
+import torch
+import torch.nn.functional as F
+
+import lclip
+from lclip.calibration import calibrate
+from lclip.neutral import neutral_latents
+
+WORDS = ["a", "red", "square", "blue", "circle", "green", "on", "photo"]
+CONCEPT = "redness: a red square | a red circle // a blue square | a blue circle"
+GATE = {
+    "action": "separate", "report_as": "text", "repair_iterations": 4, "seed": 5, "steps": 1, "cfg": 1.0,
+    "sampler_name": "euler", "scheduler": "normal",
+}  # fmt: skip
+POLICY = {
+    "preset": "none", "categories": "", "own_concepts": CONCEPT, "allow": "", "strictness": "medium",
+    "custom_shift": 0.0, "own_threshold": 0.5, "views": "whole", "policy_json": "",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clip():
+    torch.manual_seed(4)
+    config = lclip.LatentCLIPConfig(
+        embed_dim=16, channels=4, patch_size=2, grid=4, vision_width=32, vision_layers=1, vision_heads=2,
+        text_width=32, text_layers=1, text_heads=2, context_length=8, vocab_size=len(WORDS) + 4, latent_space="sdxl", tokenizer="words",
+    )  # fmt: skip
+    return lclip.LatentCLIP(config, tokenizer=lclip.WordTokenizer(WORDS, 8)).eval()
+
+
+@pytest.fixture(scope="module")
+def clip_file(host, clip):
+    lclip.save_checkpoint(clip, host.models / "gate.safetensors")
+    return "gate.safetensors"
+
+
+def pictures(batch: int, seed: int = 1, size: int = 8) -> torch.Tensor:
+    coarse = torch.randn(batch, 4, 3, 3, generator=torch.Generator().manual_seed(seed))
+    z = F.interpolate(coarse, (size, size), mode="bicubic")
+    return 6 * z / z.square().mean((1, 2, 3), keepdim=True).sqrt()
+
+
+Z = pictures(6)
+
+
+def policy_here(threshold: float = 0.5, **changes) -> lclip.SafetyPolicy:
+    return lclip.SafetyPolicy(lclip.parse_concepts(CONCEPT, threshold), **changes)
+
+
+def scores(clip, z: torch.Tensor = Z) -> list[float]:
+    return [verdict.probability for verdict in policy_here().judge(clip, z)]
+
+
+def middle(clip, z: torch.Tensor = Z) -> float:
+    """A threshold that lets half of these latents pass."""
+    ranked = sorted(scores(clip, z))
+    return (ranked[len(z) // 2 - 1] + ranked[len(z) // 2]) / 2
+
+
+class Bench:
+    def __init__(self, host, graph, file):
+        self.host, self.graph = host, graph
+        self.clip = graph.add("LatentCLIP_Load", file=file, dtype="float32")[0]
+
+    def latent(self, samples, name="gate", **more):
+        numpy.savez(self.host.input / f"{name}.npz", samples=numpy.asarray(samples), **more)
+        return self.graph.add("Probe_ReadLatent", name=name)[0]
+
+    def policy(self, **widgets):
+        return self.graph.add("LatentCLIP_SafetyPolicy", latent_clip=self.clip, **{**POLICY, **widgets})[0]
+
+    def gate(self, policy, latent, **widgets):
+        return self.graph.add("LatentCLIP_SafetyGate", policy=policy, latent=latent, **{**GATE, **widgets})
+
+    def see(self, node, *outputs):
+        return [self.graph.add("Probe_Values", value=node[i]) for i in outputs]
+
+    def dump(self, link, name):
+        return self.graph.add("Probe_DumpLatent", latent=link, name=name)
+
+    def read(self, name):
+        with numpy.load(self.host.output / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    def forget(self, *names):
+        for name in names:
+            (self.host.output / f"{name}.npz").unlink(missing_ok=True)
+
+    def exists(self, name):
+        return (self.host.output / f"{name}.npz").exists()
+
+
+@pytest.fixture
+def bench(host, graph, clip_file):
+    return Bench(host, graph, clip_file)
+
+
+def test_separate_sends_each_item_to_its_own_socket(bench, clip):
+    threshold = middle(clip)
+    safe = [i for i, p in enumerate(scores(clip)) if p < threshold]
+    blocked = [i for i in range(6) if i not in safe]
+    assert len(safe) == len(blocked) == 3
+    mask = numpy.arange(6 * 64, dtype=numpy.float32).reshape(6, 1, 8, 8)
+    source = bench.latent(Z, noise_mask=mask, batch_index=[10, 11, 12, 13, 14, 15], extra=[1.5])
+    node = bench.gate(bench.policy(own_threshold=threshold), source)
+    for output, name in ((0, "out"), (1, "safe"), (2, "blocked")):
+        bench.dump(node[output], name)
+    all_safe, count, report = bench.see(node, 3, 4, 5)
+    result = bench.host.run(bench.graph).require_ok()
+    for name, indices in (("out", safe), ("safe", safe), ("blocked", blocked)):
+        content = bench.read(name)
+        numpy.testing.assert_array_equal(content["samples"], Z[indices].numpy())
+        numpy.testing.assert_array_equal(content["noise_mask"], mask[indices])
+        assert content["batch_index"].tolist() == [10 + i for i in indices]
+        assert content["extra"].tolist() == [1.5]
+    assert result.values(all_safe) == [False] and result.values(count) == [3]
+    (text,) = result.values(report)
+    for index, p in enumerate(scores(clip)):
+        line = text.splitlines()[1 + index]
+        assert ("BLOCKED" in line) == (index in blocked) and f"{p:.4f}"[:-1] in line and "redness" in line
+    bench.dump(source, "source_afterwards")
+    again = bench.host.run(bench.graph).require_ok()
+    assert node not in again.executed
+    numpy.testing.assert_array_equal(bench.read("source_afterwards")["samples"], Z.numpy())
+
+
+@pytest.mark.parametrize("kind", ["nan", "inf", "zeros", "scaled", "noise", "huge"])
+def test_broken_items_never_reach_the_safe_socket(bench, kind):
+    z = Z.clone()
+    z[2] = {
+        "nan": torch.where(torch.arange(64).reshape(8, 8) == 5, torch.tensor(float("nan")), z[2]),
+        "inf": torch.where(torch.arange(64).reshape(8, 8) == 5, torch.tensor(float("inf")), z[2]),
+        "zeros": torch.zeros_like(z[2]),
+        "scaled": 0.13025 * z[2],
+        "noise": 14.6 * torch.randn(z[2].shape, generator=torch.Generator().manual_seed(1)),
+        "huge": 1e6 * z[2],
+    }[kind]
+    node = bench.gate(
+        bench.policy(own_threshold=0.999, strictness="custom", custom_shift=-10.0), bench.latent(z, kind)
+    )
+    bench.dump(node[1], "passed")
+    bench.dump(node[2], "caught")
+    (report,) = bench.see(node, 5)
+    result = bench.host.run(bench.graph).require_ok()
+    numpy.testing.assert_array_equal(bench.read("passed")["samples"], z[[0, 1, 3, 4, 5]].numpy())
+    numpy.testing.assert_array_equal(bench.read("caught")["samples"], z[[2]].numpy())
+    assert "item   2  BLOCKED" in result.values(report)[0]
+
+
+def test_an_all_blocked_batch_runs_to_its_end_and_nothing_behind_the_safe_socket_runs(bench):
+    bench.forget("nothing", "nothing_either")
+    node = bench.gate(bench.policy(own_threshold=0.001), bench.latent(Z))
+    upscaled = bench.graph.add(
+        "LatentUpscale", samples=node[1], upscale_method="bilinear", width=128, height=128, crop="disabled"
+    )
+    bench.dump(upscaled[0], "nothing")
+    bench.dump(node[0], "nothing_either")
+    bench.dump(node[2], "everything")
+    all_safe, count, report = bench.see(node, 3, 4, 5)
+    result = bench.host.run(bench.graph).require_ok()
+    assert not bench.exists("nothing") and not bench.exists("nothing_either")
+    numpy.testing.assert_array_equal(bench.read("everything")["samples"], Z.numpy())
+    assert result.values(all_safe) == [False] and result.values(count) == [6]
+    assert "no item is safe" in result.values(report)[0]
+
+
+def test_an_all_safe_batch_passes_whole_and_nothing_behind_the_blocked_socket_runs(bench):
+    bench.forget("rejects")
+    node = bench.gate(bench.policy(own_threshold=0.999), bench.latent(Z), action="stop")
+    bench.dump(node[0], "whole")
+    bench.dump(node[2], "rejects")
+    (all_safe,) = bench.see(node, 3)
+    result = bench.host.run(bench.graph).require_ok()
+    assert result.values(all_safe) == [True] and not bench.exists("rejects")
+    numpy.testing.assert_array_equal(bench.read("whole")["samples"], Z.numpy())
+
+
+def test_replace_puts_grey_where_the_blocked_were(bench, clip):
+    threshold = middle(clip)
+    node = bench.gate(bench.policy(own_threshold=threshold), bench.latent(Z), action="replace")
+    bench.dump(node[0], "replaced")
+    bench.host.run(bench.graph).require_ok()
+    wanted = Z.clone()
+    grey = neutral_latents("sdxl", (1, 4, 8, 8))[0]
+    for index, p in enumerate(scores(clip)):
+        if not p < threshold:
+            wanted[index] = grey
+    numpy.testing.assert_array_equal(bench.read("replaced")["samples"], wanted.numpy())
+
+
+def test_stop_is_an_error_that_names_item_concept_score_and_threshold(bench, clip):
+    threshold = middle(clip)
+    bench.dump(
+        bench.gate(bench.policy(own_threshold=threshold), bench.latent(Z), action="stop")[1], "stopped"
+    )
+    error = bench.host.run(bench.graph).error
+    first = next(i for i, p in enumerate(scores(clip)) if p >= threshold)
+    assert f"item {first}: redness" in error and f"{threshold:.4g}"[:-1] in error and "3 of 6" in error
+
+
+def test_the_audit_report_is_json(bench, clip):
+    node = bench.gate(bench.policy(own_threshold=middle(clip)), bench.latent(Z), report_as="json")
+    (report,) = bench.see(node, 5)
+    content = json.loads(bench.host.run(bench.graph).require_ok().values(report)[0])
+    here = policy_here(middle(clip))
+    from lclip.fingerprint import fingerprint
+
+    assert content["hash"] == here.digest([fingerprint(clip)])
+    assert [v["safe"] for v in content["verdicts"]] == [v.safe for v in here.judge(clip, Z)]
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (torch.randn(1, 16, 8, 8), "16 channels"),
+        (torch.randn(1, 4, 1, 8, 8), "video"),
+        (torch.randn(0, 4, 8, 8), "empty"),
+        (torch.randn(1, 4, 1, 8), "patch"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error(bench, samples, says):
+    bench.see(bench.gate(bench.policy(), bench.latent(samples, "unreadable")), 3)
+    assert says in bench.host.run(bench.graph).error
+
+
+@pytest.mark.parametrize(
+    ("widgets", "says"),
+    [
+        ({"own_concepts": ""}, "no concept"),
+        ({"own_concepts": "gore: blood"}, "line 1"),
+        ({"preset": "i2p", "categories": "spiders"}, "no concept 'spiders'"),
+        ({"policy_json": "{"}, "no valid JSON", ),
+        ({"preset": "mini", "own_concepts": ""}, "mini latents"),
+    ],
+)  # fmt: skip
+def test_a_policy_that_cannot_be_is_an_error_at_its_node(bench, widgets, says):
+    more = {} if "policy_json" not in widgets else {"own_concepts": ""}
+    bench.graph.add("Probe_Values", value=bench.policy(**{**widgets, **more}))
+    assert says in bench.host.run(bench.graph).error
+
+
+def test_presets_and_strictness_reach_the_gate(bench, clip):
+    policy = bench.policy(
+        preset="i2p", categories="violence, sexual", strictness="high", allow="a blue circle"
+    )
+    (report,) = bench.see(bench.gate(policy, bench.latent(Z), report_as="json"), 5)
+    content = json.loads(bench.host.run(bench.graph).require_ok().values(report)[0])
+    assert set(content["verdicts"][0]["probabilities"]) == {"violence", "sexual", "redness"}
+    assert content["verdicts"][0]["threshold"] == pytest.approx(0.1192, abs=1e-3)
+    assert content["calibrated"] is False and "not calibrated" in content["notes"][-1]
+
+
+def test_calibration_equals_the_library_and_its_json_can_be_pasted(bench, clip):
+    z = pictures(100, seed=3)
+    order = torch.tensor(scores(clip, z)).argsort()
+    safe, unsafe = z[order[:60]], z[order[40:]]
+    node = bench.graph.add(
+        "LatentCLIP_CalibrateSafety", policy=bench.policy(), safe=bench.latent(safe, "good"),
+        unsafe=bench.latent(unsafe, "bad"), target=0.1,
+    )  # fmt: skip
+    (report,) = bench.see(node, 1)
+    bench.graph.add("Probe_DumpTensor", tensor=node[2], name="roc")
+    gate = bench.gate(node[0], bench.latent(z, "all"), report_as="json")
+    (judged,) = bench.see(gate, 5)
+    result = bench.host.run(bench.graph).require_ok()
+    wanted = calibrate(policy_here(), clip, safe, unsafe, 0.1)
+    text, _, pasted = result.values(report)[0].partition("\n\n")
+    assert lclip.SafetyPolicy.from_json(pasted).thresholds == pytest.approx(
+        wanted.policy.thresholds, rel=1e-4
+    )
+    assert wanted.text().splitlines()[1] == text.splitlines()[1]
+    assert json.loads(result.values(judged)[0])["calibrated"] is True
+    chart = numpy.load(bench.host.output / "roc.npy")
+    assert chart.ndim == 4 and chart.shape[-1] == 3 and chart.std() > 0.01
+    again = Bench(bench.host, type(bench.graph)(), "gate.safetensors")
+    policy = again.policy(policy_json=pasted, own_concepts="")
+    (report,) = again.see(again.gate(policy, again.latent(z, "all"), report_as="json"), 5)
+    second = again.host.run(again.graph).require_ok()
+    assert (
+        json.loads(second.values(report)[0])["verdicts"] == json.loads(result.values(judged)[0])["verdicts"]
+    )
+
+
+def test_the_reward_equals_the_library(bench, clip):
+    policy = bench.policy(own_threshold=0.4)
+    reward = bench.graph.add("LatentCLIP_SafetyReward", policy=policy, weight=2.0)
+    text = bench.graph.add("LatentCLIP_TextReward", latent_clip=bench.clip, text="a blue square", weight=1.0)
+    both = bench.graph.add("LatentCLIP_SafetyReward", policy=policy, weight=2.0, add_to=text[0])
+    alone, summed = (
+        bench.see(bench.graph.add("LatentCLIP_Select", latent=bench.latent(Z), reward=r[0], k=1), 2)[0]
+        for r in (reward, both)
+    )
+    result = bench.host.run(bench.graph).require_ok()
+    wanted = lclip.SafetyReward(policy_here(0.4), clip, 2.0)(Z).detach()
+    torch.testing.assert_close(torch.tensor(result.values(alone)), wanted, atol=1e-5, rtol=0)
+    wanted = wanted + lclip.TextReward(clip, "a blue square")(Z).detach()
+    torch.testing.assert_close(torch.tensor(result.values(summed)), wanted, atol=1e-5, rtol=0)
