@@ -26,10 +26,11 @@ class Panel:
     starts: tuple[int, ...] = ()
 
 
-def search_curves(histories: Sequence[Sequence[ReNORecord]]) -> Tensor:
+def search_curves(histories: Sequence[Sequence[ReNORecord]], hacked: Sequence[int | None] = ()) -> Tensor:
     """Reward of every item per render; below it the parts and the held-out reward. -> IMAGE [1, H, W, 3]
 
     histories: of searches that cover consecutive batch items: one for the whole batch, or one per item.
+    hacked: per item the render after which the held-out reward fell while the optimised one rose on, if any.
     """
     panels = [Panel("reward per render", _per_item(histories, "reward", "item"), _starts(histories[0]))]
     names = list(histories[0][0].parts)
@@ -38,7 +39,10 @@ def search_curves(histories: Sequence[Sequence[ReNORecord]]) -> Tensor:
         panels.append(Panel("parts of the reward, mean over the batch", lines))
     if histories[0][0].held_out is not None:
         lines = _per_item(histories, "held_out", "held-out, item")
-        panels.append(Panel("held-out reward (watched, not optimised)", lines))
+        falls = [
+            f"falls in item {item} after render {at}" for item, at in enumerate(hacked) if at is not None
+        ]
+        panels.append(Panel(f"held-out reward: {', '.join(falls) or 'watched, not optimised'}", lines))
     return charts.as_image([_stacked([_draw(panel) for panel in panels])])
 
 
@@ -69,7 +73,7 @@ def _draw(panel: Panel) -> Image.Image:
     height = TOP + PLOT + BOTTOM + LEGEND_ROW * math.ceil(len(shown) / 2) + 12
     picture = Image.new("RGB", (WIDTH, height), charts.PAPER)
     draw = ImageDraw.Draw(picture)
-    draw.text((16, 12), panel.title, charts.INK, charts.font(18))
+    draw.text((16, 12), charts.fit_text(panel.title, WIDTH - 32, 18), charts.INK, charts.font(18))
     finite = [value for line in panel.lines.values() for value in line if math.isfinite(value)]
     low, high = _range(finite)
     renders = max(len(line) for line in panel.lines.values())

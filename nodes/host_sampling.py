@@ -63,6 +63,12 @@ class SearchOutcome:
         return host.to_host(torch.cat([getattr(result, name) for result in self.results]))
 
     @property
+    def hacked_since(self) -> list[int | None]:
+        """Per batch item the render after which the held-out reward fell while the optimised one rose on, or
+        None."""
+        return [since for result in self.results for since in result.hacked_since]
+
+    @property
     def best_latents(self) -> Tensor:
         return host.to_host(self.to_raw(self.gather("best_latents")))
 
@@ -184,6 +190,14 @@ class NoiseSearch(comfy.samplers.Sampler):
         first, best = outcome.gather("initial_reward"), outcome.gather("best_reward")
         for item, (before, after) in enumerate(zip(first.tolist(), best.tolist(), strict=True)):
             logger.info("ReNO: item %d went from reward %.4f to %.4f", item, before, after)
+        for item, since in enumerate(outcome.hacked_since):
+            if since is not None:
+                logger.warning(
+                    "ReNO: item %d may be gaming its reward: the held-out reward fell after render %d while "
+                    "the optimised one rose on. Use fewer iterations, or a patience.",
+                    item,
+                    since,
+                )
         if self.on_outcome is not None:
             self.on_outcome(outcome)
         return torch.cat([result.best_latents for result in results])

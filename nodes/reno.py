@@ -299,5 +299,7 @@ class ReNO(io.ComfyNode):
             found.initial,
             found.noise,
             found.outcome.gather("best_reward").tolist(),
-            curves.search_curves([result.history for result in found.outcome.results]),
+            curves.search_curves(
+                [result.history for result in found.outcome.results], found.outcome.hacked_since
+            ),
         )
