@@ -102,13 +102,13 @@ def write_checkpoint(
         "tokenizer": json.dumps(dict(tokenizer)),
         **source,
     }
-    with _atomic(path) as temporary:
+    with atomic_file(path) as temporary:
         save_file(stored, temporary, metadata)
     return path
 
 
 @contextmanager
-def _atomic(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary name beside the final one: renamed on success, removed on failure."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")

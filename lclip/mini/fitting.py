@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import nn
+
+from ..checkpoint import atomic_file
 
 logger = logging.getLogger("latent-clip")
 
@@ -115,17 +116,14 @@ def _save(
     path: Path, step: int, module: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    torch.save(
-        {
-            "step": step,
-            "module": module.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        },
-        temporary,
-    )
-    os.replace(temporary, path)
+    state = {
+        "step": step,
+        "module": module.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    with atomic_file(path) as temporary:
+        torch.save(state, temporary)
 
 
 def _resume(path: Path, module: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ..checkpoint import save_checkpoint
+from ..checkpoint import atomic_file, save_checkpoint
 from .drawing import render_batch, sample_scenes
 from .train_clip import CONFIG, PIXEL_CONFIG, Pool, draw_pool, tokenizer, train_clip
 from .train_generator import draw_pairs, train_generator
@@ -96,9 +95,8 @@ def ship(module: nn.Module, path: Path, about: dict | None = None) -> None:
     """Write half-precision weights and notes, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.half().contiguous() for name, tensor in module.state_dict().items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(weights, temporary, metadata={"about": json.dumps({"version": VERSION, **(about or {})})})
-    os.replace(temporary, path)
+    with atomic_file(path) as temporary:
+        save_file(weights, temporary, metadata={"about": json.dumps({"version": VERSION, **(about or {})})})
 
 
 def run_all(arguments: list[str]) -> int:
