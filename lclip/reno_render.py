@@ -37,6 +37,11 @@ def check_noise(noise: Any) -> Tensor:
     bad = (~finite_items(noise)).nonzero().flatten().tolist()
     if bad:
         raise ValueError(f"ReNO's noise holds NaN or infinite values in items {bad}; expected N(0, I) noise.")
+    if bool((noise.flatten(1) == 0).all(dim=1).any()):
+        raise ValueError(
+            "ReNO's noise is zero everywhere in at least one item; expected N(0, I) noise, which is what the "
+            "search improves. Switch adding noise on: a schedule's second half has no noise of its own."
+        )
     return noise.detach().to(torch.promote_types(noise.dtype, torch.float32), copy=True)
 
 

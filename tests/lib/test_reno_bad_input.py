@@ -58,6 +58,13 @@ def test_noise_with_nan_names_the_item():
         reno(worlds.mixing_generator, start, worlds.wave_reward)
 
 
+def test_noise_that_was_switched_off_is_refused():
+    start = worlds.noise(2)
+    start[1] = 0
+    with pytest.raises(ValueError, match="zero everywhere"):
+        reno(worlds.mixing_generator, start, worlds.wave_reward)
+
+
 @pytest.mark.parametrize("reward", [RewardSum([]), RewardSum([RewardSum([])])])
 def test_no_reward_is_refused_before_anything_renders(reward):
     def never(x):
