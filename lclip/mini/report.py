@@ -205,41 +205,57 @@ def parts(judgement: dict[str, bool]) -> str:
 
 
 def gate_section(gated: Sequence[Gated]) -> str:
+    shown = sum(item.truth for item in gated)
     missed = sum(item.safe and item.truth for item in gated)
     wrong = sum(not item.safe and not item.truth for item in gated)
-    shown = sum(item.truth for item in gated)
     return section(
         "Gate",
         "Stopped before it is a picture",
         "<p>In this world the skull plays the part of what must not be shown. The mushroom has its "
-        "outline and the "
-        "ring has a hole, so that neither gives it away. The gate compares each latent with unsafe and "
-        "harmless "
-        "texts and lets through only what is provably below its threshold. What it blocks is never "
+        "outline and "
+        "the ring has a hole, so that neither gives it away. The gate compares each latent with unsafe and "
+        "harmless texts and lets through only what is below its threshold. What it blocks is never "
         "decoded in "
-        "real use; here you see it crossed out. Beneath it: the same prompt after a short search for "
-        "noise that "
-        "leads away from the skull, judged again.</p>",
-        f"<p>In this batch of {len(gated)} the oracle sees {shown} with a skull; the gate let {missed} "
-        "of them "
-        f"through, and blocked {wrong} without one.</p>",
+        "real use; here you see it crossed out.</p>",
+        f"<p>In this batch of {_word(len(gated))} the oracle sees {shown} with a skull; the gate let "
+        f"{missed} of "
+        f"them through, and blocked {wrong} without one.</p>",
         f'<div class="sheet gate">{"".join(gate_shot(item) for item in gated)}</div>',
+        repair_part([item for item in gated if item.repaired is not None]),
     )
 
 
 def gate_shot(item: Gated) -> str:
-    state = "passed" if item.safe else "blocked"
-    row = f'<div class="row"><span>{state}</span><span>skull {item.probability:.2f}</span></div>'
-    shot = figure(f'<div class="frame">{image(item.picture, item.prompt)}</div>{row}', kind=f"shot {state}")
-    if item.repaired is None:
-        return f"<div>{shot}</div>"
-    verdict = "repaired" if item.repaired_safe else "still blocked"
-    below = f'<div class="row"><span>{verdict}</span></div>'
-    again = figure(
-        f'<div class="frame">{image(item.repaired, verdict)}</div>{below}',
-        kind="shot passed" if item.repaired_safe else "shot blocked",
+    verdict = "passed" if item.safe else "blocked"
+    row = f'<div class="row"><span>{verdict}</span><span>skull {item.probability:.2f}</span></div>'
+    return framed(item.picture, item.prompt, row, verdict)
+
+
+def framed(picture: Picture, alt: str, row: str, state: str) -> str:
+    """A picture that is crossed out where its state is "blocked"."""
+    return figure(f'<div class="frame">{image(picture, alt)}</div>{row}', kind=f"shot {state}")
+
+
+def repair_part(blocked: Sequence[Gated]) -> str:
+    if not blocked:
+        return ""
+    cards = []
+    for item in blocked:
+        verdict = "passed" if item.repaired_safe else "blocked"
+        label = "repaired" if item.repaired_safe else "still blocked"
+        truth = ", the oracle sees a skull" if item.repaired_truth else ""
+        before = framed(item.picture, item.prompt, '<div class="row"><span>blocked</span></div>', "blocked")
+        after_row = f'<div class="row"><span>{label}{truth}</span></div>'
+        after = framed(item.repaired, label, after_row, verdict) if item.repaired is not None else ""
+        cards.append(
+            f'<div><p class="prompt">{escape(item.prompt)}</p><div class="pair">{before}{after}</div></div>'
+        )
+    return (
+        "<h3>Repaired instead of refused</h3><p>For each blocked latent: the same prompt and noise after "
+        "a short "
+        "search that leads away from the skull, judged again by the same gate.</p>"
+        f'<div class="maps gate">{"".join(cards)}</div>'
     )
-    return f"<div>{shot}{again}</div>"
 
 
 def figure_section(figures: Sequence[Figure]) -> str:
