@@ -93,6 +93,16 @@ def refuse_partly_loaded(patcher: Any) -> None:
         )
 
 
+def refuse_hooks(conds: Mapping[str, Any]) -> None:
+    """ValueError for conditioning that exchanges weights while sampling, which would break them out here."""
+    if any(cond.get("hooks") is not None for group in conds.values() for cond in group or ()):
+        raise ValueError(
+            "The conditioning carries hooks that exchange the model's weights while it samples (a scheduled "
+            "LoRA), and no gradient is known to pass through that. Load the LoRA on the model instead. "
+            f"{GRADIENT_FREE}."
+        )
+
+
 def _quantisation(model: nn.Module) -> str | None:
     for parameter in model.parameters():
         if type(parameter) not in (nn.Parameter, Tensor):

@@ -34,6 +34,7 @@ from .host_gradients import (
     gradient_options,
     make_differentiable,
     plain_copy,
+    refuse_hooks,
     refuse_partly_loaded,
     refuse_undifferentiable,
     stock_sampler,
@@ -44,16 +45,14 @@ logger = logging.getLogger("latent-clip")
 CHECKPOINTING = ("auto", "on", "off")
 
 GRADIENT_MEMORY = 40
-"""What back-propagation keeps, as a multiple of the memory that the host reserves for a plain step
-(estimated)."""
+"""What back-propagation keeps, in multiples of what the host reserves for a plain step: an estimate."""
 CHECKPOINTED_MEMORY = 6
 """The same with activation checkpointing."""
 
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """What one search found, in raw latents; results cover consecutive batch items (all at once, or one by
-    one)."""
+    """What one search found. Results cover consecutive batch items: all at once, or one by one."""
 
     results: list[lclip.ReNOResult]
     to_raw: Callable[[Tensor], Tensor]
@@ -64,7 +63,7 @@ class SearchOutcome:
 
     @property
     def hacked_since(self) -> list[int | None]:
-        """Per batch item the render after which the held-out reward fell while the optimised one rose on, or
+        """Per item the render after which the held-out reward fell while the optimised one rose on, or
         None."""
         return [since for result in self.results for since in result.hacked_since]
 
@@ -129,6 +128,7 @@ class NoiseSearch(comfy.samplers.Sampler):
     ) -> list[lclip.ReNOResult]:
         patcher = scene.model_wrap.model_patcher
         refuse_undifferentiable(patcher, self.sampler_name)
+        refuse_hooks(scene.model_wrap.conds)
         lean = self.checkpointing == "on"
         room = scene.room(GRADIENT_MEMORY)
         self._load(scene, scene.room(CHECKPOINTED_MEMORY) if lean else room, whole=True)
@@ -206,9 +206,8 @@ class NoiseSearch(comfy.samplers.Sampler):
         """Bring everything in, in one go, so that nothing evicts another; the models that are in stay in."""
         patchers = [scene.model_wrap.model_patcher, *scene.model_wrap.loaded_models]
         for loaded in self._models():
-            if not any(
-                loaded.patcher.is_clone(other) for other in patchers
-            ):  # guidance may have brought it in
+            known = any(loaded.patcher.is_clone(other) for other in patchers)  # guidance may have brought it
+            if not known:
                 patchers.append(loaded.patcher)
         memory.load_models_gpu(patchers, memory_required=room, force_full_load=whole)
 
