@@ -13,143 +13,10 @@ from .config import LatentCLIPConfig
 from .guards import check_shape
 from .sizing import SizeRule, size_rule_named
 from .tokenizer import Tokenizer, tokenizer_for
+from .transformer import Transformer, initialise_block
+from .vision import VisionTower
 
 TEXT_CHUNK = 256  # prompts per pass of the text tower: bounds its memory for long label lists
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with one joint projection to queries, keys and values.
-
-    The projection is a Linear, so that a host can cast and offload it; checkpoints store it as
-    `in_proj_weight` and `in_proj_bias`, and both names load.
-    """
-
-    def __init__(self, width: int, heads: int, operations: Any, **where: Any) -> None:
-        super().__init__()
-        self.heads = heads
-        self.in_proj = operations.Linear(width, 3 * width, **where)
-        self.out_proj = operations.Linear(width, width, **where)
-
-    def forward(self, x: Tensor, causal: bool = False, queries: int | None = None) -> Tensor:
-        """x: [B, N, D] -> [B, N, D], or [B, queries, D] for the first tokens only."""
-        q, k, v = (
-            self.in_proj(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        )  # each [B, H, N, D/H]
-        x = F.scaled_dot_product_attention(q[:, :, :queries], k, v, is_causal=causal)
-        return self.out_proj(x.transpose(1, 2).flatten(2))
-
-    def values(self, x: Tensor) -> Tensor:
-        """What each token would say if it attended to itself alone. x: [B, N, D] -> [B, N, D]."""
-        return self.out_proj(self.in_proj(x).chunk(3, dim=-1)[2])
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
-        for kind in ("weight", "bias"):
-            stored = f"{prefix}in_proj_{kind}"
-            if stored in state_dict:
-                state_dict[f"{prefix}in_proj.{kind}"] = state_dict.pop(stored)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-class MLP(nn.Module):
-    """Two layers with the exact GELU between them."""
-
-    def __init__(self, width: int, operations: Any, **where: Any) -> None:
-        super().__init__()
-        self.c_fc = operations.Linear(width, 4 * width, **where)
-        self.c_proj = operations.Linear(4 * width, width, **where)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x)))
-
-
-class Block(nn.Module):
-    """A pre-norm residual block. Every addition makes a new tensor: gradients pass to the latents."""
-
-    def __init__(self, width: int, heads: int, operations: Any, **where: Any) -> None:
-        super().__init__()
-        self.ln_1 = operations.LayerNorm(width, **where)
-        self.attn = Attention(width, heads, operations, **where)
-        self.ln_2 = operations.LayerNorm(width, **where)
-        self.mlp = MLP(width, operations, **where)
-
-    def forward(self, x: Tensor, causal: bool = False, queries: int | None = None) -> Tensor:
-        x = x[:, :queries] + self.attn(self.ln_1(x), causal, queries)
-        return x + self.mlp(self.ln_2(x))
-
-    def values(self, x: Tensor) -> Tensor:
-        """The block without mixing between tokens (MaskCLIP, arXiv 2112.01071)."""
-        x = x + self.attn.values(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
-
-
-class Transformer(nn.Module):
-    def __init__(self, width: int, layers: int, heads: int, operations: Any, **where: Any) -> None:
-        super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, heads, operations, **where) for _ in range(layers))
-
-    def forward(self, x: Tensor, causal: bool = False) -> Tensor:
-        for block in self.resblocks:
-            x = block(x, causal)
-        return x
-
-
-class VisionTower(nn.Module):
-    """A ViT over latent patches with a class token, as in CLIP (arXiv 2103.00020)."""
-
-    def __init__(self, config: LatentCLIPConfig, operations: Any, **where: Any) -> None:
-        super().__init__()
-        width, patch = config.vision_width, config.patch_size
-        self.grid = config.grid
-        self.conv1 = operations.Conv2d(config.channels, width, patch, stride=patch, bias=False, **where)
-        self.class_embedding = nn.Parameter(torch.empty(width, **where))
-        self.positional_embedding = nn.Parameter(torch.empty(config.grid**2 + 1, width, **where))
-        self.ln_pre = operations.LayerNorm(width, **where)
-        self.transformer = Transformer(width, config.vision_layers, config.vision_heads, operations, **where)
-        self.ln_post = operations.LayerNorm(width, **where)
-        self.proj = nn.Parameter(torch.empty(width, config.embed_dim, **where))
-
-    def forward(self, z: Tensor) -> Tensor:
-        """[B, C, h, w] latents -> [B, D]: the class token, not normalised."""
-        *blocks, last = self.transformer.resblocks
-        x = self.embed(z)
-        for block in blocks:
-            x = block(x)
-        # Only the class token leaves the tower: the last block need not compute the others.
-        return self.project(last(x, queries=1)[:, 0])
-
-    def patches(self, z: Tensor, mixed: bool) -> Tensor:
-        """[B, C, h, w] latents -> [B, h/p, w/p, D]: the patch tokens in the shared space, not normalised.
-
-        mixed: through the whole last block; otherwise through its value path alone.
-        """
-        *blocks, last = self.transformer.resblocks
-        x = self.embed(z)
-        for block in blocks:
-            x = block(x)
-        x = last(x) if mixed else last.values(x)  # pyright: ignore[reportCallIssue]
-        rows, columns = (n // p for n, p in zip(z.shape[-2:], self.conv1.kernel_size, strict=True))
-        return self.project(x[:, 1:]).unflatten(1, (rows, columns))
-
-    def embed(self, z: Tensor) -> Tensor:
-        """[B, C, h, w] -> [B, 1 + tokens, width]: what enters the first block."""
-        x = self.conv1(z)
-        positions = self.positions(x.shape[-2], x.shape[-1]).to(x)
-        x = x.flatten(2).transpose(1, 2)  # [B, tokens, width]
-        first = self.class_embedding.to(x).expand(x.shape[0], 1, -1)
-        return self.ln_pre(torch.cat([first, x], dim=1) + positions)
-
-    def positions(self, rows: int, columns: int) -> Tensor:
-        """The position embedding, resampled unless the token grid is the native one. [1 + tokens, width]"""
-        stored = self.positional_embedding
-        if rows == columns == self.grid:
-            return stored
-        plane = stored[1:].float().T.reshape(1, -1, self.grid, self.grid)
-        plane = F.interpolate(plane, (rows, columns), mode="bicubic", align_corners=False, antialias=True)
-        return torch.cat([stored[:1], plane.flatten(2)[0].T.to(stored)])
-
-    def project(self, x: Tensor) -> Tensor:
-        x = self.ln_post(x)
-        return x @ self.proj.to(x)
 
 
 class LatentCLIP(nn.Module):
@@ -224,18 +91,21 @@ class LatentCLIP(nn.Module):
             return features
         return F.normalize(features.unflatten(0, views.shape[:2]).mean(1), dim=-1)
 
-    def patch_embeddings(self, z: Tensor, method: str = "values") -> Tensor:
-        """Embed each patch of the latents in the shared space, for heatmaps.
+    def patch_embeddings(self, z: Tensor, method: str = "contributions") -> Tensor:
+        """Bring each patch of the latents to the shared space, for heatmaps.
 
-        z: [B, C, H, W] raw latents, resampled to whole patches where needed. -> [B, h, w, D], each of
-        length 1. method: "values" reads the last block's value path only, which keeps each token about its
-        own place (MaskCLIP, arXiv 2112.01071); "tokens" reads the finished patch tokens.
+        z: [B, C, H, W] raw latents, resampled to whole patches where needed. -> [B, h, w, D], at least
+        float32. method: "contributions" gives what each patch adds to the embedding (arXiv 2310.05916): its
+        cosine with a text is a share of the item's. "tokens" gives the finished patch tokens, each of length
+        1, which tell much less of their own place.
         """
-        if method not in ("values", "tokens"):
-            raise ValueError(f"heatmap method is {method!r}; expected 'values' or 'tokens'")
+        encoders = {"contributions": self.visual.patch_contributions, "tokens": self.visual.patch_tokens}
+        if method not in encoders:
+            raise ValueError(f"heatmap method is {method!r}; expected {' or '.join(map(repr, encoders))}")
         check_shape(z, self.config)
         views = size_rule_named("interpolate")(self._input(z), self.config)
-        return self._normalised(self.visual.patches(views[:, 0], mixed=method == "tokens"))
+        patches = encoders[method](views[:, 0])
+        return patches.to(torch.promote_types(patches.dtype, torch.float32))
 
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
         """Embed texts as typed: "(red:1.2)" is seven signs, not a weight. -> [T, D], each of length 1.
@@ -296,19 +166,4 @@ def initialise(model: LatentCLIP) -> None:
         nn.init.normal_(parameter, std=config.vision_width**-0.5)
     for transformer in (model.visual.transformer, model.transformer):
         for block in transformer.resblocks:
-            _initialise_block(block, len(transformer.resblocks))
-
-
-def _initialise_block(block: Block | nn.Module, layers: int) -> None:
-    if not isinstance(block, Block):
-        raise TypeError(f"expected a Block, got {type(block).__name__}")
-    width = block.attn.out_proj.in_features
-    branch = (2 * layers) ** -0.5
-    for linear, std in (
-        (block.attn.in_proj, width**-0.5),
-        (block.attn.out_proj, width**-0.5 * branch),
-        (block.mlp.c_fc, (2 * width) ** -0.5),
-        (block.mlp.c_proj, width**-0.5 * branch),
-    ):
-        nn.init.normal_(linear.weight, std=std)
-        nn.init.zeros_(linear.bias)
+            initialise_block(block, len(transformer.resblocks))

@@ -53,21 +53,26 @@ def label_embeddings(model: LatentCLIP, labels: Sequence[str], templates: Sequen
     return F.normalize(embeddings.mean(1), dim=-1)
 
 
-def heatmap(model: LatentCLIP, z: Tensor, text: str, method: str = "values") -> Tensor:
-    """Where the text is: cosine of each place with it, on the latents' own grid. -> [B, H, W]
+def heatmap(
+    model: LatentCLIP, z: Tensor, text: str, against: Sequence[str] = (), method: str = "contributions"
+) -> Tensor:
+    """Where the text is, on the latents' own grid. -> [B, H, W]
 
-    The patch tokens are read as MaskCLIP does (arXiv 2112.01071; see LatentCLIP.patch_embeddings), and
-    brought from one value per patch to one per latent cell. Values compare between places of one picture,
-    less so between pictures: a patch was never trained to match a text.
+    The value of a place is what it adds to the item's cosine with the text (arXiv 2310.05916); for the other
+    method see LatentCLIP.patch_embeddings. against: texts that stand for anything ("a picture", "an object");
+    their mean is subtracted, which sharpens the map. Values compare between places of one picture, less so
+    between pictures.
     """
     if not isinstance(text, str):
         raise ValueError(f"text is a {type(text).__name__}; expected one string")
     check_latents(z, model.config)
-    patches = model.patch_embeddings(z, method)  # [B, h, w, D]
-    cosine = patches @ model.encode_text(text)[0]  # [B, h, w]
-    if cosine.shape[-2:] == z.shape[-2:]:
-        return cosine
-    return F.interpolate(cosine[:, None], z.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    direction = model.encode_text(text)[0]
+    if against:
+        direction = direction - model.encode_text(against).mean(0)
+    heat = model.patch_embeddings(z, method) @ direction  # [B, h, w], one value per patch
+    if heat.shape[-2:] == z.shape[-2:]:
+        return heat
+    return F.interpolate(heat[:, None], z.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
 
 
 def top_k(scores: Tensor, k: int) -> tuple[list[int], list[int]]:

@@ -79,7 +79,7 @@ def test_gradient_agrees_with_finite_differences(tiny_model, rule, size):
         assert float((gradient * direction).sum()) == pytest.approx(numeric, rel=1e-6, abs=1e-10)
 
 
-@pytest.mark.parametrize("method", ["values", "tokens"])
+@pytest.mark.parametrize("method", ["contributions", "tokens"])
 def test_gradient_of_the_patches(tiny_model, method):
     model = tiny_model.double()
     z = (torch.randn(1, 4, 8, 8, dtype=torch.float64) * 6).requires_grad_(True)

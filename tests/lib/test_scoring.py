@@ -1,5 +1,7 @@
 """Similarity, classification, heatmaps and selection, against the sums they stand for."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -47,28 +49,55 @@ def test_classify_refuses(tiny_model, labels, templates, told):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (16, 24), (2, 2)])
-@pytest.mark.parametrize("method", ["values", "tokens"])
+@pytest.mark.parametrize("method", ["contributions", "tokens"])
 def test_heatmap_lies_on_the_latents_grid(tiny_model, size, method):
     z = torch.randn(2, 4, *size) * 6
-    heat = lclip.heatmap(tiny_model, z, "red circle", method)
+    heat = lclip.heatmap(tiny_model, z, "red circle", method=method)
     assert heat.shape == (2, *size)
-    assert bool((heat.abs() <= 1 + 1e-5).all())
+    assert heat.dtype == torch.float32 and bool(torch.isfinite(heat).all())
 
 
-def test_a_place_sees_its_own_latents_first(tiny_model):
-    """A change in one patch moves the map most in that patch, by the value path."""
-    z = torch.randn(1, 4, 8, 8) * 6
-    changed = z.clone()
-    changed[..., 4:6, 2:4] += 5 * torch.randn(1, 4, 2, 2)
-    moved = tiny_model.patch_embeddings(changed) - tiny_model.patch_embeddings(z)
-    assert divmod(int(moved.norm(dim=-1).argmax()), 4) == (2, 1)
+def test_contributions_and_the_rest_add_up_to_the_embedding(tiny_config):
+    """In a model of one block without MLP, the parts that attention brings can be summed by hand."""
+    one = lclip.LatentCLIPConfig(**{**vars(tiny_config), "vision_layers": 1, "vision_heads": 4})
+    model = lclip.LatentCLIP(one).double().requires_grad_(False)
+    tower: Any = model.visual
+    block = tower.transformer.resblocks[0]
+    block.mlp.c_proj.weight.zero_()
+    z = torch.randn(2, 4, 8, 8, dtype=torch.float64) * 6
+    tokens = tower.embed(z)
+    reference = torch.nn.MultiheadAttention(64, 4, batch_first=True, dtype=torch.float64)
+    weights = {name.replace("in_proj.", "in_proj_"): w for name, w in block.attn.state_dict().items()}
+    reference.load_state_dict(weights)
+    inner = block.ln_1(tokens)
+    _, attention = reference(inner, inner, inner, average_attn_weights=False)  # [B, heads, N, N]
+    values = inner[:, 0] @ weights["in_proj_weight"][128:].T
+    own = torch.zeros(
+        2, 64, dtype=torch.float64
+    )  # what the class token brings to itself; biases start at zero
+    for head in range(4):
+        part = slice(16 * head, 16 * head + 16)
+        own += attention[:, head, 0, :1] * (values[:, part] @ weights["out_proj.weight"][:, part].T)
+    rest, final, whole = tokens[:, 0] + own, block(tokens)[:, 0], tower(z)
+    rest = (rest - rest.mean(-1, keepdim=True)) / (final.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    expected = (whole - rest @ tower.proj) / whole.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(model.patch_embeddings(z).sum((1, 2)), expected)
+
+
+def test_against_subtracts_what_other_texts_show(tiny_model):
+    z = torch.randn(2, 4, 8, 8) * 6
+    plain, other = (lclip.heatmap(tiny_model, z, text) for text in ("red", "blue"))
+    torch.testing.assert_close(
+        lclip.heatmap(tiny_model, z, "red", against=["blue"]), plain - other, atol=1e-6, rtol=0
+    )
+    assert float(lclip.heatmap(tiny_model, z, "red", against=["red"]).abs().max()) < 1e-6
 
 
 def test_heatmap_refuses(tiny_model):
     with pytest.raises(ValueError, match="expected one string"):
         lclip.heatmap(tiny_model, torch.randn(1, 4, 8, 8), ["red"])  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="'attention'"):
-        lclip.heatmap(tiny_model, torch.randn(1, 4, 8, 8), "red", "attention")
+        lclip.heatmap(tiny_model, torch.randn(1, 4, 8, 8), "red", method="attention")
 
 
 def test_scores_are_differentiable_in_the_latents(tiny_model):
