@@ -46,7 +46,7 @@ class VisionTower(nn.Module):
 
         The class token is a sum: what it began as, what every block's attention brought it from each token,
         and what its MLPs added. The parts that came from the patches are taken through the last norm, which
-        is linear once its spread is known, and the projection (Gandelsman et al. 2024, arXiv 2310.05916, 3.2).
+        is linear once its spread is known, and the projection (Gandelsman et al. 2024, arXiv 2310.05916).
         """
         x = self.embed(z)
         added = torch.zeros_like(x)
