@@ -112,7 +112,10 @@ class Job:
             best = latents[cosines.argmax()][None]
             content = scene.content
             phrases = [f"a {c} {s}" for c, s in zip(content.colours, content.shapes, strict=True)]
-            maps = [heatmap(self.world.latent_clip, best, phrase)[0].numpy() for phrase in phrases]
+            maps = [
+                heatmap(self.world.latent_clip, best, phrase, against=phrases)[0].numpy()
+                for phrase in phrases
+            ]
         return Found(scene.caption, self.pictures(best)[0], list(zip(phrases, maps, strict=True)))
 
     def improve(self) -> list[Improvement]:

@@ -146,8 +146,9 @@ def found_section(found: Sequence[Found]) -> str:
     return section(
         "Where is it?",
         "Point at a word",
-        "<p>Asked for a part of the sentence, Latent-CLIP compares it with every cell of the latent. Bright "
-        "cells fit. It was never told where anything is; it learned that from captions alone.</p>",
+        "<p>Asked for a part of the sentence, Latent-CLIP says what each cell of the latent adds to the "
+        "score of that part and not of the other. Bright cells speak for it. It was never told where "
+        "anything is; it learned that from captions alone.</p>",
         f'<div class="maps">{"".join(cards)}</div>',
     )
 
