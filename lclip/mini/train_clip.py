@@ -28,6 +28,8 @@ from .scenes import (
 )
 
 SETTINGS = FitSettings(steps=1900, learning_rate=1e-3, ema_decay=0.998, seed=2, weight_decay=0.05)
+# a warm restart from the averaged weights (Loshchilov and Hutter 2017)
+SECOND_CYCLE = replace(SETTINGS, steps=1200, learning_rate=7e-4, seed=4)
 SINGLES, GROUPS, GROUP_SIZE = 24, 26, 4  # a batch: unrelated scenes, and groups that differ in one attribute
 SPOKEN = 0.6  # share of captions that do not say everything:
 MENTIONS = 0.5  # of these, how many speak of one object only,
@@ -103,8 +105,11 @@ def train_clip(
         fits = torch.from_numpy(true_of(Facts.of(said), pool.facts[chosen]).T)
         return contrastive_loss(model, images, model.encode_tokens(ids), fits)
 
-    settings = SETTINGS if steps is None else replace(SETTINGS, steps=steps)
-    return fit(model, loss_of, settings, checkpoint, FAST).requires_grad_(False)
+    for number, settings in enumerate((SETTINGS, SECOND_CYCLE)):
+        settings = settings if steps is None else replace(settings, steps=steps)
+        average = fit(model, loss_of, settings, checkpoint.with_stem(f"{checkpoint.stem}_{number}"), FAST)
+        model.load_state_dict(average.state_dict())
+    return model.eval().requires_grad_(False)
 
 
 def contrastive_loss(
