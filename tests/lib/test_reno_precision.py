@@ -1,11 +1,14 @@
 """Half-precision generators: loss scaling keeps the direction of the fp32 gradient."""
 
+import copy
+
 import pytest
 import reno_worlds as worlds
 import torch
 import torch.nn.functional as F
 
-from lclip import RewardSum
+from lclip import RewardSum, TextReward
+from lclip.mini.world import generate_from, load_world
 from lclip.reno_maths import power_of_two_scale
 from lclip.reno_render import GradientRenderer
 
@@ -78,3 +81,30 @@ def test_scales_are_powers_of_two_and_survive_zero_and_nan():
     assert torch.isfinite(scale).all()
     top = (values * scale[:, None]).abs().amax(dim=1)
     assert ((top[[0, 3]] > 0.5) & (top[[0, 3]] <= 1)).all()
+
+
+@pytest.fixture(scope="module")
+def world():
+    return load_world()
+
+
+@pytest.mark.parametrize(("dtype", "least"), [(torch.float16, 0.99), (torch.bfloat16, 0.95)])
+def test_half_precision_keeps_the_direction_on_the_mini_worlds_generator(world, dtype, least):
+    prompts = ["a large red circle left of a small blue square", "a small green star on a black ground"]
+    context = world.context(prompts, 2)
+    start = torch.randn(2, 4, 8, 8)
+    reward = RewardSum([TextReward(world.latent_clip, prompts)])
+    everyone = torch.ones(2, dtype=torch.bool)
+    found = []
+    for precision in (torch.float32, dtype):
+        denoiser = copy.deepcopy(world.denoiser).to(precision)
+
+        def network(x, t, context, denoiser=denoiser, precision=precision):
+            """As in a host: the sampler counts in float32, the network in its own precision."""
+            return denoiser(x.to(precision), t.to(precision), context.to(precision)).float()
+
+        def generate(x, network=network):
+            return generate_from(network, context, x, steps=1) / world.scale_factor
+
+        found.append(GradientRenderer(generate, reward, 2)(start, everyone)[2])
+    assert (cosine_of(*found) >= least).all()
