@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,53 +13,50 @@ from lclip import LatentCLIP
 from . import shapes
 from .harness import Run, duration, ratio, table, time_in_turns
 
-RIVALS = {
-    "B/8": "B/32",
-    "B/4-plus": "B/16",
-}  # latent against pixel CLIP of the same width, fewer and more tokens
+# latent against pixel CLIP of the same width: the one with fewer, and the one with more tokens
+RIVALS = {"B/8": "B/32", "B/4-plus": "B/16"}
 
 
 def cost(run: Run) -> str:
-    """Forward, and forward with the gradient of the latents, of one 512 px picture."""
-    decoder = shapes.build(
-        shapes.SDXLDecoder, run.device, **({"widths": (64, 64, 32, 32)} if run.tiny else {})
-    )
-    clips = {name: (kind, model) for kind, name, model in shapes.named_clips(run.device, run.choose(12, 1))}
+    """Forward, and forward with the input's gradient, of one 512 px picture; all parts by themselves."""
+    shape = {"widths": (64, 64, 32, 32)} if run.tiny else {}
+    decoder = shapes.build(shapes.SDXLDecoder, run.device, **shape)
     latents = torch.randn(1, 4, 64, 64, device=run.device) * 6
-    scorers = {name: _scorer(kind, model, decoder) for name, (kind, model) in clips.items()}
+    pixels = torch.rand(1, 3, 512, 512, device=run.device)
     rows = []
     for mode, wrap in (("forward", _forward), ("forward + backward", _forward_and_backward)):
         run.say(mode)
-        jobs = {name: wrap(scorer, latents) for name, scorer in scorers.items()}
-        seconds = time_in_turns(jobs, rounds=run.choose(7, 2), device=run.device)
+        jobs = {"decode": wrap(decoder, latents)}
+        for kind, name, model in shapes.named_clips(run.device, run.choose(12, 1)):
+            latent = kind == "latent"
+            scorer = model.encode_latents if latent else partial(shapes.pixel_embedding, model)
+            jobs[name] = wrap(scorer, latents if latent else pixels)
+        seconds = time_in_turns(jobs, rounds=run.choose(4, 2), device=run.device)
         for latent, pixel in RIVALS.items():
-            rows.append(
-                (
-                    mode,
-                    latent,
-                    duration(seconds[latent]),
-                    f"VAE decode + {pixel}",
-                    duration(seconds[pixel]),
-                    ratio(seconds[pixel], seconds[latent]).text(digits=0, unit=" x"),
-                )
-            )
-    header = ("pass", "latent", "time", "pixel", "time", "pixel / latent")
-    note = (
-        f"Batch 1, fp32. The decoder has SDXL's shape ({shapes.parameters(decoder):,} parameters), the "
-        "pixel CLIPs are "
-        "ViT-B at 224 px; shrinking the picture to 224 px is counted."
+            whole = [a + b for a, b in zip(seconds["decode"], seconds[pixel], strict=True)]
+            times = (duration(seconds[latent]), duration(seconds["decode"]), duration(seconds[pixel]))
+            factor = ratio(whole, seconds[latent]).text(digits=0, unit=" x")
+            rows.append((mode, f"{latent} / {pixel}", *times, factor))
+    header = (
+        "pass",
+        "latent / pixel CLIP",
+        "latent CLIP",
+        "VAE decode",
+        "pixel CLIP",
+        "(decode + pixel) / latent",
     )
-    return f"{table(header, rows)}\n\n{note}{_gpu_note(run)}"
+    return (
+        f"{table(header, rows)}\n\nBatch 1, fp32, n = {run.choose(4, 2)} rounds. The decoder has SDXL's "
+        "shape "
+        f"({shapes.parameters(decoder):,} parameters), the pixel CLIPs are ViT-B at 224 px; shrinking "
+        "the picture to "
+        "224 px is counted. With backward: the gradient of the latents, or of the picture and of the "
+        f"latents.{_gpu_note(run)}"
+    )
 
 
 def _gpu_note(run: Run) -> str:
     return "\n\nOn a GPU: not yet measured." if torch.device(run.device).type == "cpu" else ""
-
-
-def _scorer(kind: str, model: LatentCLIP, decoder: nn.Module) -> Callable[[Tensor], Tensor]:
-    if kind == "latent":
-        return model.encode_latents
-    return lambda latents: shapes.pixel_embedding(model, decoder(latents))
 
 
 def _forward(scorer: Callable[[Tensor], Tensor], latents: Tensor) -> Callable[[], object]:
@@ -72,7 +70,7 @@ def _forward(scorer: Callable[[Tensor], Tensor], latents: Tensor) -> Callable[[]
 def _forward_and_backward(scorer: Callable[[Tensor], Tensor], latents: Tensor) -> Callable[[], object]:
     def job() -> Tensor:
         leaf = latents.detach().clone().requires_grad_()
-        return torch.autograd.grad(scorer(leaf)[:, 0].sum(), leaf)[0]
+        return torch.autograd.grad(scorer(leaf).flatten(1)[:, ::7].sum(), leaf)[0]
 
     return job
 
@@ -101,7 +99,7 @@ def overhead(run: Run) -> str:
             "one": _forward(model.encode_latents, latents),
             "many": _forward(model.encode_latents, latents.expand(batch, -1, -1, -1).contiguous()),
         }
-        seconds = time_in_turns(jobs, rounds=run.choose(7, 2), device=run.device)
+        seconds = time_in_turns(jobs, rounds=run.choose(3, 2), device=run.device)
         per_item = [value / batch for value in seconds["many"]]
         batch_rows.append(
             (

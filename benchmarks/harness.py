@@ -92,12 +92,14 @@ def time_in_turns(
 ) -> dict[str, list[float]]:
     """Seconds per call of every job, one entry a round; the jobs take turns, so that load hits all alike.
 
-    A short job is repeated within its turn until about `at_least` seconds have passed. One warm-up call each.
+    A short job is repeated within its turn until about `at_least` seconds have passed. Warm-up calls do not
+    count: one for a long job, two for a short one.
     """
     repeats = {}
     for name, job in jobs.items():
-        job()
-        repeats[name] = max(1, round(at_least / max(clock(job, device), 1e-6)))
+        first = clock(job, device)
+        long = first > 10 * at_least
+        repeats[name] = 1 if long else max(1, round(at_least / max(clock(job, device), 1e-6)))
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(rounds):
         order = list(jobs) if turn % 2 == 0 else list(jobs)[::-1]

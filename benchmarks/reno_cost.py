@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from lclip import LatentCLIP
 
 from . import shapes
 from .harness import Run, clock, duration, ratio, table
@@ -17,63 +18,68 @@ TINY_UNET = {"width": 64, "depths": (0, 1, 2), "context": 2048, "vector": 2816}
 def reno_cost(run: Run) -> str:
     """Parts of one iteration, timed within the same iteration for every reward.
 
-    UNet forward, then each reward forward and backward to the latents, then UNet backward from there: by the
-    chain rule the sum of the parts is one iteration, and the UNet's share is the same for all.
+    UNet forward, then decode and rewards forward and backward to the latents, then UNet backward from there:
+    by the chain rule the sum of the parts is one iteration, and the UNet's share is the same for all.
     """
     run.say("building the UNet")
     unet = shapes.build(shapes.SDXLUNet, run.device, **(TINY_UNET if run.tiny else {}))
     decoder = shapes.build(
         shapes.SDXLDecoder, run.device, **({"widths": (64, 64, 32, 32)} if run.tiny else {})
     )
-    rewards = _rewards(run, decoder)
+    clips = list(shapes.named_clips(run.device, run.choose(12, 1)))
     context = torch.randn(1, 77, 2048, device=run.device)
     vector = torch.randn(1, 2816, device=run.device)
-    seconds: dict[str, list[float]] = {name: [] for name in ("UNet", "UNet forward", *rewards)}
-    rounds = run.choose(3, 1)
+    seconds: dict[str, list[float]] = {}
+    rounds = run.choose(2, 1)
     for turn in range(rounds + 1):
         run.say(f"iteration {turn} of {rounds}" + (" (warm-up)" if turn == 0 else ""))
-        taken = _one_iteration(run, lambda noise: unet(noise, context, vector), rewards)
-        if turn:
-            for name, value in taken.items():
-                seconds[name].append(value)
+        taken = _one_iteration(run, lambda noise: unet(noise, context, vector), decoder, clips)
+        for name, value in taken.items() if turn else ():
+            seconds.setdefault(name, []).append(value)
     return _write(run, seconds, shapes.parameters(unet))
 
 
-def _rewards(run: Run, decoder: torch.nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
-    target = {size: F.normalize(torch.randn(size, device=run.device), dim=0) for size in (512, 640)}
-    rewards: dict[str, Callable[[Tensor], Tensor]] = {}
-    for kind, name, model in shapes.named_clips(run.device, run.choose(12, 1)):
-        aim = target[model.config.embed_dim]
-        if kind == "latent":
-            rewards[name] = lambda z, model=model, aim=aim: model.encode_latents(z) @ aim
-        else:
-            rewards[name] = lambda z, model=model, aim=aim: shapes.pixel_embedding(model, decoder(z)) @ aim
-    return rewards
-
-
 def _one_iteration(
-    run: Run, generate: Callable[[Tensor], Tensor], rewards: dict[str, Callable[[Tensor], Tensor]]
+    run: Run,
+    generate: Callable[[Tensor], Tensor],
+    decoder: torch.nn.Module,
+    clips: list[tuple[str, str, LatentCLIP]],
 ) -> dict[str, float]:
-    """Seconds of the UNet (both passes) and of every reward (both passes)."""
+    """Seconds of the UNet (forward; both passes) and of every reward (both passes, decode included)."""
     noise = torch.randn(1, 4, 64, 64, device=run.device).requires_grad_()
     kept: dict[str, Tensor] = {}
 
     def unet_forward() -> None:
         kept["out"] = noise - generate(noise)
 
+    def unet_backward() -> None:
+        kept["noise"] = torch.autograd.grad(kept["out"], noise, kept["latents"])[0]
+
     taken = {"UNet forward": clock(unet_forward, run.device)}
     latents = (kept["out"] / kept["out"].detach().std() * 6).detach()
-    for name, reward in rewards.items():
 
-        def reward_both(reward: Callable[[Tensor], Tensor] = reward) -> None:
-            leaf = latents.clone().requires_grad_()
-            kept["gradient"] = torch.autograd.grad(reward(leaf).sum(), leaf)[0]
+    def decode_forward() -> None:
+        kept["leaf"] = latents.clone().requires_grad_()
+        kept["picture"] = decoder(kept["leaf"])
 
-        taken[name] = clock(reward_both, run.device)
+    def decode_backward() -> None:
+        kept["unused"] = torch.autograd.grad(kept.pop("picture"), kept.pop("leaf"), kept["pixels"])[0]
 
-    def unet_backward() -> None:
-        kept["noise"] = torch.autograd.grad(kept["out"], noise, kept["gradient"])[0]
+    decode = clock(decode_forward, run.device)
+    inputs = {"latent": latents, "pixel": kept["picture"].detach()}
+    for kind, name, model in clips:
 
+        def score(kind: str = kind, model: LatentCLIP = model) -> None:
+            leaf = inputs[kind].clone().requires_grad_()
+            images = model.encode_latents(leaf) if kind == "latent" else shapes.pixel_embedding(model, leaf)
+            kept["latents" if kind == "latent" else "pixels"] = torch.autograd.grad(
+                images[0, ::7].sum(), leaf
+            )[0]
+
+        taken[name] = clock(score, run.device)
+    decode += clock(decode_backward, run.device)
+    for kind, name, _ in clips:
+        taken[name] += decode if kind == "pixel" else 0.0
     taken["UNet"] = taken["UNet forward"] + clock(unet_backward, run.device)
     return taken
 
@@ -103,7 +109,8 @@ def _write(run: Run, seconds: dict[str, list[float]], unet_parameters: int) -> s
             f"{len(bare)}; UNet "
             f"of SDXL's shape ({unet_parameters:,} parameters). It is UNet forward, reward forward and "
             "backward, "
-            "UNet backward; all rewards are timed inside the same iteration.",
+            "UNet backward; all rewards, and the decode that the pixel rewards share, are timed inside "
+            "the same iteration.",
             table(("reward", "one iteration", "the reward's part", "over the bare UNet"), rows),
             table(("latent reward", "pixel reward", "time saved by the latent one"), saved),
             "Guidance adds the reward's part to a UNet step without gradient (no classifier-free "
