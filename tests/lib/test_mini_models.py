@@ -70,9 +70,12 @@ def test_the_vae_keeps_what_the_oracle_sees(world, latents, scenes):
     assert judged(world, latents, scenes) >= 0.95
 
 
-def test_raw_latents_have_the_scale_that_the_guards_expect(latents):
+def test_raw_latents_have_the_scale_that_the_guards_expect(world, latents):
     assert 5.0 < latents.std() < 7.0
-    lclip.check_latents(latents, lclip.LATENT_SPACES["mini"])
+    config = world.latent_clip.config
+    assert lclip.check_latents(latents, config, scale="refuse") is None
+    assert "noise" in lclip.check_latents(torch.randn(4, 4, 8, 8), config)
+    assert "multiplied by" in lclip.check_latents(latents[:8] * world.scale_factor, config)
 
 
 def test_the_vae_takes_any_size_and_refuses_odd_ones(world):
