@@ -1,0 +1,210 @@
+"""The example workflows as an artist opens them: what they name is in the host, and they run to the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "workflows").glob("*.json"))
+ONLY_ON_THE_CANVAS = {"Note", "MarkdownNote"}
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+SEEDS = {"seed", "noise_seed"}  # the frontend puts a "control after generate" widget behind these
+CONTROLS = {"fixed", "increment", "decrement", "randomize"}
+ACTIVE = 0  # the mode of a node that is neither muted nor bypassed
+
+each_workflow = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def real_nodes(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    return [node for node in workflow["nodes"] if node["type"] not in ONLY_ON_THE_CANVAS]
+
+
+def specs_of(info: dict[str, Any]) -> dict[str, list[Any]]:
+    """A node's inputs in the order of its definition."""
+    return {
+        name: info["input"][section][name]
+        for section in ("required", "optional")
+        for name in info["input_order"].get(section, [])
+    }
+
+
+def is_widget(spec: list[Any]) -> bool:
+    options = spec[1] if len(spec) > 1 else {}
+    return (isinstance(spec[0], list) or spec[0] in WIDGET_TYPES) and not options.get("forceInput")
+
+
+def widgets_of(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """Positional values -> by name; their number must be exactly what the node has."""
+    values, found = list(node["widgets_values"]), {}
+    for name, spec in specs_of(info).items():
+        if not is_widget(spec):
+            continue
+        assert values, f"{node['type']}: no value for {name}"
+        found[name] = values.pop(0)
+        if name in SEEDS:
+            assert values and values.pop(0) in CONTROLS, f"{node['type']}: no control value after {name}"
+    assert not values, f"{node['type']}: values left over: {values}"
+    return found
+
+
+def fits(value: Any, spec: list[Any]) -> bool:
+    """Whether a widget's value is one that its definition allows."""
+    kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+    choices = kind if isinstance(kind, list) else options.get("options")
+    if choices is not None:
+        return value in choices
+    if kind in ("INT", "FLOAT"):
+        number = isinstance(value, int if kind == "INT" else (int, float)) and not isinstance(value, bool)
+        return number and options.get("min", value) <= value <= options.get("max", value)
+    return isinstance(value, {"STRING": str, "BOOLEAN": bool}[kind])
+
+
+def add_to(graph, workflow: dict[str, Any], object_info: dict[str, Any]) -> None:
+    """The workflow in API form, with the canvas's node ids: active nodes, their widgets, their links."""
+    links = {link[0]: link for link in workflow["links"]}
+    active = {node["id"] for node in real_nodes(workflow) if node["mode"] == ACTIVE}
+    for node in real_nodes(workflow):
+        if node["id"] not in active:
+            continue
+        inputs = widgets_of(node, object_info[node["type"]])
+        for socket in node["inputs"]:
+            link = links.get(socket["link"])
+            if link and link[1] in active:
+                inputs[socket["name"]] = [str(link[1]), link[2]]
+        graph.nodes[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+
+
+def pictures(result, workflow: dict[str, Any], title: str) -> list[numpy.ndarray]:
+    """What the SaveImage node of that title saved."""
+    node = next(node for node in real_nodes(workflow) if node.get("title") == title)
+    assert node["type"] == "SaveImage"
+    return [numpy.asarray(Image.open(path).convert("RGB")) for path in result.images(str(node["id"]))]
+
+
+def shown_texts(result) -> str:
+    """Everything that Preview Any nodes show."""
+    return "\n".join(text for output in result.entry["outputs"].values() for text in output.get("text", []))
+
+
+def run(host, graph, name: str):
+    workflow = read(ROOT / "workflows" / f"{name}.json")
+    add_to(graph, workflow, host.object_info)
+    return workflow, host.run(graph).require_ok()
+
+
+def test_there_are_workflows_and_each_has_a_small_thumbnail_and_nothing_else():
+    assert len(FILES) >= 3
+    wanted = {path.name for path in FILES} | {path.with_suffix(".jpg").name for path in FILES}
+    assert {path.name for path in (ROOT / "workflows").iterdir()} == wanted
+    for path in FILES:
+        thumbnail = path.with_suffix(".jpg")
+        assert thumbnail.stat().st_size <= 100_000
+        with Image.open(thumbnail) as picture:
+            assert picture.format == "JPEG" and 200 <= max(picture.size) <= 512
+
+
+@each_workflow
+def test_nodes_name_their_pack_and_groups_are_explained(path):
+    workflow = read(path)
+    for node in real_nodes(workflow):
+        ours = node["type"].startswith("LatentCLIP_")
+        assert node["properties"]["cnr_id"] == ("latent-clip" if ours else "comfy-core")
+        assert node["properties"]["ver"]
+    assert all(group["title"] for group in workflow["groups"]) and len(workflow["groups"]) >= 3
+    assert any(node["type"] in ONLY_ON_THE_CANVAS for node in workflow["nodes"])
+
+
+@each_workflow
+def test_links_join_sockets_of_one_type_and_both_ends_know_them(path):
+    workflow = read(path)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for link, source, output, target, slot, kind in workflow["links"]:
+        leaves, enters = nodes[source]["outputs"][output], nodes[target]["inputs"][slot]
+        assert link in leaves["links"] and enters["link"] == link
+        assert leaves["type"] == kind and enters["type"] in (kind, "*")
+    used = [socket["link"] for node in nodes.values() for socket in node["inputs"] if socket["link"]]
+    assert sorted(used) == sorted(link[0] for link in workflow["links"])
+
+
+@each_workflow
+def test_nodes_do_not_overlap_and_stand_inside_a_group(path):
+    workflow = read(path)
+    title_bar = 30
+    boxes = [
+        (*node["pos"], node["pos"][0] + node["size"][0], node["pos"][1] + node["size"][1])
+        for node in workflow["nodes"]
+    ]
+    for index, (left, top, right, bottom) in enumerate(boxes):
+        for x, y, far_x, far_y in boxes[:index]:
+            apart = left >= far_x or x >= right or top - title_bar >= far_y or y - title_bar >= bottom
+            assert apart, (workflow["nodes"][index]["type"], (left, top))
+        assert any(
+            x <= left and y <= top - title_bar and right <= x + width and bottom <= y + height
+            for x, y, width, height in (group["bounding"] for group in workflow["groups"])
+        ), (workflow["nodes"][index]["type"], (left, top))
+
+
+@each_workflow
+def test_the_host_knows_every_node_socket_and_value(host, path):
+    for node in real_nodes(read(path)):
+        assert node["type"] in host.object_info, f"{node['type']} is not registered"
+        info = host.object_info[node["type"]]
+        specs = specs_of(info)
+        for name, value in widgets_of(node, info).items():
+            assert fits(value, specs[name]), f"{node['type']}.{name}: {value!r}"
+        assert {socket["name"] for socket in node["inputs"]} == set(specs), node["type"]
+        saved = [socket["type"] for socket in node["outputs"]]  # newer hosts may have more
+        assert saved == info["output"][: len(saved)], node["type"]
+        linked = {socket["name"] for socket in node["inputs"] if socket["link"]}
+        needed = {name for name in info["input"].get("required", {}) if not is_widget(specs[name])}
+        assert needed <= linked, f"{node['type']}: not wired: {needed - linked}"
+
+
+def test_score_and_choose_saves_the_best_two_of_eight(host, graph):
+    workflow, result = run(host, graph, "Mini 1 Score and choose")
+    chosen = pictures(result, workflow, "The chosen two")
+    assert len(chosen) == 2 and all(picture.shape == (256, 256, 3) for picture in chosen)
+    assert (chosen[0] != chosen[1]).any()
+    rows = [line for line in shown_texts(result).splitlines() if line.strip()[:1].isdigit()]
+    assert len(rows) == 8 and sum(row.endswith("best") for row in rows) == 1
+
+
+def test_reno_changes_the_pictures_and_draws_its_curve(host, graph):
+    workflow, result = run(host, graph, "Mini 2 ReNO")
+    before = pictures(result, workflow, "Before: the seed as it is")
+    after = pictures(result, workflow, "After: the best noise found")
+    assert len(before) == len(after) > 0
+    for was, now in zip(before, after, strict=True):
+        assert was.shape == now.shape == (256, 256, 3)
+        assert numpy.abs(was.astype(int) - now).max() > 30
+    curve = next(node for node in real_nodes(workflow) if node.get("title") == "Reward of every render")
+    assert result.entry["outputs"][str(curve["id"])]["images"]
+
+
+def test_the_safety_gate_saves_what_is_safe_and_says_what_is_not(host, graph):
+    workflow, result = run(host, graph, "Mini 3 Safety gate")
+    batch = next(n for n in real_nodes(workflow) if n["type"] == "EmptyLatentImage")["widgets_values"][2]
+    safe = pictures(result, workflow, "Safe pictures")
+    report = shown_texts(result)
+    assert 0 < len(safe) < batch
+    assert "skull" in report and report.lower().count("blocked") >= batch - len(safe)
+
+
+def test_guidance_changes_the_pictures(host, graph):
+    workflow, result = run(host, graph, "Mini 4 Guidance")
+    plain = pictures(result, workflow, "Without guidance")
+    steered = pictures(result, workflow, "With guidance")
+    assert len(plain) == len(steered) > 0
+    for was, now in zip(plain, steered, strict=True):
+        assert was.shape == now.shape == (256, 256, 3)
+        assert numpy.abs(was.astype(int) - now).max() > 10
