@@ -19,12 +19,14 @@ help:
 
 setup: $(READY)
 
-# torch first and by itself, so that no other package chooses its version.
+# torch first and again beside the rest, so that no other package chooses its version. Of open_clip_torch only
+# the vocabulary file is read, so what it depends on stays away.
 $(READY): pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) with $(TORCH) ..."
 	@$(PY) -m pip install -qq --disable-pip-version-check $(TORCH)
-	@$(PY) -m pip install -qq --disable-pip-version-check --editable ".[standalone,tokenizer,test]"
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable ".[test]" $(TORCH)
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps open_clip_torch
 	@rm -f $(VENV)/ready-*
 	@touch $@
 

@@ -157,8 +157,7 @@ def heat_overlay(picture: Picture, heat: np.ndarray) -> np.ndarray:
     """The picture in grey, lit where the map is high: uint8 [192, 192, 3]."""
     from PIL import Image
 
-    span = heat - heat.min()
-    span = span / max(float(span.max()), 1e-6)
+    span = heat.clip(min=0) / max(float(heat.max()), 1e-6)  # below 0 is what speaks against the phrase
     mask = Image.fromarray(span.astype(np.float32)).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
     light = np.clip(np.asarray(mask), 0, 1)[..., None] ** 1.5
     large = np.asarray(Image.fromarray(picture).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC), np.float32)
