@@ -61,13 +61,10 @@ class Calibration:
 
     def text(self) -> str:
         """As a report to read."""
-        false, true = (
-            f"{rate:.1%} [{low:.1%}, {high:.1%}]"
-            for rate, low, high in (
-                share(self.safe_blocked, self.safe_count),
-                share(self.unsafe_blocked, self.unsafe_count),
-            )
-        )
+        from .mini.intervals import wilson
+
+        false = wilson(self.safe_blocked, self.safe_count).percent()
+        true = wilson(self.unsafe_blocked, self.unsafe_count).percent()
         lines = [
             f"Calibration of {self.policy.name}: {self.safe_count} safe and {self.unsafe_count} unsafe "
             f"latents, at most {self.target:.1%} of the safe ones blocked",
@@ -150,14 +147,6 @@ def area_under_roc(safe: Tensor, unsafe: Tensor) -> float:
     """Chance that an unsafe score exceeds a safe one, ties half (Mann and Whitney 1947)."""
     above = (unsafe[:, None] > safe[None]).double() + 0.5 * (unsafe[:, None] == safe[None]).double()
     return float(above.mean())
-
-
-def share(successes: int, n: int) -> tuple[float, float, float]:
-    """A share with its 95 % Wilson interval."""
-    z, p = 1.959964, successes / n
-    centre, scale = p + z**2 / (2 * n), 1 + z**2 / n
-    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return p, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def _scores(judge: SafetyJudge, z: Tensor, side: str) -> Tensor:

@@ -17,7 +17,6 @@ from .safety_doubts import check_batch, item_doubts
 from .safety_policy import SafetyPolicy, log_odds
 from .scoring import label_embeddings
 
-CROP = 7 / 8  # side of a corner crop: small enough to move every patch, large enough to lose no object
 UNREADABLE = "unreadable"
 
 
@@ -136,7 +135,7 @@ class SafetyJudge:
         # The model refuses a whole batch for one broken item; the others still have a right to an answer.
         shown = torch.where(per_item(finite, z), z, torch.zeros_like(z))
         for each, anchors in zip(self.models, self._anchors, strict=True):
-            for view in _views(shown, views or self.policy.views, each.config.patch_size):
+            for view in _views(shown, views or self.policy.views, each.config.grid):
                 embedding = each.encode_latents(view, self.policy.size_rule)
                 logits = each.logit_scale * embedding @ usable_for_backward(anchors).to(embedding).T
                 margin = torch.stack([_margin(logits, *rows) for rows in self._rows], dim=1)
@@ -183,14 +182,25 @@ def _margin(logits: Tensor, unsafe: list[int], safe: list[int]) -> Tensor:
     return logits[:, unsafe].logsumexp(1) - logits[:, safe].logsumexp(1)
 
 
-def _views(z: Tensor, names: Sequence[str], patch: int) -> Iterator[Tensor]:
+def _views(z: Tensor, names: Sequence[str], grid: int) -> Iterator[Tensor]:
     if "whole" in names:
         yield z
     if "mirror" in names:
         yield z.flip(-1)
     if "crops" in names:
-        height, width = (max(patch, math.ceil(CROP * side)) for side in z.shape[-2:])
-        yield z[..., :height, :width]
-        yield z[..., :height, -width:]
-        yield z[..., -height:, :width]
-        yield z[..., -height:, -width:]
+        down, right = (max(1, round(side / grid / 2)) for side in z.shape[-2:])  # half a token of the model
+        for rows in (down, -down):
+            for columns in (right, -right):
+                yield _corner(z, rows, columns)
+
+
+def _corner(z: Tensor, rows: int, columns: int) -> Tensor:
+    """A corner crop: leaves rows and columns out on one side and repeats the edge on the other.
+
+    Deviation from a crop that is enlarged again: small latents that were resampled are of no picture, and the
+    mini world's AUC fell from 0.98 to 0.91 with them.
+    """
+    height, width = z.shape[-2:]
+    down = (torch.arange(height, device=z.device) + rows).clamp(0, height - 1)
+    across = (torch.arange(width, device=z.device) + columns).clamp(0, width - 1)
+    return z[..., down, :][..., across]

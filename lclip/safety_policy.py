@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "latent-clip-safety-policy", 1
 
 VIEWS = ("whole", "mirror", "crops")
-"""What a judgement may look at and average: the latents, their mirror image, four overlapping corner
-crops.
-"""
+"""What a judgement may look at and average: the latents, their mirror image, four corner crops."""
 
 STRICTNESS = {"low": -2.0, "medium": 0.0, "high": 2.0}
 """How far each word lowers every threshold, in log-odds: "high" blocks at odds e^2 = 7.4 times smaller."""

@@ -24,6 +24,29 @@ SOCKETS = {
         [("latent_clip", "LATENT_CLIP"), ("latent", "LATENT"), ("text", "STRING")],
         ["MASK", "IMAGE"],
     ),
+    "LatentCLIP_SafetyPolicy": ([("latent_clip", "LATENT_CLIP")], ["LATENT_SAFETY_POLICY"]),
+    "LatentCLIP_SafetyGate": (
+        [("policy", "LATENT_SAFETY_POLICY"), ("latent", "LATENT"), ("action", "COMBO")],
+        ["LATENT", "LATENT", "LATENT", "BOOLEAN", "INT", "STRING"],
+    ),
+    "LatentCLIP_SafetyGuard": (
+        [
+            ("model", "MODEL"),
+            ("policy", "LATENT_SAFETY_POLICY"),
+            ("check_from", "FLOAT"),
+            ("check_to", "FLOAT"),
+            ("on_unsafe", "COMBO"),
+        ],
+        ["MODEL"],
+    ),
+    "LatentCLIP_SafetyReward": (
+        [("policy", "LATENT_SAFETY_POLICY"), ("weight", "FLOAT"), ("add_to", "LATENT_REWARD")],
+        ["LATENT_REWARD"],
+    ),
+    "LatentCLIP_CalibrateSafety": (
+        [("policy", "LATENT_SAFETY_POLICY"), ("safe", "LATENT"), ("unsafe", "LATENT")],
+        ["LATENT_SAFETY_POLICY", "STRING", "IMAGE"],
+    ),
     "LatentCLIP_TextReward": (
         [
             ("latent_clip", "LATENT_CLIP"),

@@ -7,99 +7,25 @@ import json
 import numpy
 import pytest
 import torch
-import torch.nn.functional as F
+from safety_bench import Bench, Z, make_clip, middle, pictures, policy_here, scores
 
 import lclip
 from lclip.calibration import calibrate
+from lclip.fingerprint import fingerprint
 from lclip.neutral import neutral_latents
-
-WORDS = ["a", "red", "square", "blue", "circle", "green", "on", "photo"]
-CONCEPT = "redness: a red square | a red circle // a blue square | a blue circle"
-GATE = {
-    "action": "separate", "report_as": "text", "repair_iterations": 4, "seed": 5, "steps": 1, "cfg": 1.0,
-    "sampler_name": "euler", "scheduler": "normal",
-}  # fmt: skip
-POLICY = {
-    "preset": "none", "categories": "", "own_concepts": CONCEPT, "allow": "", "strictness": "medium",
-    "custom_shift": 0.0, "own_threshold": 0.5, "views": "whole", "policy_json": "",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def clip():
-    torch.manual_seed(4)
-    config = lclip.LatentCLIPConfig(
-        embed_dim=16, channels=4, patch_size=2, grid=4, vision_width=32, vision_layers=1, vision_heads=2,
-        text_width=32, text_layers=1, text_heads=2, context_length=8, vocab_size=len(WORDS) + 4, latent_space="sdxl", tokenizer="words",
-    )  # fmt: skip
-    return lclip.LatentCLIP(config, tokenizer=lclip.WordTokenizer(WORDS, 8)).eval()
-
-
-@pytest.fixture(scope="module")
-def clip_file(host, clip):
-    lclip.save_checkpoint(clip, host.models / "gate.safetensors")
-    return "gate.safetensors"
-
-
-def pictures(batch: int, seed: int = 1, size: int = 8) -> torch.Tensor:
-    coarse = torch.randn(batch, 4, 3, 3, generator=torch.Generator().manual_seed(seed))
-    z = F.interpolate(coarse, (size, size), mode="bicubic")
-    return 6 * z / z.square().mean((1, 2, 3), keepdim=True).sqrt()
-
-
-Z = pictures(6)
-
-
-def policy_here(threshold: float = 0.5, **changes) -> lclip.SafetyPolicy:
-    return lclip.SafetyPolicy(lclip.parse_concepts(CONCEPT, threshold), **changes)
-
-
-def scores(clip, z: torch.Tensor = Z) -> list[float]:
-    return [verdict.probability for verdict in policy_here().judge(clip, z)]
-
-
-def middle(clip, z: torch.Tensor = Z) -> float:
-    """A threshold that lets half of these latents pass."""
-    ranked = sorted(scores(clip, z))
-    return (ranked[len(z) // 2 - 1] + ranked[len(z) // 2]) / 2
-
-
-class Bench:
-    def __init__(self, host, graph, file):
-        self.host, self.graph = host, graph
-        self.clip = graph.add("LatentCLIP_Load", file=file, dtype="float32")[0]
-
-    def latent(self, samples, name="gate", **more):
-        numpy.savez(self.host.input / f"{name}.npz", samples=numpy.asarray(samples), **more)
-        return self.graph.add("Probe_ReadLatent", name=name)[0]
-
-    def policy(self, **widgets):
-        return self.graph.add("LatentCLIP_SafetyPolicy", latent_clip=self.clip, **{**POLICY, **widgets})[0]
-
-    def gate(self, policy, latent, **widgets):
-        return self.graph.add("LatentCLIP_SafetyGate", policy=policy, latent=latent, **{**GATE, **widgets})
-
-    def see(self, node, *outputs):
-        return [self.graph.add("Probe_Values", value=node[i]) for i in outputs]
-
-    def dump(self, link, name):
-        return self.graph.add("Probe_DumpLatent", latent=link, name=name)
-
-    def read(self, name):
-        with numpy.load(self.host.output / f"{name}.npz") as arrays:
-            return dict(arrays)
-
-    def forget(self, *names):
-        for name in names:
-            (self.host.output / f"{name}.npz").unlink(missing_ok=True)
-
-    def exists(self, name):
-        return (self.host.output / f"{name}.npz").exists()
+    return make_clip()
 
 
 @pytest.fixture
-def bench(host, graph, clip_file):
-    return Bench(host, graph, clip_file)
+def bench(host, graph, clip):
+    file = host.models / "gate.safetensors"
+    if not file.exists():
+        lclip.save_checkpoint(clip, file)
+    return Bench(host, graph, file.name)
 
 
 def test_separate_sends_each_item_to_its_own_socket(bench, clip):
@@ -210,8 +136,6 @@ def test_the_audit_report_is_json(bench, clip):
     (report,) = bench.see(node, 5)
     content = json.loads(bench.host.run(bench.graph).require_ok().values(report)[0])
     here = policy_here(middle(clip))
-    from lclip.fingerprint import fingerprint
-
     assert content["hash"] == here.digest([fingerprint(clip)])
     assert [v["safe"] for v in content["verdicts"]] == [v.safe for v in here.judge(clip, Z)]
 

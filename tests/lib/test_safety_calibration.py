@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lclip import calibrate
-from lclip.calibration import area_under_roc, roc_curve, share
+from lclip.calibration import area_under_roc, roc_curve
 from lclip.fingerprint import fingerprint
 
 
@@ -89,9 +89,3 @@ def test_the_area_is_what_the_curve_encloses(safe, unsafe):
     assert all(b[0] >= a[0] and b[1] >= a[1] for a, b in pairs)
     area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs)
     assert area_under_roc(safe, unsafe) == pytest.approx(area, abs=1e-9)
-
-
-def test_intervals_of_shares():
-    """Wilson's 5 of 50, from his formula worked by hand; and the ends."""
-    assert share(5, 50) == pytest.approx((0.1, 0.0435, 0.2136), abs=1e-4)
-    assert share(0, 50)[1] == 0 and share(50, 50)[2] == pytest.approx(1)

@@ -1,0 +1,136 @@
+"""What the safety sections share: prompts, what the oracle sees, and the methods that lower the unsafe
+rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lclip import SafetyJudge, SafetyPolicy, SafetyReward, reno
+from lclip.guidance import guided_x0
+from lclip.mini import World, load_world
+from lclip.mini.drawing import sample_scenes
+from lclip.mini.oracle import shows_unsafe
+from lclip.mini.scenes import Scene
+from lclip.neutral import neutral_latents
+from lclip.reno_types import ReNOSettings
+from lclip.safety_policy import VIEWS
+
+from .harness import Run
+from .scenes import generate, in_chunks, noise_for
+
+CHUNK = 100
+REPAIR, AWAY = 30, 50  # ReNO iterations
+STEPS, STEER = 20, 0.1
+
+
+def scenes_that(wanted: Callable[[Scene], bool], number: int, seed: int) -> list[Scene]:
+    """The first held-out scenes of a draw that are wanted."""
+    found: list[Scene] = []
+    for part in range(100):
+        found += [s for s in sample_scenes(4 * number, seed * 100 + part, split="held-out") if wanted(s)]
+        if len(found) >= number:
+            return found[:number]
+    raise ValueError(f"only {len(found)} scenes are as wanted; expected {number}")
+
+
+def asks_for_harm(scene: Scene) -> bool:
+    return scene.content.unsafe
+
+
+def is_harmless(scene: Scene) -> bool:
+    return not scene.content.unsafe
+
+
+def pictures_of(world: World, latents: Tensor) -> np.ndarray:
+    """[N, 64, 64, 3] in 0..1."""
+    return in_chunks(world.decode, latents).permute(0, 2, 3, 1).numpy()
+
+
+def truth(world: World, latents: Tensor) -> np.ndarray:
+    """Whether the oracle sees the unsafe shape: bool [N]."""
+    return np.array([shows_unsafe(picture) for picture in pictures_of(world, latents)])
+
+
+@dataclass
+class Group:
+    """Prompts with one noise each, and the mini world's policy."""
+
+    world: World
+    scenes: list[Scene]
+    noise: Tensor
+    policy: SafetyPolicy
+
+    def parts(self) -> list[slice]:
+        return [slice(first, first + CHUNK) for first in range(0, len(self.scenes), CHUNK)]
+
+    def captions(self, part: slice | Sequence[int]) -> list[str]:
+        chosen = self.scenes[part] if isinstance(part, slice) else [self.scenes[i] for i in part]
+        return [scene.caption for scene in chosen]
+
+    def plain(self, steps: int = 1) -> Tensor:
+        return generate(self.world, self.captions(slice(None)), self.noise, steps)
+
+    def away(self, indices: list[int], iterations: int, stop_when_safe: bool) -> Tensor:
+        """ReNO on the safety reward, from the items' own noises."""
+        reward = SafetyReward(self.policy, self.world.latent_clip)
+        settings = ReNOSettings(iterations=iterations, target=reward.target if stop_when_safe else None)
+        found = []
+        for first in range(0, len(indices), CHUNK):
+            some = indices[first : first + CHUNK]
+            generator = self.world.generator(self.captions(some))
+            found.append(reno(generator, self.noise[some], reward, settings).best_latents)
+        return torch.cat(found)
+
+    def steered(self, strength: float = STEER, steps: int = STEPS) -> Tensor:
+        """Many steps, each moved by the policy where it lies above the threshold, as the guard does it."""
+        reward = SafetyReward(self.policy, self.world.latent_clip, only_unsafe=True)
+        return torch.cat([self._steered(part, reward, strength, steps) for part in self.parts()])
+
+    def _steered(self, part: slice, reward: SafetyReward, strength: float, steps: int) -> Tensor:
+        def move(x0: Tensor) -> Tensor:
+            return guided_x0(x0, reward, strength, lambda z: z / self.world.scale_factor)
+
+        return euler(self.world, self.captions(part), self.noise[part], steps, move)
+
+    def repaired(self, latents: Tensor) -> tuple[Tensor, np.ndarray]:
+        """What the gate's repair gives: latents with grey where it failed, and which items are grey."""
+        judge_one = SafetyJudge(self.policy, self.world.latent_clip)
+        judge_all = SafetyJudge(self.policy.changed(views=VIEWS), self.world.latent_clip)
+        blocked = [v.index for v in judge_one(latents) if not v.safe]
+        grey = np.zeros(len(latents), dtype=bool)
+        if not blocked:
+            return latents, grey
+        found = self.away(blocked, REPAIR, stop_when_safe=True)
+        passed = [a.safe and b.safe for a, b in zip(judge_one(found), judge_all(found), strict=True)]
+        plain = neutral_latents("mini", (1, *latents.shape[1:]))[0]
+        result = latents.clone()
+        for place, index in enumerate(blocked):
+            result[index] = found[place] if passed[place] else plain
+            grey[index] = not passed[place]
+        return result, grey
+
+
+def euler(
+    world: World, captions: list[str], noise: Tensor, steps: int, change: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The generator's own Euler steps with each x0 passed through `change`; clean raw latents."""
+    context, x = world.context(captions, len(noise)), noise
+    for step in range(steps):
+        t = 1.0 - step / steps
+        with torch.no_grad():
+            x0 = x - t * world.denoiser(x, x.new_full((len(x),), t), context)
+        x0 = change(x0)
+        x = x0 + (t - 1.0 / steps) / t * (x - x0)
+    return x / world.scale_factor
+
+
+def draw_group(run: Run, wanted: Callable[[Scene], bool], seed: int) -> Group:
+    number = run.choose(1000, 12)
+    policy = SafetyPolicy.preset("mini").changed(model=None)
+    return Group(load_world(), scenes_that(wanted, number, seed), noise_for(number, seed + 1), policy)

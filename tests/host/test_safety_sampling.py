@@ -1,0 +1,192 @@
+"""Guard and repair around the host's own samplers, on the mini world."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safety_bench import Bench
+
+import lclip
+from lclip.mini.world import WEIGHTS
+from lclip.neutral import neutral_latents
+
+CONCEPT = "skull: a skull // a mushroom | a ring | a circle | a square | a triangle | a cross | a star"
+PROMPT = "a large red skull on a white ground"
+ANYTHING = {"own_threshold": 0.999, "strictness": "custom", "custom_shift": -10.0}
+NOTHING = {"own_threshold": 0.001, "strictness": "custom", "custom_shift": 10.0}
+
+
+class Sampling(Bench):
+    def __init__(self, host, graph):
+        self.host, self.graph = host, graph
+        world = graph.add("LatentCLIP_MiniWorld")
+        self.model, self.clip = world[0], world[3]
+        self.positive = graph.add("CLIPTextEncode", clip=world[1], text=PROMPT)[0]
+        self.negative = graph.add("CLIPTextEncode", clip=world[1], text="")[0]
+
+    def policy(self, **widgets):
+        return super().policy(own_concepts=CONCEPT, **widgets)
+
+    def sample(self, model, name="sampled", batch=3, **widgets):
+        settings = {
+            "seed": 5,
+            "steps": 4,
+            "cfg": 1.0,
+            "sampler_name": "euler",
+            "scheduler": "simple",
+            "denoise": 1.0,
+        }
+        empty = self.graph.add("EmptyLatentImage", width=64, height=64, batch_size=batch)
+        node = self.graph.add(
+            "KSampler",
+            model=model,
+            positive=self.positive,
+            negative=self.negative,
+            latent_image=empty[0],
+            **{**settings, **widgets},
+        )
+        self.dump(node[0], name)
+        return node[0]
+
+    def guard(self, policy, model=None, **widgets):
+        settings = {"check_from": 0.0, "check_to": 1.0, "on_unsafe": "stop", "strength": 0.2}
+        return self.graph.add(
+            "LatentCLIP_SafetyGuard", model=model or self.model, policy=policy, **{**settings, **widgets}
+        )[0]
+
+    def repair(self, policy, latent, **widgets):
+        wires = {"model": self.model, "positive": self.positive, "negative": self.negative}
+        return self.gate(policy, latent, action="repair", scheduler="simple", **wires, **widgets)
+
+    def samples(self, name):
+        return torch.from_numpy(self.read(name)["samples"])
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return lclip.load(WEIGHTS / "latent_clip.safetensors")
+
+
+@pytest.fixture
+def bench(host, graph):
+    return Sampling(host, graph)
+
+
+@pytest.fixture
+def plain(bench):
+    """What the stock sampler makes without a guard: [3, 4, 8, 8]. The host has it cached after the first
+    time.
+    """
+    other = Sampling(bench.host, type(bench.graph)())
+    other.sample(other.model, name="plain")
+    bench.host.run(other.graph).require_ok()
+    return other.samples("plain")
+
+
+def judged(model, z, threshold=0.5):
+    policy = lclip.SafetyPolicy(lclip.parse_concepts(CONCEPT, threshold))
+    return lclip.SafetyJudge(policy, model, check_scale=False)(z)
+
+
+def scores(model, z):
+    return [verdict.probability for verdict in judged(model, z)]
+
+
+def between(values):
+    """A threshold between the lowest and the highest."""
+    low, high = min(values), max(values)
+    assert 0.001 < low < high < 0.999
+    return (low + high) / 2
+
+
+@pytest.mark.parametrize("on_unsafe", ["stop", "steer"])
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "dpmpp_2m_sde", "heun", "uni_pc", "lcm"])
+def test_a_guard_that_finds_nothing_changes_nothing(bench, sampler, on_unsafe):
+    policy = bench.policy(**ANYTHING)
+    bench.sample(bench.model, name="without", sampler_name=sampler)
+    bench.sample(bench.guard(policy, on_unsafe=on_unsafe), name="with", sampler_name=sampler)
+    bench.host.run(bench.graph).require_ok()
+    torch.testing.assert_close(bench.samples("with"), bench.samples("without"), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m_sde", "heun", "uni_pc"])
+def test_stop_ends_early_with_grey_once_everything_is_unsafe(bench, sampler):
+    policy = bench.policy(**NOTHING)
+    bench.sample(bench.guard(policy), sampler_name=sampler, steps=9)
+    bench.host.run(bench.graph).require_ok()
+    grey = neutral_latents("mini", (3, 4, 8, 8))
+    torch.testing.assert_close(bench.samples("sampled"), grey, rtol=0, atol=1e-4)
+    assert "the sampling ends here" in bench.host.log.read_text(errors="replace")
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("check_from", [0.0, 1.0])
+def test_what_is_unsafe_in_the_end_is_grey_whatever_the_range(bench, clip, steps, check_from):
+    bench.sample(bench.model, name="unguarded", steps=steps)
+    bench.host.run(bench.graph).require_ok()
+    made = bench.samples("unguarded")
+    threshold = between(scores(clip, made))
+    policy = bench.policy(own_threshold=threshold)
+    bench.sample(bench.guard(policy, check_from=check_from), name="guarded", steps=steps)
+    bench.host.run(bench.graph).require_ok()
+    guarded = bench.samples("guarded")
+    grey = neutral_latents("mini", (1, 4, 8, 8))[0]
+    unsafe = [p >= threshold for p in scores(clip, made)]
+    assert any(unsafe)
+    for index in range(3):
+        replaced = torch.allclose(guarded[index], grey, atol=1e-4)
+        kept = torch.allclose(guarded[index], made[index], atol=1e-4)
+        assert replaced or (kept and not unsafe[index])
+        if check_from == 1.0:
+            assert replaced == unsafe[index]
+
+
+def test_steering_moves_only_unsafe_items_and_towards_safety(bench, clip, plain):
+    before = scores(clip, plain)
+    threshold = min(before) * 0.5
+    policy = bench.policy(own_threshold=threshold)
+    bench.sample(bench.guard(policy, on_unsafe="steer", strength=0.2), name="steered")
+    bench.host.run(bench.graph).require_ok()
+    after = scores(clip, bench.samples("steered"))
+    assert all(b < a for a, b in zip(before, after, strict=True))
+
+
+def test_a_guard_refuses_a_model_of_other_latents(bench):
+    model = bench.graph.add("Probe_TinySDXL", seed=1, latents="SDXL")[0]
+    bench.graph.add("Probe_Values", value=bench.guard(bench.policy(), model))
+    assert "the model makes SDXL latents" in bench.host.run(bench.graph).error
+
+
+def test_sampling_without_guard_still_works_afterwards(bench, plain):
+    bench.sample(bench.model, name="afterwards", seed=5)
+    bench.host.run(bench.graph).require_ok()
+    torch.testing.assert_close(bench.samples("afterwards"), plain, rtol=0, atol=1e-5)
+
+
+def test_repair_makes_safe_what_it_can_and_greys_the_rest(bench, clip):
+    latent = bench.sample(bench.model, name="before", steps=1, batch=6)
+    bench.host.run(bench.graph).require_ok()
+    made = bench.samples("before")
+    threshold = between(scores(clip, made))
+    gate = bench.repair(bench.policy(own_threshold=threshold), latent, repair_iterations=20)
+    bench.dump(gate[0], "repaired")
+    report, count = bench.see(gate, 5, 4)
+    result = bench.host.run(bench.graph).require_ok()
+    after = bench.samples("repaired")
+    grey = neutral_latents("mini", (1, 4, 8, 8))[0]
+    for before, again in zip(judged(clip, made, threshold), judged(clip, after, threshold), strict=True):
+        index = before.index
+        if before.safe:
+            assert torch.equal(after[index], made[index])
+        else:
+            assert not torch.allclose(after[index], made[index])
+            assert again.safe or torch.allclose(after[index], grey)
+    greys = sum(torch.allclose(z, grey) for z in after)
+    assert result.values(count)[0] == greys < sum(not v.safe for v in judged(clip, made, threshold))
+    assert "repaired: " in result.values(report)[0]
+
+
+def test_repair_without_a_model_is_an_error(bench):
+    latent = bench.sample(bench.model, steps=1)
+    bench.see(bench.gate(bench.policy(**NOTHING), latent, action="repair"), 3)
+    assert "not wired" in bench.host.run(bench.graph).error
