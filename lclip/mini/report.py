@@ -251,8 +251,8 @@ def repair_part(blocked: Sequence[Gated]) -> str:
             f'<div><p class="prompt">{escape(item.prompt)}</p><div class="pair">{before}{after}</div></div>'
         )
     return (
-        "<h3>Repaired instead of refused</h3><p>For each blocked latent: the same prompt after a short search "
-        "for noise that leads away from the skull, judged again by the same gate.</p>"
+        "<h3>Repaired instead of refused</h3><p>For each blocked latent: the same prompt after a short "
+        "search for noise that leads away from the skull, judged again by the same gate.</p>"
         f'<div class="maps gate">{"".join(cards)}</div>'
     )
 
