@@ -53,7 +53,7 @@ def interpolate(z: Tensor, config: LatentCLIPConfig) -> Tensor:
 
 
 SIZE_RULES: dict[str, SizeRule] = {rule.__name__: rule for rule in (resize, crops, tiles, interpolate)}
-DEFAULT_SIZE_RULE = "resize"
+DEFAULT_SIZE_RULE = "interpolate"  # the best over all sizes on the mini world: benchmarks/RESULTS.md
 
 
 def size_rule_named(rule: str | SizeRule | None) -> SizeRule:
