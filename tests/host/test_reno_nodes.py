@@ -494,3 +494,29 @@ def test_image_rewards_resemble_their_reference(bench):
     towards, away = (result.values(value) for value in values)
     assert max(range(3), key=lambda i: towards[i]) == 1
     assert away == pytest.approx([-value for value in towards], abs=1e-5)  # one weight of 1, one of -2
+
+
+def test_the_mini_world_is_searched_by_the_same_code(host, graph):
+    """A flow model, its own latent space, and a text encoder of the pack's own: one step, as SDXL-Turbo."""
+    prompt = "a large red circle left of a small blue square"
+    world = graph.add("LatentCLIP_MiniWorld")
+    positive = graph.add("CLIPTextEncode", clip=world[1], text=prompt)[0]
+    empty = graph.add("EmptyLatentImage", width=64, height=64, batch_size=4)[0]
+    reward = graph.add("LatentCLIP_TextReward", latent_clip=world[3], text=prompt, weight=1.0)[0]
+    common = {
+        "model": world[0], "positive": positive, "negative": positive, "latent_image": empty, "seed": 5,
+        "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
+    }  # fmt: skip
+    found = graph.add("LatentCLIP_ReNO", reward=reward, **common, **{**STATIC, "iterations": 20})
+    stock = graph.add("KSampler", **common)
+    for node, output, name in ((found, 1, "mini_initial"), (stock, 0, "mini_stock")):
+        graph.add("Probe_DumpLatent", latent=node[output], name=name)
+    scores = []
+    for output in (0, 1):
+        picked = graph.add("LatentCLIP_Select", latent=found[output], reward=reward, k=1)
+        scores.append(graph.add("Probe_Values", value=picked[2]))
+    result = host.run(graph).require_ok()
+    best, initial = (torch.tensor(result.values(node)) for node in scores)
+    assert (best >= initial).all() and (best > initial).any()
+    arrays = [numpy.load(host.output / f"{name}.npz")["samples"] for name in ("mini_initial", "mini_stock")]
+    numpy.testing.assert_array_equal(*arrays)
