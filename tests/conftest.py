@@ -1,4 +1,4 @@
-"""Shared by both tiers: the repository root is no package to pytest, and every test starts from the same seed."""
+"""Shared by both tiers: the root is no package to pytest, and every test starts from the same seed."""
 
 from pathlib import Path
 

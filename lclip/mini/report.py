@@ -98,7 +98,7 @@ def unseen_section(unseen: Unseen) -> str:
 def channel_picture(channel: np.ndarray) -> np.ndarray:
     """A latent channel as uint8 [8, 8, 3]: blue below zero, red above."""
     share = np.clip(channel / 2.2, -1, 1)[..., None]
-    low, middle, high = (np.float32(colour) for colour in ((40, 90, 214), (247, 244, 236), (214, 48, 40)))
+    low, middle, high = np.array([(40, 90, 214), (247, 244, 236), (214, 48, 40)], np.float32)
     mixed = np.where(share < 0, middle + (low - middle) * -share, middle + (high - middle) * share)
     return mixed.round().astype(np.uint8)
 
@@ -162,7 +162,7 @@ def heat_overlay(picture: Picture, heat: np.ndarray) -> np.ndarray:
     light = np.clip(np.asarray(mask), 0, 1)[..., None] ** 1.5
     large = np.asarray(Image.fromarray(picture).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC), np.float32)
     grey = 40 + 0.35 * large.mean(-1, keepdims=True)
-    glow = 0.55 * large + 0.45 * np.float32((255, 214, 102))
+    glow = 0.55 * large + 0.45 * np.array((255, 214, 102), np.float32)
     return (grey + (glow - grey) * light).clip(0, 255).astype(np.uint8)
 
 
