@@ -13,16 +13,14 @@ fail on it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import comfy.model_management as memory
 import comfy.samplers
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from .. import lclip
@@ -31,14 +29,13 @@ from . import host
 from .host_gradients import (
     GRADIENT_FREE,
     checkpointed,
-    gradient_options,
     make_differentiable,
-    plain_copy,
     refuse_hooks,
     refuse_partly_loaded,
     refuse_undifferentiable,
     stock_sampler,
 )
+from .host_scene import Prepared, Scene
 
 logger = logging.getLogger("latent-clip")
 
@@ -108,7 +105,8 @@ class NoiseSearch(comfy.samplers.Sampler):
         patcher = model_wrap.model_patcher
         self._check(patcher, sigmas, noise)
         settings = replace(self.settings, seed=extra_args.get("seed") or 0)
-        scene = _Scene(self, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask)
+        stock = stock_sampler(self.sampler_name, undecorated=self.with_gradient)
+        scene = Scene(stock, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask)
         report = _Report(callback, settings.renders, noise.shape[0], disable_pbar)
         try:
             search = self._search_with_gradient if self.with_gradient else self._search_without
@@ -117,14 +115,14 @@ class NoiseSearch(comfy.samplers.Sampler):
             report.close()
 
     def _search_without(
-        self, scene: _Scene, settings: lclip.ReNOSettings, report: _Report
+        self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
     ) -> list[lclip.ReNOResult]:
         self._load(scene, scene.room(1), whole=False)
         with scene.prepared() as prepared:
             return [self._search(prepared, settings, report)]
 
     def _search_with_gradient(
-        self, scene: _Scene, settings: lclip.ReNOSettings, report: _Report
+        self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
     ) -> list[lclip.ReNOResult]:
         patcher = scene.model_wrap.model_patcher
         refuse_undifferentiable(patcher, self.sampler_name)
@@ -159,7 +157,7 @@ class NoiseSearch(comfy.samplers.Sampler):
         return self.settings.method == "gradient" and self.settings.iterations > 1
 
     def _one_by_one(
-        self, scene: _Scene, settings: lclip.ReNOSettings, report: _Report
+        self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
     ) -> list[lclip.ReNOResult]:
         results = []
         for item in range(scene.noise.shape[0]):
@@ -168,7 +166,7 @@ class NoiseSearch(comfy.samplers.Sampler):
                 results.append(self._search(prepared, replace(settings, seed=settings.seed + item), report))
         return results
 
-    def _search(self, prepared: _Prepared, settings: lclip.ReNOSettings, report: _Report) -> lclip.ReNOResult:
+    def _search(self, prepared: Prepared, settings: lclip.ReNOSettings, report: _Report) -> lclip.ReNOResult:
         reward = _in_raw_latents(self.reward.reward, prepared.to_raw)
         held_out = None if self.held_out is None else _in_raw_latents(self.held_out.reward, prepared.to_raw)
         run = lclip.ReNORun(prepared.generate, prepared.noise, reward, settings, held_out)
@@ -185,7 +183,7 @@ class NoiseSearch(comfy.samplers.Sampler):
             ) from error
         return run.result()
 
-    def _finish(self, scene: _Scene, results: list[lclip.ReNOResult]) -> Tensor:
+    def _finish(self, scene: Scene, results: list[lclip.ReNOResult]) -> Tensor:
         outcome = SearchOutcome(results, scene.to_raw)
         first, best = outcome.gather("initial_reward"), outcome.gather("best_reward")
         for item, (before, after) in enumerate(zip(first.tolist(), best.tolist(), strict=True)):
@@ -202,7 +200,7 @@ class NoiseSearch(comfy.samplers.Sampler):
             self.on_outcome(outcome)
         return torch.cat([result.best_latents for result in results])
 
-    def _load(self, scene: _Scene, room: float, whole: bool) -> None:
+    def _load(self, scene: Scene, room: float, whole: bool) -> None:
         """Bring everything in, in one go, so that nothing evicts another; the models that are in stay in."""
         patchers = [scene.model_wrap.model_patcher, *scene.model_wrap.loaded_models]
         for loaded in self._models():
@@ -226,87 +224,6 @@ class NoiseSearch(comfy.samplers.Sampler):
             raise ValueError(
                 f"The sigmas end at {float(sigmas[-1]):.4f}; expected 0. A reward reads finished latents: "
                 "wire the whole schedule, not the first part of a split one."
-            )
-
-
-class _Scene:
-    """One call of the sampler: what the host passed in, and what the search makes of it."""
-
-    def __init__(
-        self,
-        search: NoiseSearch,
-        model_wrap: Any,
-        sigmas: Tensor,
-        extra_args: dict[str, Any],
-        noise: Tensor,
-        latent_image: Tensor | None,
-        denoise_mask: Tensor | None,
-    ) -> None:
-        self.model_wrap, self.extra_args = model_wrap, extra_args
-        self.sigmas, self.noise = sigmas, noise
-        self.latent_image, self.denoise_mask = latent_image, denoise_mask
-        self.stock = stock_sampler(search.sampler_name, undecorated=search.with_gradient)
-        self.device = noise.device
-
-    @property
-    def to_raw(self) -> Callable[[Tensor], Tensor]:
-        return self.model_wrap.inner_model.process_latent_out
-
-    def room(self, factor: float) -> float:
-        """Bytes that one render of this batch needs, times a factor for what a gradient keeps."""
-        return factor * self.model_wrap.inner_model.memory_required(list(self.noise.shape))
-
-    def other_modules(self) -> Iterator[nn.Module]:
-        """ControlNets and other models that the conditioning brought along."""
-        for loaded in self.model_wrap.loaded_models:
-            if isinstance(model := getattr(loaded, "model", None), nn.Module):
-                yield model
-
-    @contextmanager
-    def prepared(self, item: int | None = None) -> Iterator[_Prepared]:
-        """The whole batch, or one item of it, as tensors that a gradient may pass."""
-        own = partial(plain_copy, item=item, batch=self.noise.shape[0])
-        conds = self.model_wrap.conds
-        self.model_wrap.conds = own(conds)
-        try:
-            yield _Prepared(
-                self, own(self.noise), self.sigmas.clone(), own(self.latent_image), own(self.denoise_mask)
-            )
-        finally:
-            self.model_wrap.conds = conds
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """The inputs of one search."""
-
-    scene: _Scene
-    noise: Tensor
-    sigmas: Tensor
-    latent_image: Tensor | None
-    denoise_mask: Tensor | None
-
-    @property
-    def to_raw(self) -> Callable[[Tensor], Tensor]:
-        return self.scene.to_raw
-
-    def generate(self, noise: Tensor) -> Tensor:
-        """Noise -> latents in the sampler's scale, by the stock sampler; its own randomness repeats every
-        time."""
-        scene = self.scene
-        memory.throw_exception_if_processing_interrupted()
-        options = gradient_options(scene.extra_args["model_options"], self.sigmas, scene.model_wrap.conds)
-        extra_args = {**scene.extra_args, "model_options": options}
-        with torch.random.fork_rng(devices=[scene.device] if scene.device.type == "cuda" else []):
-            return scene.stock.sample(
-                scene.model_wrap,
-                self.sigmas,
-                extra_args,
-                None,
-                noise,
-                self.latent_image,
-                self.denoise_mask,
-                True,
             )
 
 
