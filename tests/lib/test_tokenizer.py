@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def vocabulary() -> Path | None:
     """CLIP's list of merges: a ComfyUI checkout's, or an installed package's."""
     if "COMFYUI_PATH" in os.environ:
-        return Path(os.environ["COMFYUI_PATH"]) / "comfy" / "sd1_tokenizer" / "merges.txt"
+        checkout = os.environ["COMFYUI_PATH"].split(os.pathsep)[0]
+        return Path(checkout) / "comfy" / "sd1_tokenizer" / "merges.txt"
     try:
         return find_vocabulary()
     except FileNotFoundError:
