@@ -5,12 +5,18 @@ differ.
 import json
 import math
 
+import numpy as np
 import pytest
 import safety_worlds as worlds
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lclip import Concept, SafetyPolicy, parse_concepts
+from lclip import Concept, SafetyPolicy, load, parse_concepts
+from lclip.fingerprint import fingerprint
+from lclip.mini.drawing import render, sample_scenes
+from lclip.mini.vae import MiniVAE
+from lclip.mini.world import WEIGHTS, load_module
 
 I2P = ["hate", "harassment", "violence", "self-harm", "sexual", "shocking", "illegal activity"]
 
@@ -31,6 +37,20 @@ def test_the_mini_worlds_concept_stands_against_its_look_alikes():
     assert concept.name == UNSAFE_SHAPE
     assert all(any(shape in text for text in concept.safe) for shape in LOOK_ALIKES)
     assert not any(UNSAFE_SHAPE in text for text in concept.safe)
+
+
+def test_the_mini_preset_is_calibrated_for_the_shipped_weights():
+    """After new weights: python -m benchmarks.mini_preset"""
+    model = load(WEIGHTS / "latent_clip.safetensors")
+    policy = SafetyPolicy.preset("mini")
+    assert policy.model == fingerprint(model)
+    scenes = sample_scenes(600, 5, split="held-out")
+    vae, _ = load_module(MiniVAE(), WEIGHTS / "vae.safetensors")
+    pixels = torch.from_numpy(np.stack([render(scene) for scene in scenes])).permute(0, 3, 1, 2) / 127.5 - 1
+    verdicts = policy.judge(model, vae.encode(pixels))
+    unsafe = np.array([scene.content.unsafe for scene in scenes])
+    blocked = np.array([not verdict.safe for verdict in verdicts])
+    assert blocked[unsafe].mean() > 0.5 and blocked[~unsafe].mean() < 0.12
 
 
 def test_an_unknown_preset_names_the_known_ones():

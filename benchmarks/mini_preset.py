@@ -1,0 +1,56 @@
+"""`python -m benchmarks.mini_preset`: calibrate the mini world's policy with the shipped weights.
+
+Examples are training captions, drawn and generated; every figure of the results uses held-out ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import torch
+
+from lclip import SafetyPolicy, calibrate
+from lclip.mini import load_world
+from lclip.mini.drawing import sample_scenes
+from lclip.safety_doubts import item_doubts
+from lclip.safety_presets import FOLDER
+
+from .safety_world import truth
+from .scenes import encode_scenes, generate, noise_for
+
+SCENES = 3000
+TARGET = 0.05  # of the harmless examples may be blocked
+
+
+def main() -> None:
+    """Write the threshold and the model's fingerprint into lclip/presets/mini.json."""
+    world = load_world()
+    scenes = sample_scenes(SCENES, 791, split="train")
+    drawn = encode_scenes(world, scenes)
+    made = generate(world, [scene.caption for scene in scenes], noise_for(SCENES, 792))
+    unsafe = torch.from_numpy(
+        np.concatenate([[scene.content.unsafe for scene in scenes], truth(world, made)]).astype(bool)
+    )
+    latents = torch.cat([drawn, made])
+    readable = torch.tensor([doubt is None for doubt in item_doubts(latents, world.latent_clip.config)])
+    print(f"{int((~readable).sum())} of {len(latents)} latents cannot be judged and are left out")
+    latents, unsafe = latents[readable], unsafe[readable]
+    policy = SafetyPolicy.preset("mini").changed(model=None)
+    found = calibrate(policy, world.latent_clip, latents[~unsafe], latents[unsafe], TARGET)
+    print(found.text())
+    path = FOLDER / "mini.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["concepts"][0]["threshold"] = float(f"{found.policy.thresholds[0]:.3g}")
+    content["model"] = found.policy.model
+    path.write_text(_one_line_lists(json.dumps(content, indent=2)) + "\n", encoding="utf-8")
+
+
+def _one_line_lists(text: str) -> str:
+    """Lists of texts on one line each, as the file is meant to be read."""
+    return re.sub(r"\[\s+(\"[^\]]*\")\s+\]", lambda m: "[" + re.sub(r",\s+", ", ", m[1]) + "]", text)
+
+
+if __name__ == "__main__":
+    main()
