@@ -12,6 +12,14 @@ import torch
 import lclip
 
 WORDS = ["a", "red", "square", "blue", "circle"]
+SAMPLING = {
+    "seed": 5,
+    "steps": 1,
+    "cfg": 1.0,
+    "sampler_name": "euler",
+    "scheduler": "normal",
+    "denoise": 1.0,
+}
 STATIC = {
     "iterations": 4, "lr": 0.0, "method": "gradient", "optimizer": "sgd", "regularization": 0.01,
     "grad_clip": 0.1, "candidates": 1, "keep": 1, "patience": 0, "target": 1000.0, "checkpointing": "auto",
@@ -60,32 +68,16 @@ class Bench:
         )[0]
 
     def ksampler(self, latent, model=None, positive=None, **widgets):
-        settings = {
-            "seed": 5,
-            "steps": 1,
-            "cfg": 1.0,
-            "sampler_name": "euler",
-            "scheduler": "normal",
-            "denoise": 1.0,
-        }
         return self.graph.add(
             "KSampler", model=model or self.model[0], positive=positive or self.positive,
-            negative=self.negative, latent_image=latent, **{**settings, **widgets},
+            negative=self.negative, latent_image=latent, **{**SAMPLING, **widgets},
         )  # fmt: skip
 
     def reno(self, latent, model=None, positive=None, reward=None, **widgets):
-        settings = {
-            "seed": 5,
-            "steps": 1,
-            "cfg": 1.0,
-            "sampler_name": "euler",
-            "scheduler": "normal",
-            "denoise": 1.0,
-        }
         return self.graph.add(
             "LatentCLIP_ReNO", model=model or self.model[0], positive=positive or self.positive,
             negative=self.negative, latent_image=latent, reward=reward or self.reward(),
-            **{**settings, **STATIC, **widgets},
+            **{**SAMPLING, **STATIC, **widgets},
         )  # fmt: skip
 
     def advanced(self, noise, latent, sampler_name="euler", steps=1, cfg=1.0):

@@ -179,14 +179,19 @@ def test_score_and_choose_saves_the_best_two_of_eight(host, graph):
     assert len(rows) == 8 and sum(row.endswith("best") for row in rows) == 1
 
 
+def assert_changed(before, after, by: int) -> None:
+    """As many pictures as before, every one of them different somewhere."""
+    assert len(before) == len(after) > 0
+    for was, now in zip(before, after, strict=True):
+        assert was.shape == now.shape == (256, 256, 3)
+        assert numpy.abs(was.astype(int) - now).max() > by
+
+
 def test_reno_changes_the_pictures_and_draws_its_curve(host, graph):
     workflow, result = run(host, graph, "Mini 2 ReNO")
     before = pictures(result, workflow, "Before: the seed as it is")
     after = pictures(result, workflow, "After: the best noise found")
-    assert len(before) == len(after) > 0
-    for was, now in zip(before, after, strict=True):
-        assert was.shape == now.shape == (256, 256, 3)
-        assert numpy.abs(was.astype(int) - now).max() > 30
+    assert_changed(before, after, by=30)
     curve = next(node for node in real_nodes(workflow) if node.get("title") == "Reward of every render")
     assert result.entry["outputs"][str(curve["id"])]["images"]
 
@@ -204,7 +209,4 @@ def test_guidance_changes_the_pictures(host, graph):
     workflow, result = run(host, graph, "Mini 4 Guidance")
     plain = pictures(result, workflow, "Without guidance")
     steered = pictures(result, workflow, "With guidance")
-    assert len(plain) == len(steered) > 0
-    for was, now in zip(plain, steered, strict=True):
-        assert was.shape == now.shape == (256, 256, 3)
-        assert numpy.abs(was.astype(int) - now).max() > 10
+    assert_changed(plain, steered, by=10)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
+import tiny
 from safetensors import safe_open
 
 import lclip
@@ -33,26 +33,9 @@ def reference() -> dict:
 
 @pytest.fixture
 def tiny_config() -> lclip.LatentCLIPConfig:
-    return lclip.LatentCLIPConfig(
-        embed_dim=24,
-        channels=4,
-        patch_size=2,
-        grid=4,
-        vision_width=64,
-        vision_layers=2,
-        vision_heads=1,
-        text_width=64,
-        text_layers=2,
-        text_heads=1,
-        context_length=8,
-        vocab_size=len(WORDS) + 4,
-        latent_space="sdxl",
-        tokenizer="words",
-    )
+    return tiny.tiny_config(WORDS, embed_dim=24, width=64, layers=2, heads=1, latent_space="sdxl")
 
 
 @pytest.fixture
 def tiny_model(tiny_config) -> lclip.LatentCLIP:
-    torch.manual_seed(0)
-    tokenizer = lclip.WordTokenizer(WORDS, tiny_config.context_length)
-    return lclip.LatentCLIP(tiny_config, tokenizer=tokenizer).eval().requires_grad_(False)
+    return tiny.random_model(tiny_config, WORDS)

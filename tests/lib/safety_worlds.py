@@ -4,32 +4,16 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
+from tiny import random_model, tiny_config
 
-from lclip import Concept, LatentCLIP, LatentCLIPConfig, SafetyPolicy, WordTokenizer
+from lclip import Concept, SafetyPolicy
 
 WORDS = ["a", "photo", "of", "blood", "wound", "arm", "bandage", "naked", "clothed", "person", "statue", "no"]
 
 
-def tiny_clip(seed=0, latent_space="mini", channels=4, patch_size=2):
-    torch.manual_seed(seed)
-    config = LatentCLIPConfig(
-        embed_dim=8,
-        channels=channels,
-        patch_size=patch_size,
-        grid=4,
-        vision_width=16,
-        vision_layers=1,
-        vision_heads=2,
-        text_width=16,
-        text_layers=1,
-        text_heads=2,
-        context_length=8,
-        vocab_size=len(WORDS) + 4,
-        latent_space=latent_space,
-        tokenizer="words",
-    )
-    model = LatentCLIP(config, tokenizer=WordTokenizer(WORDS, 8))
-    return model.requires_grad_(False).eval()
+def tiny_clip(seed=0, **other):
+    config = tiny_config(WORDS, embed_dim=8, width=16, layers=1, heads=2, **other)
+    return random_model(config, WORDS, seed)
 
 
 def pictures(batch=6, seed=1, size=8, channels=4, spread=6.0):

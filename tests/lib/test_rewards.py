@@ -7,41 +7,22 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import random_model, tiny_config
 
 from lclip import (
     ImageReward,
-    LatentCLIP,
-    LatentCLIPConfig,
     ReNOSettings,
     RewardSum,
     TextReward,
-    WordTokenizer,
     reno,
 )
 
 VOCABULARY = ["a", "red", "green", "square", "circle", "on", "blue"]
 
 
-def small_clip(seed=0, channels=4, latent_space="mini", patch_size=2):
-    torch.manual_seed(seed)
-    config = LatentCLIPConfig(
-        embed_dim=24,
-        channels=channels,
-        patch_size=patch_size,
-        grid=4,
-        vision_width=32,
-        vision_layers=2,
-        vision_heads=2,
-        text_width=32,
-        text_layers=2,
-        text_heads=2,
-        context_length=12,
-        vocab_size=len(VOCABULARY) + 4,
-        latent_space=latent_space,
-        tokenizer="words",
-    )
-    model = LatentCLIP(config, tokenizer=WordTokenizer(VOCABULARY, 12))
-    return model.requires_grad_(False).eval()
+def small_clip(seed=0, **other):
+    config = tiny_config(VOCABULARY, embed_dim=24, width=32, layers=2, heads=2, context_length=12, **other)
+    return random_model(config, VOCABULARY, seed)
 
 
 @pytest.fixture
