@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from lclip.guidance import guided_x0
-from lclip.mini import World
 from lclip.mini.captions import CaptionReward
 
 from .harness import Run, bootstrap, ratio, table, time_in_turns
@@ -51,22 +50,10 @@ def _sample(search: Search, part: slice, steps: int, strength: float) -> Tensor:
     """Clean raw latents by Euler steps whose predicted x0 is moved along the reward."""
     scenes = search.scenes[part]
     reward = CaptionReward(search.world.latent_clip, [scene.caption for scene in scenes])
-    return guided_sample(
-        search.world, [scene.caption for scene in scenes], search.noise[part], reward, steps, strength
-    )
 
+    def move(x0: Tensor) -> Tensor:
+        return guided_x0(x0, reward, strength, to_raw=lambda z: z / search.world.scale_factor)
 
-def guided_sample(
-    world: World, prompts: list[str], noise: Tensor, reward: CaptionReward, steps: int, strength: float
-) -> Tensor:
-    """The generator's own Euler steps, x' = x0 + t' / t (x - x0), with a guided x0."""
-    context, x = world.context(prompts, len(noise)), noise
-    for step in range(steps):
-        t = 1.0 - step / steps
-        with torch.no_grad():
-            velocity = world.denoiser(x, x.new_full((len(x),), t), context)
-        x0 = x - t * velocity
-        if strength:
-            x0 = guided_x0(x0, reward, strength, to_raw=lambda z: z / world.scale_factor)
-        x = x0 + (t - 1.0 / steps) / t * (x - x0)
-    return x / world.scale_factor
+    prompts = [scene.caption for scene in scenes]
+    with torch.no_grad():
+        return search.world.generate(prompts, search.noise[part], steps, move if strength else None)

@@ -15,7 +15,7 @@ from lclip.reno_types import ReNOSettings
 from lclip.safety_policy import VIEWS
 
 from .harness import Run, bootstrap, ratio, table, time_in_turns
-from .safety_world import STEPS, Group, asks_for_harm, draw_group, euler, is_harmless, truth
+from .safety_world import STEPS, Group, asks_for_harm, draw_group, is_harmless, truth
 from .scenes import noise_for
 
 ATTACK_MARKS = (0, 49, 199)
@@ -71,7 +71,8 @@ def _steps_done(group: Group, part: slice, start: float, steps: int) -> Tensor:
                     done[verdict.index] = min(float(done[verdict.index]), float(seen))
         return x0
 
-    euler(group.world, group.captions(part), noise, steps, watch)
+    with torch.no_grad():
+        group.world.generate(group.captions(part), noise, steps, watch)
     return done
 
 

@@ -96,7 +96,8 @@ class Group:
         def move(x0: Tensor) -> Tensor:
             return guided_x0(x0, reward, strength, lambda z: z / self.world.scale_factor)
 
-        return euler(self.world, self.captions(part), self.noise[part], steps, move)
+        with torch.no_grad():
+            return self.world.generate(self.captions(part), self.noise[part], steps, move)
 
     def repaired(self, latents: Tensor) -> tuple[Tensor, np.ndarray]:
         """What the gate's repair gives: latents with grey where it failed, and which items are grey."""
@@ -114,20 +115,6 @@ class Group:
             result[index] = found[place] if passed[place] else plain
             grey[index] = not passed[place]
         return result, grey
-
-
-def euler(
-    world: World, captions: list[str], noise: Tensor, steps: int, change: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """The generator's own Euler steps with each x0 passed through `change`; clean raw latents."""
-    context, x = world.context(captions, len(noise)), noise
-    for step in range(steps):
-        t = 1.0 - step / steps
-        with torch.no_grad():
-            x0 = x - t * world.denoiser(x, x.new_full((len(x),), t), context)
-        x0 = change(x0)
-        x = x0 + (t - 1.0 / steps) / t * (x - x0)
-    return x / world.scale_factor
 
 
 def draw_group(run: Run, wanted: Callable[[Scene], bool], seed: int) -> Group:

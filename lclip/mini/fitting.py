@@ -9,7 +9,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,6 +37,10 @@ class FitSettings:
     clip_norm: float = 1.0
     save_every: int = 100
     seed: int = 0
+
+    def shortened(self, steps: int | None) -> FitSettings:
+        """The same for fewer steps, to try the pipeline; None changes nothing."""
+        return self if steps is None else replace(self, steps=steps)
 
 
 def learning_rate_share(step: int, settings: FitSettings) -> float:

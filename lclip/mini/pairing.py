@@ -17,7 +17,7 @@ from .drawing import LAYOUT_FACTORS, layout
 from .scenes import COLOURS, GROUNDS, RELATIONS, SHAPES, SIZES, Content, Scene, canonical
 
 GRID, CHANNELS = 8, 4
-FREQUENCIES = 3  # a side: 3 x 3 cosines of 4 channels give 36 projections, of which 34 are used
+FREQUENCIES = 3  # a side: 3 x 3 cosines of 4 channels give 36 projections, all used
 BONUS = {"shape": 3.0, "colour": 2.7, "ground": 3.5, "size": 3.0, "relation": 3.5}
 ATTRIBUTES = (
     ("shape", SHAPES),

@@ -106,8 +106,8 @@ def train_clip(
         return contrastive_loss(model, images, model.encode_tokens(ids), fits)
 
     for number, settings in enumerate((SETTINGS, SECOND_CYCLE)):
-        settings = settings if steps is None else replace(settings, steps=steps)
-        average = fit(model, loss_of, settings, checkpoint.with_stem(f"{checkpoint.stem}_{number}"), FAST)
+        cycle = checkpoint.with_stem(f"{checkpoint.stem}_{number}")
+        average = fit(model, loss_of, settings.shortened(steps), cycle, FAST)
         model.load_state_dict(average.state_dict())
     return model.eval().requires_grad_(False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +70,7 @@ def train_generator(pairs: Pairs, vocabulary_size: int, work: Path, steps: int |
         times = np.where(rng.random(BATCH) < ONE_STEP_SHARE, 1.0, rng.random(BATCH)).astype(np.float32)
         return flow_loss(generator, noise, torch.from_numpy(times), pairs.ids[chosen], pairs.latents[chosen])
 
-    settings = SETTINGS if steps is None else replace(SETTINGS, steps=steps)
-    average = fit(generator, loss_of, settings, work / "generator.pt")
+    average = fit(generator, loss_of, SETTINGS.shortened(steps), work / "generator.pt")
     return average.requires_grad_(False)
 
 

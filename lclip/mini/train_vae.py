@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +38,7 @@ def train_vae(work: Path, steps: int | None = None) -> MiniVAE:
         batch = np.concatenate([pictures[rng.integers(len(pictures), size=BATCH)], _crops(enlarged, rng)])
         return vae_loss(vae, _flip(to_pixels(batch), rng))
 
-    settings = SETTINGS if steps is None else replace(SETTINGS, steps=steps)
-    average = fit(vae, loss_of, settings, work / "vae.pt")
+    average = fit(vae, loss_of, SETTINGS.shortened(steps), work / "vae.pt")
     with torch.no_grad():
         average.fold_scale(RAW_STD / float(average.encode(to_pixels(pictures[:1000])).std()))
     return average.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -25,6 +24,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 VERSION = "1"
 
 M = TypeVar("M", bound=nn.Module)
+Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,27 @@ class World:
     pixel_clip: LatentCLIP
     latent_format: LatentFormat
 
-    def generate(self, prompts: Sequence[str], noise: torch.Tensor, steps: int = 1) -> torch.Tensor:
+    def generate(
+        self, prompts: Sequence[str], noise: torch.Tensor, steps: int = 1, change: Change | None = None
+    ) -> torch.Tensor:
         """Clean raw latents [B, 4, 8, 8] of standard normal noise of that shape, differentiable in it.
 
-        Euler steps of the flow from t = 1 to 0 (Liu et al. 2022); one prompt serves the whole batch. Raises
-        ValueError when prompts and noise do not fit.
+        Euler steps of the flow from t = 1 to 0 (Liu et al. 2022); one prompt serves the whole batch. `change`
+        may replace each step's predicted x0, in unit scale, as guidance does. Raises ValueError when prompts
+        and noise do not fit.
         """
-        return (
-            generate_from(self.denoiser, self.context(prompts, len(noise)), noise, steps) / self.scale_factor
-        )
+        context = self.context(prompts, len(noise))
+        return generate_from(self.denoiser, context, noise, steps, change) / self.scale_factor
 
     def generator(self, prompts: Sequence[str], steps: int = 1):
         """The function noise -> clean raw latents for fixed prompts, their text encoded once."""
         context = self.context(prompts, len(prompts))
-        run = partial(generate_from, self.denoiser, steps=steps)
-        return lambda noise: run(_spread(context, len(noise)), noise) / self.scale_factor
+
+        def generate(noise: torch.Tensor) -> torch.Tensor:
+            spread = _spread(context, len(noise))
+            return generate_from(self.denoiser, spread, noise, steps) / self.scale_factor
+
+        return generate
 
     def context(self, prompts: Sequence[str], batch: int) -> torch.Tensor:
         """Text conditioning [batch, L, D]; one prompt is repeated."""
@@ -97,7 +103,11 @@ class World:
 
 
 def generate_from(
-    denoiser: nn.Module, context: torch.Tensor, noise: torch.Tensor, steps: int
+    denoiser: nn.Module,
+    context: torch.Tensor,
+    noise: torch.Tensor,
+    steps: int,
+    change: Change | None = None,
 ) -> torch.Tensor:
     """Unit-scale clean latents [B, 4, 8, 8] by Euler steps from noise at t = 1."""
     if steps < 1:
@@ -105,7 +115,12 @@ def generate_from(
     x = noise
     for step in range(steps):
         t = x.new_full((len(x),), 1.0 - step / steps)
-        x = x - denoiser(x, t, context) / steps
+        velocity = denoiser(x, t, context)
+        if change is None:
+            x = x - velocity / steps
+            continue
+        x0 = change(x - t.view(-1, 1, 1, 1) * velocity)
+        x = x0 + (steps - step - 1) / (steps - step) * (x - x0)
     return x
 
 

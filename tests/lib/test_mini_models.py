@@ -127,6 +127,18 @@ def test_the_generator_is_differentiable_in_the_noise(world):
         world.denoiser.float()
 
 
+def test_each_predicted_picture_may_be_changed_on_the_way(world):
+    noise, prompts = torch.randn(2, 4, 8, 8), ["a red circle", "two blue stars"]
+    seen = []
+    with torch.no_grad():
+        plain = world.generate(prompts, noise, 3)
+        same = world.generate(prompts, noise, 3, lambda x0: seen.append(x0) or x0)
+        grey = world.generate(prompts, noise, 3, torch.zeros_like)
+    torch.testing.assert_close(same, plain, rtol=1e-4, atol=1e-3)
+    assert len(seen) == 3 and torch.equal(seen[-1] / world.scale_factor, same)
+    assert not grey.any()
+
+
 def test_a_batch_is_its_items(world):
     noise = torch.randn(3, 4, 8, 8)
     prompts = ["a red circle", "two blue stars on a black ground", "a small green ring"]
