@@ -11,14 +11,12 @@ import gzip
 import importlib.util
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from torch import Tensor
-
 from .text_cleaning import clean
-from .tokenizer import check_texts, pad
+from .tokenizer import RowTokenizer
 
 MERGES = 49152 - 256 - 2
 WORD_END = "</w>"
@@ -32,7 +30,7 @@ PLACES = (
 )
 
 
-class BPETokenizer:
+class BPETokenizer(RowTokenizer):
     """CLIP's tokenizer: the ids are those of the models' training, for any text.
 
     vocabulary: a merges.txt or bpe_simple_vocab_16e6.txt.gz; None looks in ComfyUI, then in installed
@@ -46,16 +44,6 @@ class BPETokenizer:
         self.vocab_size = len(self._ids)
         self.start, self.end = (self._ids[marker] for marker in MARKERS)
         self._merge = lru_cache(maxsize=1 << 16)(self._merge_word)
-
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> ids [T, context_length], zero-padded."""
-        check_texts(texts)
-        return pad(texts, [self._row(text) for text in texts], self.end, self.context_length)
-
-    def truncated(self, texts: Sequence[str]) -> list[bool]:
-        """Which of the texts have more tokens than fit."""
-        check_texts(texts)
-        return [len(self._row(text)) > self.context_length for text in texts]
 
     def to_metadata(self) -> dict:
         return {"kind": "clip-bpe"}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .reno_maths import finite_items, per_item, power_of_two_scale
-from .rewards import RewardSum, sum_parts
+from .rewards import RewardSum, described, sum_parts
 
 REWARD_SCALE = 2.0**8
 """First scale of the reward's own back-propagation: a weighted cosine then stays far from both ends of
@@ -49,14 +49,10 @@ def render(generate: Callable[[Tensor], Tensor], noise: Tensor) -> Tensor:
     """Call the generator and check its answer: ValueError unless it gives one latent per item."""
     latents = generate(noise)
     if not isinstance(latents, Tensor) or latents.ndim < 2 or latents.shape[0] != noise.shape[0]:
-        got = (
-            f"a tensor of shape {tuple(latents.shape)}"
-            if isinstance(latents, Tensor)
-            else type(latents).__name__
-        )
         raise ValueError(
-            f"The generator answered with {got} for noise of shape {tuple(noise.shape)}; expected latents "
-            f"[{noise.shape[0]}, channels, height, width], one per item."
+            f"The generator answered with {described(latents)} for noise of shape "
+            f"{tuple(noise.shape)}; expected latents [{noise.shape[0]}, channels, height, width], one per "
+            "item."
         )
     return latents
 

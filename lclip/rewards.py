@@ -191,12 +191,16 @@ def check_reward(name: str, value: Any, latents: Tensor) -> Tensor:
     """A reward must answer with one number per item: ValueError if it does not."""
     expected = (latents.shape[0],)
     if not isinstance(value, Tensor) or tuple(value.shape) != expected:
-        got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(
-            f"The reward {name!r} answered with {got}; expected a tensor of shape {expected}, one number per "
-            "batch item. Do not average over the batch."
+            f"The reward {name!r} answered with {described(value)}; expected a tensor of shape "
+            f"{expected}, one number per batch item. Do not average over the batch."
         )
     return value
+
+
+def described(value: Any) -> str:
+    """What a callable answered with, for an error: a tensor's shape, or a type."""
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def check_weight(weight: float) -> float:

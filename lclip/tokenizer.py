@@ -54,7 +54,27 @@ def check_texts(texts: Sequence[str]) -> None:
             raise ValueError(f"text {i} is a {type(text).__name__}; expected a string")
 
 
-class WordTokenizer:
+class RowTokenizer:
+    """What tokenizers share that turn one text into a row of ids, start and end included."""
+
+    context_length: int
+    end: int
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> ids [T, context_length], zero-padded; cut, and logged, where too long."""
+        check_texts(texts)
+        return pad(texts, [self._row(text) for text in texts], self.end, self.context_length)
+
+    def truncated(self, texts: Sequence[str]) -> list[bool]:
+        """Which of the texts have more tokens than fit."""
+        check_texts(texts)
+        return [len(self._row(text)) > self.context_length for text in texts]
+
+    def _row(self, text: str) -> list[int]:
+        raise NotImplementedError
+
+
+class WordTokenizer(RowTokenizer):
     """One id per known word, for worlds whose captions use a short list of words.
 
     Text is lower-cased; a word is a run of letters or of digits. Ids: 0 padding, 1 unknown word, 2 start,
@@ -73,16 +93,6 @@ class WordTokenizer:
             raise ValueError("the vocabulary names a word twice; expected distinct words")
         self.end = self.FIRST + len(self.vocabulary)
         self.vocab_size = self.end + 1
-
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> ids [T, context_length]."""
-        check_texts(texts)
-        return pad(texts, [self._row(text) for text in texts], self.end, self.context_length)
-
-    def truncated(self, texts: Sequence[str]) -> list[bool]:
-        """Which of the texts have more words than fit."""
-        check_texts(texts)
-        return [len(self._row(text)) > self.context_length for text in texts]
 
     def to_metadata(self) -> dict:
         return {"kind": "words", "vocabulary": self.vocabulary}
