@@ -133,11 +133,27 @@ class WiredReward:
             loaded.check(latents)
 
 
-def add_reward(first: WiredReward | None, reward: Any, loaded: LoadedLatentCLIP) -> WiredReward:
-    """A reward of that Latent-CLIP, added to what came over the wire, if anything did."""
+def wire_reward(reward: Any, models: tuple[LoadedLatentCLIP, ...]) -> WiredReward:
+    """A single reward and the Latent-CLIPs that it asks, as they go onto a wire."""
+    return WiredReward(RewardSum([reward]), models)
+
+
+def add_reward(first: WiredReward | None, own: WiredReward) -> WiredReward:
+    """A reward, added to what came over the wire, if anything did."""
     if first is None:
-        return WiredReward(RewardSum([reward]), (loaded,))
-    return WiredReward(RewardSum([first.reward, reward]), (*first.models, loaded))
+        return own
+    return WiredReward(RewardSum([first.reward, own.reward]), (*first.models, *own.models))
+
+
+def add_to_input() -> Any:
+    """The socket by which rewards are chained; every reward node has it last."""
+    return LATENT_REWARD.Input(
+        "add_to", optional=True, tooltip="A reward that this one is added to. Leave open for the first."
+    )
+
+
+def reward_output() -> Any:
+    return LATENT_REWARD.Output(display_name="reward", tooltip="This reward, plus what it is added to.")
 
 
 def load_together(

@@ -42,7 +42,7 @@ class WiredPolicy:
         host.load_together(self.models)
         with host.ordinary_tensors():
             reward = lclip.SafetyReward(self.policy, [m.model for m in self.models], weight, **options)
-        return host.WiredReward(lclip.RewardSum([reward]), self.models)
+        return host.wire_reward(reward, self.models)
 
     def changed(self, **changes: Any) -> WiredPolicy:
         """The same models with a changed policy."""

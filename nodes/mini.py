@@ -21,7 +21,7 @@ class LoadMiniWorld(io.ComfyNode):
             category="latent-clip/loaders",
             description="A tiny world of drawn shapes with its own text-to-picture model, VAE and "
             "Latent-CLIP. It comes with the pack, runs on a CPU, and works with the stock samplers. "
-            'Pictures are 64x64; write prompts like "a large red circle left of a small blue square".',
+            'Pictures are 64x64; write prompts like "a red circle left of a blue square on a white ground".',
             search_aliases=["mini world", "demo model", "toy model", "checkpoint"],
             inputs=[],
             outputs=[

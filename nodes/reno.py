@@ -13,6 +13,15 @@ from .host_gradients import SAMPLERS, SCHEDULERS
 REWARD_HINT = "What is good: wire a Text Reward, or several chained. Higher is better."
 
 
+def sampler_input() -> Any:
+    return io.Combo.Input(
+        "sampler_name",
+        options=list(SAMPLERS),
+        default="euler",
+        tooltip="The stock sampler that renders. Not all pass gradients; the error names those that do.",
+    )
+
+
 def search_inputs() -> list[Any]:
     """The widgets that both nodes share, the frequent ones first."""
     return [
@@ -163,13 +172,7 @@ class ReNOSampler(io.ComfyNode):
             search_aliases=["reward noise optimization", "noise search", "optimize seed", "initial noise"],
             inputs=[
                 host.LATENT_REWARD.Input("reward", tooltip=REWARD_HINT),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=list(SAMPLERS),
-                    default="euler",
-                    tooltip="The stock sampler that renders. Not all pass gradients; the error names those "
-                    "that do.",
-                ),
+                sampler_input(),
                 *search_inputs(),
             ],
             outputs=[
@@ -228,13 +231,7 @@ class ReNO(io.ComfyNode):
                     round=0.01,
                     tooltip="Classifier-free guidance; 1 for distilled models, and half the cost.",
                 ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=list(SAMPLERS),
-                    default="euler",
-                    tooltip="The stock sampler that renders. Not all pass gradients; the error names those "
-                    "that do.",
-                ),
+                sampler_input(),
                 io.Combo.Input(
                     "scheduler", options=list(SCHEDULERS), default="normal", tooltip="As for KSampler."
                 ),

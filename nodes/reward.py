@@ -41,17 +41,9 @@ class TextReward(io.ComfyNode):
                     "is ReNO's published weight; a negative weight drives away from the text; 0 switches it "
                     "off.",
                 ),
-                host.LATENT_REWARD.Input(
-                    "add_to",
-                    optional=True,
-                    tooltip="A reward that this one is added to. Leave open for the first.",
-                ),
+                host.add_to_input(),
             ],
-            outputs=[
-                host.LATENT_REWARD.Output(
-                    display_name="reward", tooltip="This reward, plus what it is added to."
-                )
-            ],
+            outputs=[host.reward_output()],
         )
 
     @classmethod
@@ -65,7 +57,7 @@ class TextReward(io.ComfyNode):
         model = latent_clip.ready()
         with host.ordinary_tensors():
             own = rewards.TextReward(model, text, weight)
-        return io.NodeOutput(host.add_reward(add_to, own, latent_clip))
+        return io.NodeOutput(host.add_reward(add_to, host.wire_reward(own, (latent_clip,))))
 
 
 class ImageReward(io.ComfyNode):
@@ -94,17 +86,9 @@ class ImageReward(io.ComfyNode):
                     tooltip="How much this reward counts in a sum: weight x 0.01 x logit scale x cosine. A "
                     "negative weight drives away from the reference; 0 switches it off.",
                 ),
-                host.LATENT_REWARD.Input(
-                    "add_to",
-                    optional=True,
-                    tooltip="A reward that this one is added to. Leave open for the first.",
-                ),
+                host.add_to_input(),
             ],
-            outputs=[
-                host.LATENT_REWARD.Output(
-                    display_name="reward", tooltip="This reward, plus what it is added to."
-                )
-            ],
+            outputs=[host.reward_output()],
         )
 
     @classmethod
@@ -120,7 +104,7 @@ class ImageReward(io.ComfyNode):
         model = latent_clip.ready(samples)
         with host.ordinary_tensors():
             own = rewards.ImageReward(model, samples, weight)
-        return io.NodeOutput(host.add_reward(add_to, own, latent_clip))
+        return io.NodeOutput(host.add_reward(add_to, host.wire_reward(own, (latent_clip,))))
 
 
 class Select(io.ComfyNode):

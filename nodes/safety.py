@@ -183,28 +183,16 @@ class SafetyReward(io.ComfyNode):
                     tooltip="How much this reward counts in a sum, on the scale of Text Reward; 0 switches "
                     "it off.",
                 ),
-                host.LATENT_REWARD.Input(
-                    "add_to",
-                    optional=True,
-                    tooltip="A reward that this one is added to. Leave open for the first.",
-                ),
+                host.add_to_input(),
             ],
-            outputs=[
-                host.LATENT_REWARD.Output(
-                    display_name="reward", tooltip="This reward, plus what it is added to."
-                )
-            ],
+            outputs=[host.reward_output()],
         )
 
     @classmethod
     def execute(
         cls, policy: host_safety.WiredPolicy, weight: float, add_to: host.WiredReward | None = None
     ) -> io.NodeOutput:
-        own = policy.reward(weight)
-        if add_to is None:
-            return io.NodeOutput(own)
-        both = lclip.RewardSum([add_to.reward, own.reward])
-        return io.NodeOutput(host.WiredReward(both, (*add_to.models, *own.models)))
+        return io.NodeOutput(host.add_reward(add_to, policy.reward(weight)))
 
 
 class CalibrateSafety(io.ComfyNode):
