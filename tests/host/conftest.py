@@ -60,6 +60,7 @@ class Host:
         self.python = next(
             (p for p in checkout.glob("venv/*/python*") if p.name in ("python", "python.exe")), None
         )
+        self.has_frontend = self._can_import("comfyui_frontend_package")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -83,7 +84,9 @@ class Host:
     def _command(self) -> list[str]:
         arguments = os.environ.get("COMFYUI_ARGS", "--cpu").split()
         arguments += ["--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(self.base)]
-        arguments += ["--database-url", "sqlite:///:memory:", "--front-end-root", str(self.base / "front")]
+        arguments += ["--database-url", "sqlite:///:memory:"]
+        if not self.has_frontend:  # an empty page in its place: enough for all that no browser looks at
+            arguments += ["--front-end-root", str(self.base / "front")]
         arguments += ["--extra-model-paths-config", str(self.base / "extra.yaml")]
         arguments += ["--disable-auto-launch", "--disable-api-nodes", "--disable-all-custom-nodes"]
         arguments += ["--whitelist-custom-nodes", PACK, PROBES]
@@ -94,12 +97,14 @@ class Host:
         environment.setdefault("OMP_NUM_THREADS", "1")
         environment.pop("PYTHONPATH", None)
         # Its wheels do not load beside a CPU-only torch; a host that has working ones keeps them.
-        works = subprocess.run(
-            [str(self.python or sys.executable), "-c", "import torchvision, torchaudio"], capture_output=True
-        )
-        if works.returncode:
+        if not self._can_import("torchvision, torchaudio"):
             environment["PYTHONPATH"] = str(HERE / "stubs")
         return environment
+
+    def _can_import(self, modules: str) -> bool:
+        return not subprocess.run(
+            [str(self.python or sys.executable), "-c", f"import {modules}"], capture_output=True
+        ).returncode
 
     def _wait_until_ready(self, deadline: float) -> None:
         while time.monotonic() < deadline:
