@@ -1,0 +1,57 @@
+"""The commands of `python -m lclip`: a file each, with `add_to(subparsers)` and `run(options) -> exit code`.
+
+A new command is one file here and its name in COMMANDS. Exit codes: 0 all is well; 1 the work was done, but
+not every item is well (each command's help says what that means); 2 the command could not be carried out as
+it was given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = ("info", "convert")
+"""Names of the modules beside this one, in the order of the help."""
+
+OK, SOME_FAILED, USAGE, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
+"""Exit codes; the last two are a shell's own for an interrupt and for a pipe that nobody reads."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse a command line (that of this process by default), carry it out, return the exit code."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not getattr(options, "takes_more", False):
+        parser.error(f"unknown arguments: {' '.join(rest)}; see python -m lclip {options.command} --help")
+    options.rest = rest
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its exit
+        return CLOSED_PIPE
+    except (ValueError, OSError) as error:
+        print(f"lclip {options.command}: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print(f"lclip {options.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets `options.run`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lclip",
+        description="Score, choose, improve and gate pictures while they are still latents.",
+        epilog="python -m lclip COMMAND --help tells more, with an example.",
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f".{name}", __package__).add_to(subparsers)
+    return parser

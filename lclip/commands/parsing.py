@@ -1,0 +1,28 @@
+"""What the parsers of several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+
+def add_command(
+    subparsers: Any, name: str, run: Callable[[argparse.Namespace], int], about: str, example: str
+) -> argparse.ArgumentParser:
+    """A subparser whose help ends with an example.
+
+    about: the first line is the command's line in the list of commands; the rest follows in its own help.
+    """
+    about = textwrap.dedent(about).strip()
+    parser = subparsers.add_parser(
+        name,
+        help=about.splitlines()[0],
+        description=about,
+        epilog="example:\n" + textwrap.indent(textwrap.dedent(example).strip(), "  "),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    return parser
