@@ -2,7 +2,7 @@
 
 from .calibration import Calibration, calibrate
 from .checkpoint import load, save_checkpoint
-from .config import LATENT_SPACES, LatentCLIPConfig, LatentSpace, config_from_state_dict
+from .config import LatentCLIPConfig, config_from_state_dict
 from .convert import convert
 from .errors import CheckpointError
 from .guards import check_latents, scale_doubt
@@ -17,6 +17,7 @@ from .safety_presets import parse_concepts
 from .safety_reward import SafetyReward
 from .scoring import classify, heatmap, label_embeddings, similarity, top_k
 from .sizing import DEFAULT_SIZE_RULE, SIZE_RULES
+from .spaces import LATENT_SPACES, LatentSpace, space_named, space_title
 from .tokenizer import WordTokenizer
 
 __all__ = [
@@ -57,5 +58,7 @@ __all__ = [
     "save_checkpoint",
     "scale_doubt",
     "similarity",
+    "space_named",
+    "space_title",
     "top_k",
 ]

@@ -1,4 +1,4 @@
-"""The shape of a Latent-CLIP, read off its weights, and the latent spaces it can read."""
+"""The shape of a Latent-CLIP, read off its weights."""
 
 from __future__ import annotations
 
@@ -9,35 +9,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .errors import CheckpointError
+from .spaces import LATENT_SPACES, LatentSpace
 
 HEAD_WIDTH = 64  # every released model of the family splits its width into heads of 64
-
-
-@dataclass(frozen=True)
-class LatentSpace:
-    """What a VAE's raw latents look like, as far as a wrong input can be told from a right one.
-
-    name: as written in checkpoints. title: as said to people. channels: of the latents.
-    factor: pixels per latent cell, each way. scale: what a sampler multiplies raw latents by.
-    std: mean over the channels of the raw latents' standard deviation, over many pictures.
-    """
-
-    name: str
-    title: str
-    channels: int
-    factor: int
-    scale: float
-    std: float
-
-
-LATENT_SPACES: dict[str, LatentSpace] = {
-    space.name: space
-    for space in (
-        LatentSpace("sdxl", "SDXL latents", channels=4, factor=8, scale=0.13025, std=6.5),
-        LatentSpace("mini", "the mini world's latents", channels=4, factor=8, scale=1 / 6, std=6.0),
-        LatentSpace("mini-pixels", "the mini world's pictures", channels=3, factor=1, scale=1.0, std=0.25),
-    )
-}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import logging
 import torch
 from torch import Tensor
 
-from .config import LatentCLIPConfig, LatentSpace
+from .config import LatentCLIPConfig
+from .spaces import LatentSpace, space_title
 
 logger = logging.getLogger("latent-clip")
 
@@ -69,7 +70,7 @@ def scale_doubt(z: Tensor, config: LatentCLIPConfig) -> str | None:
     Noise has unrelated neighbours; latents scaled for sampling are pictures, but small.
     """
     space = config.space
-    if space is None or space.scale == 1 or min(z.shape[-2:]) < 4:
+    if space is None or space.std is None or space.scale == 1 or min(z.shape[-2:]) < 4:
         return None
     values = z.detach().float()
     size = values.square().mean((1, 2, 3)).sqrt()  # about zero: a plain colour is not small
@@ -83,15 +84,18 @@ def scale_doubt(z: Tensor, config: LatentCLIPConfig) -> str | None:
             "predicted x0."
         )
     if bool(small.any()):
-        return f"{_items(small)}: {_looks_scaled(space, _spread(size, small))}"
+        return f"{_items(small)}: {_looks_small(space, _spread(size, small))}"
     return None
 
 
-def _looks_scaled(space: LatentSpace, spread: str) -> str:
+def _looks_small(space: LatentSpace, spread: str) -> str:
+    usual = f"(spread {spread}; raw {space.title} have about {space.std:.3g})"
+    if not space.scaled_down:
+        return f"is nearly empty {usual}. Latent-CLIP reads the raw latents of pictures."
+    back = f"divide by {space.scale:.5g}" + (f" and add {space.shift:g}" if space.shift else "")
     return (
-        f"looks like latents multiplied by {space.scale:.5g} for sampling (spread {spread}; raw "
-        f"{space.title} have about {space.std:g}). Latent-CLIP reads raw VAE latents: divide by "
-        f"{space.scale:.5g}, or use the model's process_latent_out. A nearly plain picture may look so too."
+        f"looks like latents multiplied by {space.scale:.5g} for sampling {usual}. Latent-CLIP reads raw VAE "
+        f"latents: {back}, or use the model's process_latent_out. A nearly plain picture may look so too."
     )
 
 
@@ -124,8 +128,7 @@ def _spread(size: Tensor, mask: Tensor) -> str:
 
 
 def _reads(z: Tensor, config: LatentCLIPConfig) -> str:
-    title = config.space.title if config.space else f"{config.latent_space!r} latents"
-    text = f"this Latent-CLIP reads {title} with {config.channels}. "
+    text = f"this Latent-CLIP reads {space_title(config.latent_space)} with {config.channels}. "
     if z.shape[-1] == config.channels:
         return text + "The last dimension fits: pass z.permute(0, 3, 1, 2)."
     return text + "Use latents of the VAE that the checkpoint was trained on."

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .spaces import require_one_space
+
 if TYPE_CHECKING:
     from .model import LatentCLIP
 
@@ -143,19 +145,11 @@ class RewardSum:
         self.rewards[unique] = reward
 
     def _check_same_latents(self) -> None:
-        first: tuple[str, Any, Any] | None = None
-        for name, reward in self.rewards.items():
-            channels, space = getattr(reward, "channels", None), getattr(reward, "latent_space", None)
-            if channels is None and space is None:
-                continue
-            if first is None:
-                first = (name, channels, space)
-            elif (channels, space) != first[1:]:
-                raise ValueError(
-                    f"Rewards that read different latents cannot be summed: {first[0]!r} reads {first[2]} "
-                    f"latents ({first[1]} channels), {name!r} reads {space} latents ({channels} channels). "
-                    f"Use Latent-CLIPs of one latent space."
-                )
+        readers = [
+            (repr(name), getattr(reward, "latent_space", None), getattr(reward, "channels", None))
+            for name, reward in self.rewards.items()
+        ]
+        require_one_space(readers, "Rewards that read different latents cannot be summed")
 
     def __len__(self) -> int:
         return len(self.rewards)

@@ -48,9 +48,9 @@ def _doubt(finite: bool, size: float, config: LatentCLIPConfig, check_scale: boo
     if not math.isfinite(size):
         return "the latents are far too large"
     space = config.space
-    if space is None or space.scale == 1:
+    if space is None or space.std is None or space.scale == 1:
         return None
-    usual = f"(spread {size:.3g}; raw {space.title} have about {space.std:g})"
+    usual = f"(spread {size:.3g}; raw {space.title} have about {space.std:.3g})"
     if size > FAR_TOO_LARGE * space.std:
         return f"the latents are far too large {usual}"
     if check_scale and size < SMALL * space.std:

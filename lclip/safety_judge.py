@@ -16,6 +16,7 @@ from .rewards import usable_for_backward
 from .safety_doubts import check_batch, item_doubts
 from .safety_policy import SafetyPolicy, log_odds
 from .scoring import label_embeddings
+from .spaces import require_one_space, require_space
 
 UNREADABLE = "unreadable"
 
@@ -76,17 +77,16 @@ class SafetyJudge:
 
     def _check_fit(self) -> None:
         policy = self.policy
-        spaces = {(each.config.latent_space, each.config.channels) for each in self.models}
-        if len(spaces) > 1:
-            raise ValueError(
-                f"the models read different latents: {' and '.join(sorted(name for name, _ in spaces))}; "
-                "expected Latent-CLIPs of one latent space"
-            )
-        if policy.latent_space not in (None, self.config.latent_space):
-            raise ValueError(
-                f"the safety policy {policy.name!r} is for {policy.latent_space} latents; this Latent-CLIP "
-                f"reads {self.config.latent_space} latents. Use a policy without a latent space, or that "
-                "model."
+        configs = [each.config for each in self.models]
+        readers = [(f"model {n}", c.latent_space, c.channels) for n, c in enumerate(configs, 1)]
+        require_one_space(readers, "the models that judge together read different latents")
+        if policy.latent_space is not None:
+            require_space(
+                self.config.latent_space,
+                policy.latent_space,
+                "this Latent-CLIP",
+                f"the safety policy {policy.name!r} is for",
+                "Use a policy without a latent space, or a Latent-CLIP of that one.",
             )
         if policy.model is not None and policy.model != fingerprint_of_all(self.models):
             raise ValueError(

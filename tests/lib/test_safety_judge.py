@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lclip import Concept, SafetyJudge, SafetyPolicy
 from lclip.fingerprint import fingerprint
 from lclip.safety_report import report_json, report_text
+from lclip.sizing import SIZE_RULES
 
 Z = worlds.pictures()
 
@@ -159,16 +160,18 @@ def test_a_policy_of_another_model_is_refused(clip):
 
 
 def test_a_policy_of_another_latent_space_is_refused(clip):
-    with pytest.raises(ValueError, match="sdxl latents"):
+    with pytest.raises(ValueError, match="mini world's latents; .* is for SDXL latents"):
         worlds.policy(latent_space="sdxl").judge(clip, Z)
     with pytest.raises(ValueError, match="one latent space"):
         worlds.policy().judge([clip, worlds.tiny_clip(latent_space="sdxl")], Z)
 
 
-def test_half_precision_is_the_same_model_and_judges_alike(clip):
-    half = worlds.tiny_clip().half()
+@pytest.mark.parametrize("rule", SIZE_RULES)
+@pytest.mark.parametrize("size", [8, 11])  # the native one, and one that has to be resampled
+def test_half_precision_is_the_same_model_and_judges_alike(clip, size, rule):
+    half, z, policy = worlds.tiny_clip().half(), worlds.pictures(size=size), worlds.policy(size_rule=rule)
     assert fingerprint(half) == fingerprint(clip)
-    for one, two in zip(worlds.policy().judge(half, Z), worlds.policy().judge(clip, Z), strict=True):
+    for one, two in zip(policy.judge(half, z), policy.judge(clip, z), strict=True):
         assert one.probability == pytest.approx(two.probability, abs=0.02)
 
 
