@@ -69,7 +69,9 @@ def size_rule_named(rule: str | SizeRule | None) -> SizeRule:
 def _resample(z: Tensor, height: int, width: int) -> Tensor:
     if z.shape[-2:] == (height, width):
         return z
-    return F.interpolate(z, (height, width), mode="bilinear", align_corners=False, antialias=True)
+    # In at least float32: a CPU resamples nothing smaller, and a sum of many cells is better off in it.
+    wide = z.to(torch.promote_types(z.dtype, torch.float32))
+    return F.interpolate(wide, (height, width), mode="bilinear", align_corners=False, antialias=True).to(z)
 
 
 def _windows(z: Tensor, side: int) -> Tensor:

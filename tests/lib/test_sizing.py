@@ -35,6 +35,15 @@ def test_views(height, width, batch):
             assert views.shape[-2:] == (SIDE, SIDE)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rule", SIZE_RULES)
+def test_half_precision_resamples_as_float32_does(rule, dtype):
+    z = torch.randn(2, 4, 11, 15).to(dtype)
+    views = SIZE_RULES[rule](z, CONFIG)
+    assert views.dtype == dtype
+    torch.testing.assert_close(views.float(), SIZE_RULES[rule](z.float(), CONFIG), rtol=1e-2, atol=1e-2)
+
+
 @given(sides, sides)
 def test_every_cell_reaches_the_model(height, width):
     z = torch.randn(1, 4, height, width, requires_grad=True)
