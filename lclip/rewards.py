@@ -20,15 +20,14 @@ PUBLISHED_CLIP_SCALE = 0.01
 """ReNO weighs its CLIP loss, 100 - s cos, by 0.01 (s is the logit scale); weight 1 here means that 0.01."""
 
 
-class _AnchorReward:
-    """weight x 0.01 x s x mean over anchors of cos(latents, anchor): what text and image rewards share."""
+class EmbeddingReward:
+    """weight x a function of a Latent-CLIP's embedding, which subclasses give as `score_embedding`."""
 
-    def __init__(self, model: LatentCLIP, anchors: Tensor, weight: float, name: str, size_rule: Any):
+    def __init__(self, model: LatentCLIP, weight: float, name: str, size_rule: Any = None):
         self.model = model
         self.weight = check_weight(weight)
         self.name = name
         self.size_rule = size_rule
-        self.anchors = anchors.detach()
 
     @property
     def channels(self) -> int:
@@ -50,11 +49,25 @@ class _AnchorReward:
         score = self._score(shown)
         return torch.where(finite.to(score.device), score, torch.full_like(score, torch.nan))
 
+    def score_embedding(self, embedding: Tensor) -> Tensor:
+        """What weight 1 gives: embeddings of length 1 [B, D] -> [B]."""
+        raise NotImplementedError(f"{type(self).__name__} has to say what it makes of an embedding")
+
     def _score(self, latents: Tensor) -> Tensor:
         embedding = self.model.encode_latents(latents, size_rule=self.size_rule)
+        return self.weight * self.score_embedding(embedding)
+
+
+class _AnchorReward(EmbeddingReward):
+    """weight x 0.01 x s x mean over anchors of cos(latents, anchor): what text and image rewards share."""
+
+    def __init__(self, model: LatentCLIP, anchors: Tensor, weight: float, name: str, size_rule: Any):
+        super().__init__(model, weight, name, size_rule)
+        self.anchors = anchors.detach()
+
+    def score_embedding(self, embedding: Tensor) -> Tensor:
         anchors = usable_for_backward(self.anchors).to(embedding)
-        scale = self.weight * PUBLISHED_CLIP_SCALE * self.model.logit_scale
-        return scale * (embedding @ anchors.T).mean(dim=1)
+        return PUBLISHED_CLIP_SCALE * self.model.logit_scale * (embedding @ anchors.T).mean(dim=1)
 
 
 class TextReward(_AnchorReward):
