@@ -10,6 +10,7 @@ from typing import Any
 
 from .errors import CheckpointError
 from .spaces import LATENT_SPACES, LatentSpace
+from .transformer import ACTIVATIONS
 
 HEAD_WIDTH = 64  # every released model of the family splits its width into heads of 64
 
@@ -32,15 +33,20 @@ class LatentCLIPConfig:
     vocab_size: int
     latent_space: str = "sdxl"
     tokenizer: str = "clip-bpe"  # or "words"
+    activation: str = "gelu"  # or "quick_gelu", of both towers
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("latent_space", "tokenizer"):
+            if field.name in ("latent_space", "tokenizer", "activation"):
                 if not isinstance(value, str) or not value:
                     raise ValueError(f"config: {field.name} is {value!r}; expected a name")
             elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"config: {field.name} is {value!r}; expected a whole number of at least 1")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"config: activation is {self.activation!r}; expected {' or '.join(map(repr, ACTIVATIONS))}"
+            )
         for tower in ("vision", "text"):
             width, heads = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_heads")
             if width % heads:
@@ -57,7 +63,10 @@ class LatentCLIPConfig:
         return LATENT_SPACES.get(self.latent_space)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        entries = asdict(self)
+        if self.activation == "gelu":
+            del entries["activation"]  # so that files from before there was a choice keep their fingerprints
+        return json.dumps(entries, sort_keys=True)
 
 
 def config_from_state_dict(
@@ -66,8 +75,9 @@ def config_from_state_dict(
     """The configuration that these weights were made for.
 
     weights: tensors (or anything with a .shape) under the names that `checkpoint.normalise_keys` gives.
-    overrides: what shapes cannot tell (heads, latent_space, tokenizer); anything else in it must agree with
-    the weights. Raises CheckpointError where a tensor is missing, has the wrong rank, or contradicts.
+    overrides: what shapes cannot tell (heads, latent_space, tokenizer, activation); anything else in it must
+    agree with the weights. Raises CheckpointError where a tensor is missing, has the wrong rank, or
+    contradicts.
     """
     _, channels, patch_size, _ = _shape(weights, "visual.conv1.weight", 4)
     vision_tokens, vision_width = _shape(weights, "visual.positional_embedding", 2)
@@ -100,7 +110,7 @@ def config_from_state_dict(
 
 def _with_overrides(found: dict[str, Any], overrides: Mapping[str, Any]) -> LatentCLIPConfig:
     known = {field.name for field in fields(LatentCLIPConfig)}
-    free = {"vision_heads", "text_heads", "latent_space", "tokenizer"}
+    free = {"vision_heads", "text_heads", "latent_space", "tokenizer", "activation"}
     for name, value in overrides.items():
         if name not in known:
             raise CheckpointError(

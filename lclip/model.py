@@ -50,7 +50,7 @@ class LatentCLIP(nn.Module):
             torch.empty(config.context_length, config.text_width, **where)
         )
         self.transformer = Transformer(
-            config.text_width, config.text_layers, config.text_heads, operations, **where
+            config.text_width, config.text_layers, config.text_heads, operations, config.activation, **where
         )
         self.ln_final = operations.LayerNorm(config.text_width, **where)
         self.text_projection = nn.Parameter(torch.empty(config.text_width, config.embed_dim, **where))

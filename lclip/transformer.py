@@ -1,11 +1,22 @@
-"""The transformer of both towers: pre-norm blocks with the exact GELU, as in CLIP (arXiv 2103.00020)."""
+"""The transformer of both towers: pre-norm blocks, as in CLIP (arXiv 2103.00020)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """The approximation of the GELU that OpenAI's CLIPs were trained with (arXiv 1606.08415, section 2)."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gelu": quick_gelu}
 
 
 class Attention(nn.Module):
@@ -47,28 +58,40 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers with the exact GELU between them."""
+    """Two layers with a GELU between them."""
 
-    def __init__(self, width: int, operations: Any, **where: Any) -> None:
+    def __init__(self, width: int, operations: Any, activation: str, **where: Any) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.c_fc = operations.Linear(width, 4 * width, **where)
         self.c_proj = operations.Linear(4 * width, width, **where)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x)))
+        return self.c_proj(self.activation(self.c_fc(x)))
 
 
 class Block(nn.Module):
-    """A pre-norm residual block. Every addition makes a new tensor: gradients pass to the latents."""
+    """A pre-norm residual block. Every addition makes a new tensor: gradients pass to the latents.
 
-    def __init__(self, width: int, heads: int, operations: Any, **where: Any) -> None:
+    recompute: compute what lies inside again in the backward pass instead of keeping it, which takes less
+        memory and more time.
+    """
+
+    recompute = False
+
+    def __init__(self, width: int, heads: int, operations: Any, activation: str, **where: Any) -> None:
         super().__init__()
         self.ln_1 = operations.LayerNorm(width, **where)
         self.attn = Attention(width, heads, operations, **where)
         self.ln_2 = operations.LayerNorm(width, **where)
-        self.mlp = MLP(width, operations, **where)
+        self.mlp = MLP(width, operations, activation, **where)
 
     def forward(self, x: Tensor, causal: bool = False, queries: int | None = None) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self._forward, x, causal, queries, use_reentrant=False)  # pyright: ignore
+        return self._forward(x, causal, queries)
+
+    def _forward(self, x: Tensor, causal: bool, queries: int | None) -> Tensor:
         x = x[:, :queries] + self.attn(self.ln_1(x), causal, queries)
         return x + self.mlp(self.ln_2(x))
 
@@ -78,9 +101,12 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    def __init__(self, width: int, layers: int, heads: int, operations: Any, **where: Any) -> None:
+    def __init__(
+        self, width: int, layers: int, heads: int, operations: Any, activation: str, **where: Any
+    ) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, heads, operations, **where) for _ in range(layers))
+        blocks = (Block(width, heads, operations, activation, **where) for _ in range(layers))
+        self.resblocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor, causal: bool = False) -> Tensor:
         for block in self.resblocks:

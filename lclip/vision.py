@@ -23,7 +23,9 @@ class VisionTower(nn.Module):
         self.class_embedding = nn.Parameter(torch.empty(width, **where))
         self.positional_embedding = nn.Parameter(torch.empty(config.grid**2 + 1, width, **where))
         self.ln_pre = operations.LayerNorm(width, **where)
-        self.transformer = Transformer(width, config.vision_layers, config.vision_heads, operations, **where)
+        self.transformer = Transformer(
+            width, config.vision_layers, config.vision_heads, operations, config.activation, **where
+        )
         self.ln_post = operations.LayerNorm(width, **where)
         self.proj = nn.Parameter(torch.empty(width, config.embed_dim, **where))
 

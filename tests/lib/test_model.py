@@ -189,6 +189,7 @@ def test_parameters_are_attributes_under_their_state_dict_names(tiny_model):
         ("vision_heads", 5),
         ("text_heads", True),
         ("tokenizer", ""),
+        ("activation", "relu"),
     ],
 )
 def test_wrong_configurations(tiny_config, field, value):
@@ -201,3 +202,17 @@ def test_no_text_and_no_text_type(tiny_model):
         tiny_model.encode_text([])
     with pytest.raises(ValueError, match="text 1 is a int"):
         tiny_model.encode_text(["red", 7])
+
+
+def test_recomputed_blocks_have_the_same_gradients(tiny_config):
+    z = torch.randn(3, 4, 8, 8)
+    gradients = []
+    for recompute in (False, True):
+        model = build(tiny_config)
+        for tower in (model.visual.transformer, model.transformer):
+            for block in tower.resblocks:
+                block.recompute = recompute
+        (model.encode_latents(z) @ model.encode_text(["wa wb"]).T).sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for kept, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(again, kept)
