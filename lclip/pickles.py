@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -59,12 +59,16 @@ STAND_INS = [
 ]
 
 
-def read_pickle(path: Path) -> Any:
-    """The content of a PyTorch zip file; its tensors are mapped, not read. Raises CheckpointError."""
-    _check_archive(path)
+def read_pickle(path: Path, content: BinaryIO | None = None) -> Any:
+    """The content of a PyTorch zip file; its tensors are mapped, not read. Raises CheckpointError.
+
+    content: the file's bytes where it is no file of its own, as in an archive; path then only names it.
+    """
+    _check_archive(path, content)
     try:
         with _only_stand_ins():
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            source, mapped = (path, True) if content is None else (content, False)
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except MemoryError as error:
         raise CheckpointError(f"{path}: damaged: it asks for more memory than there is") from error
     except Exception as error:  # a hostile pickle can make torch raise anything at all
@@ -84,9 +88,9 @@ def _only_stand_ins() -> Iterator[None]:
         torch.serialization.add_safe_globals(before)
 
 
-def _check_archive(path: Path) -> None:
+def _check_archive(path: Path, content: BinaryIO | None) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path if content is None else content) as archive:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
             pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
@@ -101,6 +105,8 @@ def _check_archive(path: Path) -> None:
                     f"{path}: data.pkl has {pickles[0].file_size} bytes; expected at most {MAX_PICKLE_BYTES}"
                 )
             instructions = archive.read(pickles[0])
+        if content is not None:
+            content.seek(0)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: damaged or truncated: {_first_line(error)}. Download it again and compare its size."
