@@ -126,15 +126,31 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Open and check a file of any kind that `load` takes. Raises FileNotFoundError, CheckpointError."""
     path = Path(path)
+    weights, metadata = read_weights(path)
+    with _naming(path):
+        return _checked(path, weights, metadata)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a PyTorch or safetensors file holds by name, unchecked, and its metadata (empty for a pickle).
+
+    Nothing in the file is run. Raises FileNotFoundError, CheckpointError.
+    """
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     if not path.is_file():
         raise CheckpointError(f"{path} is a folder; expected a .safetensors or .pt file")
     with path.open("rb") as file:
         start = file.read(16)
+    with _naming(path):
+        return _read_any(path, start)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a file, its path is said."""
     try:
-        weights, metadata = _read_any(path, start)
-        return _checked(path, weights, metadata)
+        yield
     except CheckpointError as error:
         if str(path) in str(error):
             raise
@@ -182,7 +198,7 @@ def _checked(path: Path, raw: dict[str, Any], metadata: Mapping[str, str]) -> Ch
     if not weights.keys() & {"visual.conv1.weight", "token_embedding.weight", "text_projection"}:
         names = ", ".join(repr(name[:60]) for name in list(weights)[:3]) or "no weights at all"
         raise CheckpointError(f"not a Latent-CLIP: it holds {names}")
-    _check_tensors(weights, path)
+    check_tensors(weights, path)
     config = config_from_state_dict(weights, _metadata_json(metadata, "config", {}))
     if not metadata and config.channels == 3:
         raise CheckpointError("a CLIP that reads pictures (3 channels), not latents; expected a Latent-CLIP")
@@ -205,7 +221,8 @@ def normalise_keys(raw: Mapping[str, Any]) -> dict[str, Any]:
     return weights
 
 
-def _check_tensors(weights: Mapping[str, Any], path: Path) -> None:
+def check_tensors(weights: Mapping[str, Any], path: Path) -> None:
+    """Plain floating-point tensors that claim no more than the file holds; CheckpointError for others."""
     room = path.stat().st_size
     for name, value in weights.items():
         if not isinstance(value, Tensor):
