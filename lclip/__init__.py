@@ -18,6 +18,8 @@ from .safety_reward import SafetyReward
 from .scoring import classify, heatmap, label_embeddings, similarity, top_k
 from .sizing import DEFAULT_SIZE_RULE, SIZE_RULES
 from .spaces import LATENT_SPACES, LatentSpace, space_named, space_title
+from .taste import Taste, TasteReward, train_taste
+from .taste_files import load_taste, save_taste
 from .tokenizer import WordTokenizer
 
 __all__ = [
@@ -41,6 +43,8 @@ __all__ = [
     "SafetyJudge",
     "SafetyPolicy",
     "SafetyReward",
+    "Taste",
+    "TasteReward",
     "TextReward",
     "Verdict",
     "WordTokenizer",
@@ -53,12 +57,15 @@ __all__ = [
     "heatmap",
     "label_embeddings",
     "load",
+    "load_taste",
     "parse_concepts",
     "reno",
     "save_checkpoint",
+    "save_taste",
     "scale_doubt",
     "similarity",
     "space_named",
     "space_title",
     "top_k",
+    "train_taste",
 ]
