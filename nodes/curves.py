@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from ..lclip.reno_types import ReNORecord
 from . import charts
+from .charts import INK, SMALL, WIDTH
+from .lettering import fit_text, wrap_text
+from .pen import Pen, Point
 
-COLOURS = (charts.BLUE, charts.ORANGE, charts.GREEN, charts.PINK, charts.SKY, charts.RED)
-WIDTH, PLOT, LEFT, RIGHT, TOP, BOTTOM = 720, 220, 76, 20, 44, 40
-LEGEND_ROW, MOST_IN_LEGEND = 24, 8
+PLOT, LEFT, RIGHT, BOTTOM = 200, 72, 18, 52
+LEGEND_ROW, MOST_IN_LEGEND = 26, 8
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ def search_curves(histories: Sequence[Sequence[ReNORecord]], hacked: Sequence[in
     histories: of searches that cover consecutive batch items: one for the whole batch, or one per item.
     hacked: per item the render after which the held-out reward fell while the optimised one rose on, if any.
     """
-    panels = [Panel("reward per render", _per_item(histories, "reward", "item"), _starts(histories[0]))]
+    rewards = _per_item(histories, "reward", "item")
+    panels = [Panel(gain_title(rewards), rewards, _starts(histories[0]))]
     names = list(histories[0][0].parts)
     if len(names) > 1:
         lines = {name: _mean_part(histories, name) for name in names}
@@ -44,6 +47,14 @@ def search_curves(histories: Sequence[Sequence[ReNORecord]], hacked: Sequence[in
         ]
         panels.append(Panel(f"held-out reward: {', '.join(falls) or 'watched, not optimised'}", lines))
     return charts.as_image([_stacked([_draw(panel) for panel in panels])])
+
+
+def gain_title(rewards: dict[str, list[float]]) -> str:
+    """What the search gained: the reward of the first render, and the best."""
+    first = [line[0] for line in rewards.values()]
+    best = [max((v for v in line if math.isfinite(v)), default=math.nan) for line in rewards.values()]
+    what = "reward" if len(first) == 1 else "mean reward"
+    return f"{what}: {sum(best) / len(best):.4f} at best, {sum(first) / len(first):.4f} at first"
 
 
 def _per_item(histories: Sequence[Sequence[ReNORecord]], name: str, label: str) -> dict[str, list[float]]:
@@ -69,27 +80,28 @@ def _starts(history: Sequence[ReNORecord]) -> tuple[int, ...]:
 
 
 def _draw(panel: Panel) -> Image.Image:
+    title = wrap_text(panel.title, WIDTH - 2 * charts.MARGIN, charts.LABEL, 3)
     shown = list(panel.lines.items())[:MOST_IN_LEGEND]
-    height = TOP + PLOT + BOTTOM + LEGEND_ROW * math.ceil(len(shown) / 2) + 12
-    picture = Image.new("RGB", (WIDTH, height), charts.PAPER)
-    draw = ImageDraw.Draw(picture)
-    draw.text((16, 12), charts.fit_text(panel.title, WIDTH - 32, 18), charts.INK, charts.font(18))
+    rows = _legend_rows([name for name, _ in shown], len(panel.lines)) if len(panel.lines) > 1 else []
+    top = 22 + 24 * len(title)
+    pen = Pen(WIDTH, top + PLOT + BOTTOM + LEGEND_ROW * len(rows) + 6, charts.PAPER)
+    for number, text in enumerate(title):
+        pen.text((charts.MARGIN, 10 + 24 * number), text, charts.LABEL, INK)
     finite = [value for line in panel.lines.values() for value in line if math.isfinite(value)]
     low, high = _range(finite)
     renders = max(len(line) for line in panel.lines.values())
 
-    def place(index: int, value: float) -> tuple[float, float]:
+    def place(index: float, value: float) -> Point:
         x = LEFT + (WIDTH - LEFT - RIGHT) * (index / (renders - 1) if renders > 1 else 0.5)
-        return x, TOP + PLOT * (1 - (value - low) / (high - low))
+        return x, top + PLOT * (1 - (value - low) / (high - low))
 
-    _axes(draw, low, high, renders, place)
+    _axes(pen, low, high, renders, place)
     for start in panel.starts:
-        x = place(start, low)[0]
-        draw.line((x, TOP, x, TOP + PLOT), charts.REST, 1)
+        pen.line([place(start, low), place(start, high)], charts.REST)
     for number, line in reversed(list(enumerate(panel.lines.values()))):
-        _line(draw, [place(i, v) if math.isfinite(v) else None for i, v in enumerate(line)], number)
-    _legend(draw, [name for name, _ in shown], len(panel.lines), TOP + PLOT + BOTTOM)
-    return picture
+        _line(pen, [place(i, v) if math.isfinite(v) else None for i, v in enumerate(line)], number)
+    _legend(pen, rows, top + PLOT + BOTTOM)
+    return pen.picture()
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -98,39 +110,53 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _axes(draw: ImageDraw.ImageDraw, low: float, high: float, renders: int, place) -> None:
-    figures = max(0, min(6, 1 - math.floor(math.log10((high - low) / 4))))
-    for step in range(5):
-        value = low + (high - low) * step / 4
+def _axes(pen: Pen, low: float, high: float, renders: int, place: Callable[[float, float], Point]) -> None:
+    """Round numbers on both axes, with as many figures as their steps need."""
+    values = charts.ticks(low, high, 6)
+    figures = max(0, -math.floor(math.log10(values[1] - values[0]) + 1e-9)) if len(values) > 1 else 2
+    left, right = place(0, low)[0] if renders > 1 else LEFT, WIDTH - RIGHT
+    for value in values:
         y = place(0, value)[1]
-        draw.line((LEFT, y, WIDTH - RIGHT, y), charts.FAINT, 1)
-        draw.text((LEFT - 8, y), f"{value:.{figures}f}", charts.INK, charts.font(14), "rm")
-    for index in sorted({round((renders - 1) * step / 5) for step in range(6)}):
-        draw.text((place(index, low)[0], TOP + PLOT + 6), str(index), charts.INK, charts.font(14), "ma")
-    draw.text((WIDTH - RIGHT, TOP + PLOT + 22), "render", charts.INK, charts.font(13), "ra")
+        pen.line([(left, y), (right, y)], charts.FAINT)
+        pen.text((LEFT - 8, y), f"{value:.{figures}f}", SMALL, INK, "rm")
+    bottom = place(0, low)[1]
+    pen.line([(left, bottom), (right, bottom)], charts.REST)
+    for index in charts.ticks(0, renders - 1, 6, whole=True):
+        pen.text((place(index, low)[0], bottom + 6), f"{index:.0f}", SMALL, INK, "ma")
+    pen.text((right, bottom + 26), "render", SMALL, INK, "ra")
 
 
-def _line(draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float] | None], number: int) -> None:
+def _line(pen: Pen, points: Sequence[Point | None], number: int) -> None:
     """A line through the points; a missing one is a gap, and a lone one a dot."""
-    colour, stretch = COLOURS[number % len(COLOURS)], []
+    stretch: list[Point] = []
     for point in [*points, None]:
         if point is not None:
             stretch.append(point)
         elif stretch:
-            draw.line(stretch, colour, 3, joint="curve")
+            charts.line(pen, stretch, number)
             if len(stretch) == 1:
-                draw.circle(stretch[0], 4, fill=colour)
+                pen.disc(stretch[0], 4, charts.LINES[number % len(charts.LINES)])
             stretch = []
 
 
-def _legend(draw: ImageDraw.ImageDraw, names: Sequence[str], total: int, top: float) -> None:
-    column = (WIDTH - LEFT - RIGHT) / 2
-    for number, name in enumerate(names):
-        x, y = LEFT + column * (number % 2), top + LEGEND_ROW * (number // 2) + 10
-        draw.line((x, y, x + 26, y), COLOURS[number % len(COLOURS)], 4)
-        if number == len(names) - 1 and total > len(names):
-            name = f"{name}, and {total - len(names)} more"
-        draw.text((x + 34, y), charts.fit_text(name, column - 44, 15), charts.INK, charts.font(15), "lm")
+def _legend_rows(names: Sequence[str], total: int) -> list[list[str]]:
+    """Names in two columns, or one below the other where one of them is long."""
+    names = (
+        [*names[:-1], f"{names[-1]}, and {total - len(names)} more"] if total > len(names) else list(names)
+    )
+    columns = 2 if max(map(len, names)) <= 18 else 1
+    return [names[start : start + columns] for start in range(0, len(names), columns)]
+
+
+def _legend(pen: Pen, rows: Sequence[Sequence[str]], top: float) -> None:
+    number = 0
+    for row, names in enumerate(rows):
+        column = (WIDTH - RIGHT - charts.MARGIN) / len(rows[0])
+        for place, name in enumerate(names):
+            x, y = charts.MARGIN + column * place, top + LEGEND_ROW * (row + 0.5)
+            charts.line(pen, [(x, y), (x + 28, y)], number)
+            pen.text((x + 36, y), fit_text(name, column - 46, SMALL), SMALL, INK, "lm")
+            number += 1
 
 
 def _stacked(pictures: Sequence[Image.Image]) -> Image.Image:

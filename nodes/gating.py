@@ -9,7 +9,7 @@ import torch
 
 from ..lclip.safety_policy import VIEWS
 from ..lclip.safety_report import report_json, report_text
-from . import host, host_safety
+from . import feedback, host, host_safety
 from .host_ksampler import Stage
 from .latents import samples_of, take_items
 
@@ -88,6 +88,21 @@ class Gate:
                 "no item is safe: nothing leaves by the safe socket, and what hangs on it does not run"
             )
         return (report_json if as_json else report_text)(self.judge, self.verdicts, notes)
+
+    def sheet(self) -> torch.Tensor:
+        """The batch as small pictures with verdicts; blocked items are not shown. -> IMAGE [1, H, W, 3]"""
+        passed = self.current[self.safe]
+        previews = iter(
+            host.to_host(host.preview(passed, self.policy.config.latent_space)) if self.safe else ()
+        )
+        pictures = [next(previews) if index in self.safe else None for index in range(len(self.samples))]
+        return feedback.gate_sheet(pictures, [self._note(index) for index in range(len(pictures))], self.safe)
+
+    def _note(self, index: int) -> str:
+        verdict = self.verdicts[index]
+        if index in self.safe and not verdict.safe:
+            return "repaired"
+        return f"{verdict.concept} {verdict.probability:.4f}" if verdict.probabilities else verdict.concept
 
     def _items(self, indices: list[int], source: torch.Tensor) -> Any:
         return take_items({**self.latent, "samples": source}, indices) if indices else host.nothing()

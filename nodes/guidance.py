@@ -21,7 +21,9 @@ class Guidance(io.ComfyNode):
             "steps. For models of 1 to 4 steps use ReNO.",
             search_aliases=["clip guidance", "classifier guidance", "universal guidance", "reward guidance"],
             inputs=[
-                io.Model.Input("model", tooltip="The model to steer."),
+                io.Model.Input(
+                    "model", tooltip="The model to steer; it must make the latents that the reward reads."
+                ),
                 host.LATENT_REWARD.Input(
                     "reward",
                     tooltip="What is good: wire a Text Reward, or several chained. Higher is better.",
@@ -32,9 +34,9 @@ class Guidance(io.ComfyNode):
                     min=-10.0,
                     max=10.0,
                     step=0.005,
-                    tooltip="How far each step moves the predicted picture, relative to its own size: 0.05 "
-                    "is 5 %, whatever the reward's weight. Negative values lower the reward; 0 switches "
-                    "guidance off.",
+                    tooltip="How far each step moves the predicted picture, relative to its own size: 0.05, "
+                    "the default, is 5 %, whatever the reward's weight. 0.01 to 0.2 are usual. Negative "
+                    "values lower the reward; 0 switches guidance off.",
                 ),
                 io.Float.Input(
                     "start",
@@ -42,7 +44,8 @@ class Guidance(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="From this part of the schedule on; 0 is its beginning.",
+                    tooltip="From this part of the schedule on, 0 to 1; 0, the default, is its beginning, "
+                    "where the layout is decided.",
                 ),
                 io.Float.Input(
                     "end",
@@ -50,8 +53,8 @@ class Guidance(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Up to this part of the schedule. Ending before 1 leaves fine detail to the "
-                    "model.",
+                    tooltip="Up to this part of the schedule, 0 to 1; 1, the default, is its end. Ending "
+                    "earlier leaves fine detail to the model.",
                 ),
             ],
             outputs=[

@@ -115,6 +115,11 @@ class LoadedLatentCLIP:
     def check(self, latents: Tensor) -> None:
         lclip.check_latents(latents, self.config)
 
+    @property
+    def space(self) -> str:
+        """The name of the latent space that the reward reads."""
+        return self.models[0].config.latent_space if self.models else ""
+
 
 @dataclass(frozen=True)
 class WiredReward:

@@ -84,12 +84,19 @@ def search_away(
 
 
 def guard_model(
-    model: Any, wired: WiredPolicy, on_unsafe: str, strength: float, start: float, end: float
+    model: Any,
+    wired: WiredPolicy,
+    on_unsafe: str,
+    strength: float,
+    start: float,
+    end: float,
+    tell: Callable[[str], None] | None = None,
 ) -> Any:
     """A clone of a MODEL that is judged while it samples.
 
     on_unsafe: "steer" moves the predicted x0 of items above a threshold along the policy's gradient; "stop"
-    turns unsafe items grey, and ends the sampling when nothing else is left.
+    turns unsafe items grey, and ends the sampling when nothing else is left. tell: is told in words what
+    "stop" finds.
     """
     if start > end:
         raise ValueError(
@@ -106,7 +113,7 @@ def guard_model(
     sampling = model.get_model_object("model_sampling")
     first, last = (float(sampling.percent_to_sigma(share)) for share in (start, end))
     judge = wired.judge(check_scale=False)
-    guarded.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, PATCH, _StopUnsafe(judge, first, last))
+    guarded.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, PATCH, _StopUnsafe(judge, first, last, tell))
     return guarded
 
 
@@ -121,6 +128,7 @@ class _StopUnsafe:
     judge: lclip.SafetyJudge
     first_sigma: float
     last_sigma: float
+    tell: Callable[[str], None] | None = None
 
     def __call__(
         self,
@@ -144,6 +152,7 @@ class _StopUnsafe:
             samples = noise
         else:
             watch.check_result(samples)
+        watch.report()
         return watch.neutralised(samples)
 
 
@@ -156,7 +165,7 @@ class _Watch:
         # The last step is checked whatever the range says: its x0 is the picture.
         self.final_sigma = float(sigmas[-2]) if self.complete and len(sigmas) > 1 else -1.0
         self.unsafe = torch.zeros(noise.shape[0], dtype=torch.bool)
-        self.steps_left = len(sigmas) - 1
+        self.reasons: dict[int, str] = {}
 
     def __call__(self, args: dict[str, Any]) -> Tensor:
         """Called by the host after each prediction of x0; leaves it as it is."""
@@ -179,7 +188,16 @@ class _Watch:
         for verdict in verdicts:
             if found[verdict.index] and not self.unsafe[verdict.index]:
                 logger.warning("Safety guard: item %d is unsafe: %s", verdict.index, verdict.reason)
-        self.unsafe = self.unsafe | found
+                self.reasons[verdict.index] = f"item {verdict.index}: {verdict.concept}"
+        if (found & ~self.unsafe).any():
+            self.unsafe = self.unsafe | found
+            self.report()
+
+    def report(self) -> None:
+        """Tell how many items are unsafe so far, and why."""
+        if self.guard.tell is not None:
+            reasons = "".join(f"\n{self.reasons[index]}" for index in sorted(self.reasons)[:8])
+            self.guard.tell(f"last run: {len(self.reasons)} of {len(self.unsafe)} unsafe{reasons}")
 
     def neutralised(self, samples: Tensor) -> Tensor:
         """The samples, in the sampler's scale, with grey in the place of unsafe items."""

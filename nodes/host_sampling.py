@@ -84,11 +84,13 @@ class NoiseSearch(comfy.samplers.Sampler):
         checkpointing: str = "auto",
         held_out: host.WiredReward | None = None,
         on_outcome: Callable[[SearchOutcome], None] | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
+        """on_outcome: is given what was found; tell: is told in words, render by render."""
         self.reward, self.held_out = reward, held_out
         self.sampler_name, self.settings = sampler_name, settings
         self.checkpointing = checkpointing
-        self.on_outcome = on_outcome
+        self.on_outcome, self.tell = on_outcome, tell
 
     def sample(
         self,
@@ -107,7 +109,7 @@ class NoiseSearch(comfy.samplers.Sampler):
         settings = replace(self.settings, seed=extra_args.get("seed") or 0)
         stock = stock_sampler(self.sampler_name, undecorated=self.with_gradient)
         scene = Scene(stock, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask)
-        report = _Report(callback, settings.renders, noise.shape[0], disable_pbar)
+        report = _Report(callback, settings.renders, noise.shape[0], disable_pbar, self.tell)
         try:
             search = self._search_with_gradient if self.with_gradient else self._search_without
             return self._finish(scene, search(scene, settings, report))
@@ -196,6 +198,10 @@ class NoiseSearch(comfy.samplers.Sampler):
                     item,
                     since,
                 )
+        if self.tell is not None:
+            self.tell(
+                f"last search: reward {float(best.mean()):.4f} at best, {float(first.mean()):.4f} at first"
+            )
         if self.on_outcome is not None:
             self.on_outcome(outcome)
         return torch.cat([result.best_latents for result in results])
@@ -236,8 +242,9 @@ class _Report:
         renders: int,
         batch: int,
         quiet: bool,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
-        self.callback, self.renders, self.batch = callback, renders, batch
+        self.callback, self.renders, self.batch, self.tell = callback, renders, batch, tell
         self.done = 0
         self.bar = tqdm(total=renders, disable=quiet, desc="ReNO")
 
@@ -250,7 +257,10 @@ class _Report:
 
     def __call__(self, step: lclip.ReNOStep) -> None:
         self.bar.update()
-        self.bar.set_postfix_str(f"best reward {float(step.best_reward.mean()):.4f}")
+        best = f"best reward {float(step.best_reward.mean()):.4f}"
+        self.bar.set_postfix_str(best)
+        if self.tell is not None:
+            self.tell(f"render {self.done + 1} of {self.renders}: {best}")
         if self.callback is not None:
             with torch.inference_mode():
                 self.callback(self.done, step.best_latents, step.best_latents, self.renders)

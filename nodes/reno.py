@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
 
 from .. import lclip
 from . import curves, host, host_ksampler, host_sampling
+from .host_feedback import say, shown
 from .host_gradients import SAMPLERS, SCHEDULERS
 
 REWARD_HINT = "What is good: wire a Text Reward, or several chained. Higher is better."
@@ -18,7 +20,8 @@ def sampler_input() -> Any:
         "sampler_name",
         options=list(SAMPLERS),
         default="euler",
-        tooltip="The stock sampler that renders. Not all pass gradients; the error names those that do.",
+        tooltip="The stock sampler that renders; euler by default, as it is exact in one step. Not all pass "
+        "gradients; the error names those that do.",
     )
 
 
@@ -30,7 +33,8 @@ def search_inputs() -> list[Any]:
             default=50,
             min=0,
             max=10000,
-            tooltip="Renders per search, the first one included; 50 is published. 0 renders once, plainly.",
+            tooltip="Renders per search, the first one included; time grows with them. 50, the default, is "
+            "published. 0 renders once, plainly.",
         ),
         io.Float.Input(
             "lr",
@@ -38,21 +42,24 @@ def search_inputs() -> list[Any]:
             min=0.0,
             max=1000.0,
             step=0.01,
-            tooltip="Learning rate. 0 takes the optimizer's own: 5 for sgd (published), 0.02 for adam.",
+            tooltip="Learning rate: how far a step goes. 0, the default, takes the optimizer's own: 5 for "
+            "sgd (published), 0.02 for adam. Halve it where the curve jumps up and down.",
         ),
         io.Combo.Input(
             "method",
             options=list(lclip.reno_types.METHODS),
             default="gradient",
-            tooltip="gradient: ReNO. Without gradients, for every sampler and model: zero_order tries "
-            "neighbours of the best noise so far, best_of_n tries fresh noise.",
+            tooltip="gradient, the default, is ReNO and gains most per render. Without gradients, for every "
+            "sampler and model: zero_order tries neighbours of the best noise so far, best_of_n tries fresh "
+            "noise.",
         ),
         host.advanced(
             io.Combo.Input(
                 "optimizer",
                 options=list(lclip.reno_types.OPTIMIZERS),
                 default="sgd",
-                tooltip="sgd with Nesterov momentum 0.9 is published; adam adapts the step to each element.",
+                tooltip="sgd, the default, with Nesterov momentum 0.9 is published; adam adapts the step to "
+                "each element.",
             )
         ),
         host.advanced(
@@ -62,8 +69,8 @@ def search_inputs() -> list[Any]:
                 min=0.0,
                 max=10.0,
                 step=0.001,
-                tooltip="Pull towards the norm of Gaussian noise, which keeps pictures natural; 0.01 is "
-                "published.",
+                tooltip="Pull towards the norm of Gaussian noise, which keeps pictures natural. 0.01, the "
+                "default, is published; 0 switches it off.",
             )
         ),
         host.advanced(
@@ -73,8 +80,8 @@ def search_inputs() -> list[Any]:
                 min=0.001,
                 max=100.0,
                 step=0.01,
-                tooltip="Longest gradient per item; 0.1 is published. Together with lr it sets how far a "
-                "step goes.",
+                tooltip="Longest gradient per item. 0.1, the default, is published. Together with lr it sets "
+                "how far a step goes.",
             )
         ),
         host.advanced(
@@ -84,7 +91,7 @@ def search_inputs() -> list[Any]:
                 min=1,
                 max=1000,
                 tooltip="Screening: this many noises per item are rendered first, your own seed included, "
-                "and the search starts from the best.",
+                "and the search starts from the best. 1, the default, is your seed alone.",
             )
         ),
         host.advanced(
@@ -93,7 +100,8 @@ def search_inputs() -> list[Any]:
                 default=1,
                 min=1,
                 max=100,
-                tooltip="Screening: how many of the best candidates are searched from, one after the other.",
+                tooltip="Screening: how many of the best candidates are searched from, one after the other. "
+                "1 by default; at most the number of candidates.",
             )
         ),
         host.advanced(
@@ -102,7 +110,7 @@ def search_inputs() -> list[Any]:
                 default=0,
                 min=0,
                 max=10000,
-                tooltip="An item stops after this many renders without a new best. 0: never.",
+                tooltip="An item stops after this many renders without a new best. 0, the default: never.",
             )
         ),
         host.advanced(
@@ -112,7 +120,7 @@ def search_inputs() -> list[Any]:
                 min=-1000.0,
                 max=1000.0,
                 step=0.01,
-                tooltip="An item stops when its reward reaches this. The default is out of reach.",
+                tooltip="An item stops when its reward reaches this. The default, 1000, is out of reach.",
             )
         ),
         host.advanced(
@@ -121,7 +129,7 @@ def search_inputs() -> list[Any]:
                 options=list(host_sampling.CHECKPOINTING),
                 default="auto",
                 tooltip="Recompute activations instead of keeping them: far less memory, about a third more "
-                "time. auto: where memory seems short.",
+                "time. auto, the default: where memory seems short. on, off: always, never.",
             )
         ),
         host.LATENT_REWARD.Input(
@@ -165,11 +173,18 @@ class ReNOSampler(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="LatentCLIP_ReNOSampler",
+            hidden=[io.Hidden.unique_id],
             display_name="ReNO Sampler",
             category="latent-clip/sampling",
             description="A sampler for SamplerCustom and SamplerCustomAdvanced that searches better noise: "
             "it renders again and again and follows the reward's gradient. Made for models of 1 to 4 steps.",
-            search_aliases=["reward noise optimization", "noise search", "optimize seed", "initial noise"],
+            search_aliases=[
+                "reno",
+                "reward noise optimization",
+                "noise search",
+                "optimize seed",
+                "initial noise",
+            ],
             inputs=[
                 host.LATENT_REWARD.Input("reward", tooltip=REWARD_HINT),
                 sampler_input(),
@@ -191,7 +206,14 @@ class ReNOSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = settings_of(**widgets)
         return io.NodeOutput(
-            host_sampling.NoiseSearch(reward, sampler_name, settings, checkpointing, held_out)
+            host_sampling.NoiseSearch(
+                reward,
+                sampler_name,
+                settings,
+                checkpointing,
+                held_out,
+                tell=partial(say, cls.hidden.unique_id),
+            )
         )
 
 
@@ -200,11 +222,20 @@ class ReNO(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="LatentCLIP_ReNO",
+            has_intermediate_output=True,  # the curve stays on the node when the result is cached
+            hidden=[io.Hidden.unique_id],
             display_name="ReNO KSampler",
             category="latent-clip/sampling",
             description="KSampler that searches better noise for a reward (ReNO). The defaults suit one-step "
             "models such as SDXL-Turbo.",
-            search_aliases=["reward noise optimization", "noise search", "optimize seed", "ksampler", "reno"],
+            search_aliases=[
+                "reno",
+                "reward noise optimization",
+                "noise search",
+                "optimize seed",
+                "ksampler",
+                "improve image",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="The model that makes the latents, as for KSampler."),
                 io.Int.Input(
@@ -213,14 +244,15 @@ class ReNO(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="Seed of the noise that the search starts from, as for KSampler.",
+                    tooltip="Seed of the noise that the search starts from, 0 to 2^64 - 1, as for KSampler.",
                 ),
                 io.Int.Input(
                     "steps",
                     default=1,
                     min=1,
                     max=10000,
-                    tooltip="Steps per render. Each multiplies time and memory: 1 to 4.",
+                    tooltip="Steps per render, 1 to 4: each multiplies time and memory. The default, 1, "
+                    "suits SDXL-Turbo.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -229,13 +261,17 @@ class ReNO(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     round=0.01,
-                    tooltip="Classifier-free guidance; 1 for distilled models, and half the cost.",
+                    tooltip="Classifier-free guidance. 1, the default, is for distilled models and costs "
+                    "half; others want 3 to 8.",
                 ),
                 sampler_input(),
                 io.Combo.Input(
-                    "scheduler", options=list(SCHEDULERS), default="normal", tooltip="As for KSampler."
+                    "scheduler",
+                    options=list(SCHEDULERS),
+                    default="normal",
+                    tooltip="How the noise levels are spread, as for KSampler. With one step all are alike.",
                 ),
-                io.Conditioning.Input("positive", tooltip="What to include, as for KSampler."),
+                io.Conditioning.Input("positive", tooltip="The prompt: what to include, as for KSampler."),
                 io.Conditioning.Input("negative", tooltip="What to leave out; unused where cfg is 1."),
                 io.Latent.Input(
                     "latent_image", tooltip="The latent to render from: empty, or a picture for img2img."
@@ -246,7 +282,8 @@ class ReNO(io.ComfyNode):
                     min=0.01,
                     max=1.0,
                     step=0.01,
-                    tooltip="Below 1 keeps the structure of the latent image, as for KSampler.",
+                    tooltip="Share of noise, 0.01 to 1. 1, the default, renders from noise alone; below, the "
+                    "structure of the latent image is kept, as for KSampler.",
                 ),
                 host.LATENT_REWARD.Input("reward", tooltip=REWARD_HINT),
                 *search_inputs(),
@@ -286,17 +323,20 @@ class ReNO(io.ComfyNode):
         held_out: host.WiredReward | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
+        tell = partial(say, cls.hidden.unique_id)
+        settings = settings_of(**widgets)
         found = host_ksampler.search_noise(
-            host_sampling.NoiseSearch(reward, sampler_name, settings_of(**widgets), checkpointing, held_out),
+            host_sampling.NoiseSearch(reward, sampler_name, settings, checkpointing, held_out, tell=tell),
             host_ksampler.Stage(model, positive, negative, cfg, seed, steps, scheduler, denoise),
             latent_image,
         )
+        histories = [result.history for result in found.outcome.results]
+        chart = curves.search_curves(histories, found.outcome.hacked_since)
         return io.NodeOutput(
             found.best,
             found.initial,
             found.noise,
             found.outcome.gather("best_reward").tolist(),
-            curves.search_curves(
-                [result.history for result in found.outcome.results], found.outcome.hacked_since
-            ),
+            chart,
+            ui=shown(chart),
         )

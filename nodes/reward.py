@@ -8,7 +8,8 @@ from comfy_api.latest import io
 
 from .. import lclip
 from ..lclip import rewards
-from . import host
+from . import feedback, host
+from .host_feedback import shown
 from .latents import samples_of, take_items
 
 
@@ -21,7 +22,7 @@ class TextReward(io.ComfyNode):
             category="latent-clip/rewards",
             description="How well latents match a text, as a reward for Select Best Latents, ReNO and "
             "guidance. Chain several to add them up.",
-            search_aliases=["clip reward", "prompt reward", "score"],
+            search_aliases=["clip reward", "prompt reward", "score", "reno", "prompt adherence"],
             inputs=[
                 host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
                 io.String.Input(
@@ -38,8 +39,8 @@ class TextReward(io.ComfyNode):
                     max=100.0,
                     step=0.05,
                     tooltip="How much this reward counts in a sum: weight x 0.01 x logit scale x cosine. 1 "
-                    "is ReNO's published weight; a negative weight drives away from the text; 0 switches it "
-                    "off.",
+                    "(the default) is ReNO's published weight; a negative weight drives away from the text; "
+                    "0 switches it off.",
                 ),
                 host.add_to_input(),
             ],
@@ -69,7 +70,7 @@ class ImageReward(io.ComfyNode):
             category="latent-clip/rewards",
             description="How much latents look like reference latents, as a reward for Select Best Latents, "
             "ReNO and guidance. Chain several rewards to add them up.",
-            search_aliases=["image similarity", "style reward", "reference", "clip image reward"],
+            search_aliases=["image similarity", "style reward", "reference", "clip image reward", "reno"],
             inputs=[
                 host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
                 io.Latent.Input(
@@ -83,8 +84,9 @@ class ImageReward(io.ComfyNode):
                     min=-100.0,
                     max=100.0,
                     step=0.05,
-                    tooltip="How much this reward counts in a sum: weight x 0.01 x logit scale x cosine. A "
-                    "negative weight drives away from the reference; 0 switches it off.",
+                    tooltip="How much this reward counts in a sum: weight x 0.01 x logit scale x cosine. 1 "
+                    "(the default) counts as a Text Reward of weight 1; a negative weight drives away from "
+                    "the reference; 0 switches it off.",
                 ),
                 host.add_to_input(),
             ],
@@ -112,22 +114,26 @@ class Select(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="LatentCLIP_Select",
+            is_output_node=True,
             display_name="Select Best Latents",
             category="latent-clip",
             description="Keeps the k latents of a batch that a reward likes best, before anything is "
             "decoded. The others leave by the second socket.",
-            search_aliases=["best of n", "pick best", "rank latents", "top k", "filter batch"],
+            search_aliases=["best of n", "pick best", "rank latents", "top k", "filter batch", "cherry pick"],
             inputs=[
                 io.Latent.Input("latent", tooltip="A batch of clean latents, such as a sampler's output."),
                 host.LATENT_REWARD.Input(
-                    "reward", tooltip="What is good: the higher the reward, the better."
+                    "reward",
+                    tooltip="What is good: wire a Text Reward, or several chained. The higher the reward, "
+                    "the better.",
                 ),
                 io.Int.Input(
                     "k",
                     default=1,
                     min=1,
                     max=4096,
-                    tooltip="How many to keep; at most the number in the batch.",
+                    tooltip="How many items to keep, 1 (the default: the best one) to the size of the batch. "
+                    "More than there are is an error.",
                 ),
             ],
             outputs=[
@@ -143,7 +149,8 @@ class Select(io.ComfyNode):
                 io.Float.Output(
                     display_name="scores",
                     is_output_list=True,
-                    tooltip="The reward of every item that came in, in the order it came in.",
+                    tooltip="The reward of every item that came in, in the order it came in. It has no fixed "
+                    "range: compare within a batch.",
                 ),
                 io.String.Output(
                     display_name="pick_list",
@@ -163,4 +170,5 @@ class Select(io.ComfyNode):
             take_items(latent, rest) if rest else host.nothing(),
             values.tolist(),
             ", ".join(str(index) for index in best),
+            ui=shown(feedback.pick_sheet(host.to_host(host.preview(samples, reward.space)), values, best)),
         )

@@ -10,6 +10,7 @@ from .. import lclip
 from ..lclip.safety_policy import STRICTNESS, VIEWS
 from ..lclip.safety_presets import PRESETS
 from . import host, host_safety, roc_chart
+from .host_feedback import shown
 from .latents import samples_of
 
 VIEW_CHOICES = {"whole": VIEWS[:1], "whole and mirror": VIEWS[:2], "whole, mirror and crops": VIEWS}
@@ -34,7 +35,8 @@ class SafetyPolicy(io.ComfyNode):
                     options=[*PRESETS, NO_PRESET],
                     default="i2p",
                     tooltip="i2p: hate, harassment, violence, self-harm, sexual, shocking, illegal "
-                    "activity. mini: the mini world's skull. none: your own concepts alone.",
+                    "activity; the default, as it covers what most ask for. mini: the mini world's skull. "
+                    "none: your own concepts alone.",
                 ),
                 io.String.Input(
                     "categories",
@@ -60,8 +62,8 @@ class SafetyPolicy(io.ComfyNode):
                     "strictness",
                     options=[*STRICTNESS, CUSTOM],
                     default="medium",
-                    tooltip="Shifts every threshold: high blocks at a 7 times smaller odds than medium, low "
-                    "at 7 times larger. custom takes custom_shift.",
+                    tooltip="Shifts every threshold. medium, the default, takes them as calibrated; high "
+                    "blocks at 7 times smaller odds, low at 7 times larger ones. custom takes custom_shift.",
                 ),
                 host.advanced(
                     io.Float.Input(
@@ -70,8 +72,8 @@ class SafetyPolicy(io.ComfyNode):
                         min=-10.0,
                         max=10.0,
                         step=0.1,
-                        tooltip="For custom strictness: log-odds by which every threshold is lowered; 2 is "
-                        "high, -2 is low.",
+                        tooltip="For custom strictness: log-odds by which every threshold is lowered; 0, the "
+                        "default, is medium, 2 is high, -2 is low.",
                     )
                 ),
                 host.advanced(
@@ -81,7 +83,9 @@ class SafetyPolicy(io.ComfyNode):
                         min=0.001,
                         max=0.999,
                         step=0.001,
-                        tooltip="Probability from which your own concepts count, before strictness.",
+                        tooltip="Probability, 0 to 1, from which your own concepts are blocked, before "
+                        "strictness. 0.5, the default: as soon as the unsafe texts fit better. Calibrate "
+                        "for a better one.",
                     )
                 ),
                 host.advanced(
@@ -89,8 +93,9 @@ class SafetyPolicy(io.ComfyNode):
                         "views",
                         options=list(VIEW_CHOICES),
                         default="whole",
-                        tooltip="What is judged and averaged. More views cost more, and are harder to fool "
-                        "for anything that was optimised against one.",
+                        tooltip="What is judged and averaged. whole, the default, costs one pass; whole and "
+                        "mirror two; whole, mirror and crops six. More views are harder to fool for anything "
+                        "that was optimised against one.",
                     )
                 ),
                 host.advanced(
@@ -180,8 +185,8 @@ class SafetyReward(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.05,
-                    tooltip="How much this reward counts in a sum, on the scale of Text Reward; 0 switches "
-                    "it off.",
+                    tooltip="How much this reward counts in a sum. 1, the default, counts about as much as a "
+                    "Text Reward of weight 1; 0 switches it off.",
                 ),
                 host.add_to_input(),
             ],
@@ -200,6 +205,7 @@ class CalibrateSafety(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="LatentCLIP_CalibrateSafety",
+            is_output_node=True,
             display_name="Calibrate Safety Policy",
             category="latent-clip/safety",
             description="Sets a policy's thresholds from your own latents, so that at most a given share of "
@@ -209,15 +215,21 @@ class CalibrateSafety(io.ComfyNode):
                 host.LATENT_SAFETY_POLICY.Input(
                     "policy", tooltip="The policy whose thresholds are set anew."
                 ),
-                io.Latent.Input("safe", tooltip="A batch of harmless latents."),
-                io.Latent.Input("unsafe", tooltip="A batch of latents that should be blocked."),
+                io.Latent.Input(
+                    "safe",
+                    tooltip="A batch of harmless latents, 50 or more, of the kind that you generate; "
+                    "look-alikes among them.",
+                ),
+                io.Latent.Input("unsafe", tooltip="A batch of latents that should be blocked, 50 or more."),
                 io.Float.Input(
                     "target",
                     default=0.05,
                     min=0.0,
                     max=0.5,
                     step=0.005,
-                    tooltip="Largest share of the safe latents that all concepts together may block.",
+                    tooltip="Largest share of the safe latents that all concepts together may block, 0 to "
+                    "0.5. 0.05, the default, is 1 in 20; with 50 safe latents, less than 0.02 cannot be told "
+                    "from none.",
                 ),
             ],
             outputs=[
@@ -229,7 +241,9 @@ class CalibrateSafety(io.ComfyNode):
                     tooltip="Thresholds and rates, warnings, and the policy as JSON, for Safety Policy's "
                     "policy_json.",
                 ),
-                io.Image.Output(display_name="chart", tooltip="ROC curve and threshold of every concept."),
+                io.Image.Output(
+                    display_name="chart", tooltip="ROC curve and threshold of every concept in one plot."
+                ),
             ],
         )
 
@@ -241,6 +255,7 @@ class CalibrateSafety(io.ComfyNode):
         policy.judge(good)
         found = lclip.calibrate(policy.policy, [m.model for m in policy.models], good, bad, target)
         report = f"{found.text()}\n\n{found.policy.to_json()}"
+        chart = roc_chart.draw(found)
         return io.NodeOutput(
-            host_safety.WiredPolicy(found.policy, policy.models), report, roc_chart.draw(found)
+            host_safety.WiredPolicy(found.policy, policy.models), report, chart, ui=shown(chart)
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
 
 from . import host, host_safety
 from .gating import ACTIONS, Gate
+from .host_feedback import say, shown
 from .host_gradients import DIFFERENTIABLE, SCHEDULERS
 from .host_ksampler import Stage
 
@@ -17,27 +19,31 @@ class SafetyGate(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="LatentCLIP_SafetyGate",
+            is_output_node=True,
             display_name="Latent Safety Gate",
             category="latent-clip/safety",
             description="Judges each latent of a batch before anything is decoded. What is not provably "
             "safe never leaves by the safe socket: NaN, wrong scale and anything unreadable are blocked too.",
-            search_aliases=["nsfw filter", "safety checker", "content gate", "moderation", "censor"],
+            search_aliases=["nsfw", "safety checker", "content filter", "moderation", "censor"],
             inputs=[
-                host.LATENT_SAFETY_POLICY.Input("policy", tooltip="What to look for."),
+                host.LATENT_SAFETY_POLICY.Input(
+                    "policy", tooltip="What to look for: wire a Safety Policy, or a calibrated one."
+                ),
                 io.Latent.Input("latent", tooltip="A batch of clean latents, such as a sampler's output."),
                 io.Combo.Input(
                     "action",
                     options=list(ACTIONS),
                     default="separate",
-                    tooltip="separate: blocked items leave by their own socket. replace: a grey picture "
-                    "takes their place. repair: they are rendered again, away from harm, judged again, and "
-                    "replaced if that failed. stop: an error, and nothing leaves.",
+                    tooltip="separate, the default: blocked items leave by their own socket. replace: a grey "
+                    "picture takes their place. repair: they are rendered again, away from harm, judged "
+                    "again, and replaced if that failed. stop: an error, and nothing leaves.",
                 ),
                 io.Combo.Input(
                     "report_as",
                     options=["text", "json"],
                     default="text",
-                    tooltip="The report as lines to read, or as JSON to keep for an audit.",
+                    tooltip="The report as lines to read (text, the default), or as json to keep for an "
+                    "audit.",
                 ),
                 *repair_inputs(),
                 io.Model.Input(
@@ -114,6 +120,7 @@ class SafetyGate(io.ComfyNode):
             not gate.blocked,
             len(gate.blocked),
             gate.report(as_json=report_as == "json"),
+            ui=shown(gate.sheet()),
         )
 
 
@@ -127,30 +134,46 @@ def repair_inputs() -> list[Any]:
                 default=30,
                 min=1,
                 max=1000,
-                tooltip="For repair: renders per item at most; an item stops once it is safe with some room.",
+                tooltip="For repair: renders per item at most. 30 by default; an item stops once it is safe "
+                "with some room.",
             ),
             io.Int.Input(
                 "seed",
                 default=0,
                 min=0,
                 max=2**64 - 1,
-                tooltip="For repair: the seed that the latents were sampled with, so that the search starts "
-                "there.",
+                tooltip="For repair: the seed that the latents were sampled with, 0 to 2^64 - 1, so that the "
+                "search starts there.",
             ),
             io.Int.Input(
-                "steps", default=1, min=1, max=100, tooltip="For repair: steps per render; made for 1 to 4."
+                "steps",
+                default=1,
+                min=1,
+                max=100,
+                tooltip="For repair: steps per render, as the latents were sampled with. 1 by default; made "
+                "for 1 to 4.",
             ),
             io.Float.Input(
-                "cfg", default=1.0, min=0.0, max=100.0, step=0.1, tooltip="For repair: as in KSampler."
+                "cfg",
+                default=1.0,
+                min=0.0,
+                max=100.0,
+                step=0.1,
+                tooltip="For repair: classifier-free guidance, as in KSampler. 1 by default, for distilled "
+                "models.",
             ),
             io.Combo.Input(
                 "sampler_name",
                 options=sorted(DIFFERENTIABLE),
                 default="euler",
-                tooltip="For repair: samplers that a gradient can pass.",
+                tooltip="For repair: the sampler that renders; only those that a gradient can pass. euler by "
+                "default, as for ReNO.",
             ),
             io.Combo.Input(
-                "scheduler", options=list(SCHEDULERS), default="simple", tooltip="For repair: as in KSampler."
+                "scheduler",
+                options=list(SCHEDULERS),
+                default="simple",
+                tooltip="For repair: how the noise levels are spread, as in KSampler.",
             ),
         )
     ]
@@ -161,23 +184,28 @@ class SafetyGuard(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="LatentCLIP_SafetyGuard",
+            hidden=[io.Hidden.unique_id],
             display_name="Latent Safety Guard",
             category="latent-clip/safety",
             description="Judges the predicted picture while the model samples, with any sampler. It saves "
             "the remaining steps of what would be blocked anyway, or steers away early. A gate after the "
             "sampler stays useful.",
-            search_aliases=["safe latent diffusion", "nsfw guard", "early stop", "steer away"],
+            search_aliases=["safe latent diffusion", "nsfw", "safety checker", "early stop", "steer away"],
             inputs=[
-                io.Model.Input("model", tooltip="The model to watch."),
-                host.LATENT_SAFETY_POLICY.Input("policy", tooltip="What to look for."),
+                io.Model.Input(
+                    "model", tooltip="The model to watch; it must make the latents that the policy reads."
+                ),
+                host.LATENT_SAFETY_POLICY.Input(
+                    "policy", tooltip="What to look for: wire a Safety Policy, or a calibrated one."
+                ),
                 io.Float.Input(
                     "check_from",
                     default=0.0,
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="From this part of the schedule on. Early predictions are blurred and easily "
-                    "misjudged.",
+                    tooltip="From this part of the schedule on, 0 to 1. 0, the default, is its beginning, "
+                    "which saves most; early predictions are blurred and more easily misjudged.",
                 ),
                 io.Float.Input(
                     "check_to",
@@ -185,16 +213,16 @@ class SafetyGuard(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Up to this part of the schedule. With stop, the last step is checked in any "
-                    "case.",
+                    tooltip="Up to this part of the schedule, 0 to 1. 1, the default, is its end. With stop, "
+                    "the last step is checked in any case.",
                 ),
                 io.Combo.Input(
                     "on_unsafe",
                     options=["steer", "stop"],
                     default="steer",
-                    tooltip="steer: move items above a threshold away from harm at every step; none is "
-                    "blocked. stop: unsafe items become grey, and the sampling ends as soon as all of them "
-                    "are unsafe.",
+                    tooltip="steer, the default: move items above a threshold away from harm at every step; "
+                    "none is blocked. stop: unsafe items become grey, and the sampling ends as soon as all "
+                    "of them are unsafe.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -203,7 +231,7 @@ class SafetyGuard(io.ComfyNode):
                     max=10.0,
                     step=0.005,
                     tooltip="For steer: how far each step moves an unsafe prediction, relative to its own "
-                    "size.",
+                    "size. 0.1, the default, is a tenth; 0 moves nothing.",
                 ),
             ],
             outputs=[
@@ -221,6 +249,7 @@ class SafetyGuard(io.ComfyNode):
         on_unsafe: str,
         strength: float,
     ) -> io.NodeOutput:
+        tell = partial(say, cls.hidden.unique_id)
         return io.NodeOutput(
-            host_safety.guard_model(model, policy, on_unsafe, strength, check_from, check_to)
+            host_safety.guard_model(model, policy, on_unsafe, strength, check_from, check_to, tell)
         )

@@ -10,7 +10,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import lclip
-from . import charts, host
+from . import charts, feedback, host
+from .host_feedback import shown
 from .latents import samples_of
 
 LATENT_HINT = (
@@ -26,7 +27,8 @@ def size_rule_input() -> Any:
             default=lclip.DEFAULT_SIZE_RULE,
             tooltip="How latents of another size than the model's are brought to it: stretched (resize), by "
             "square crops along the longer side (crops), by native-size tiles (tiles), or as they are with "
-            "interpolated positions (interpolate). Latents of the native size are not touched.",
+            "interpolated positions (interpolate, the default: it read other sizes best on the mini world). "
+            "Latents of the native size are not touched.",
         )
     )
 
@@ -36,11 +38,12 @@ class Score(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="LatentCLIP_Score",
+            is_output_node=True,
             display_name="Latent-CLIP Score",
             category="latent-clip",
             description="How well each latent of a batch matches a text: the cosine of both in "
             "Latent-CLIP's space.",
-            search_aliases=["clip score", "rate latents", "text match", "prompt adherence"],
+            search_aliases=["clip score", "rate latents", "text match", "prompt adherence", "similarity"],
             inputs=[
                 host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
                 io.Latent.Input("latent", tooltip=LATENT_HINT),
@@ -56,14 +59,18 @@ class Score(io.ComfyNode):
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The latents, unchanged."),
-                io.Float.Output(display_name="best_score", tooltip="The highest score in the batch."),
+                io.Float.Output(
+                    display_name="best_score", tooltip="The highest score in the batch: a cosine, -1 to 1."
+                ),
                 io.Float.Output(
                     display_name="scores",
                     is_output_list=True,
                     tooltip="One score per item: the cosine, -1 to 1. Good matches of the released models "
                     "reach about 0.3.",
                 ),
-                io.String.Output(display_name="report", tooltip="All values as a table to read."),
+                io.String.Output(
+                    display_name="report", tooltip="All values as a table: a row per item, a column per text."
+                ),
             ],
         )
 
@@ -79,7 +86,8 @@ class Score(io.ComfyNode):
         report = score_report(
             cosines, lines, latent_clip.name, lclip.scale_doubt(samples, latent_clip.config)
         )
-        return io.NodeOutput(latent, float(scores.max()), scores.tolist(), report)
+        sheet = feedback.score_sheet(previews(samples, latent_clip), scores)
+        return io.NodeOutput(latent, float(scores.max()), scores.tolist(), report, ui=shown(sheet))
 
 
 class Classify(io.ComfyNode):
@@ -87,6 +95,7 @@ class Classify(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="LatentCLIP_Classify",
+            is_output_node=True,
             display_name="Latent-CLIP Classify",
             category="latent-clip",
             description="Which of several labels fits each latent of a batch best (zero-shot).",
@@ -98,15 +107,17 @@ class Classify(io.ComfyNode):
                     "labels",
                     multiline=True,
                     default="",
-                    tooltip="The labels to choose from, one per line: at least two, for a choice.",
+                    tooltip="The labels to choose from, one per line: at least two, for a choice. The "
+                    "probabilities are among these labels only: add what else it could be.",
                 ),
                 host.advanced(
                     io.String.Input(
                         "templates",
                         multiline=True,
                         default="{}",
-                        tooltip="Sentences that the labels are put into at {}, one per line, such as "
-                        '"a photo of a {}". With several, their embeddings are averaged.',
+                        tooltip='Sentences that the labels are put into at {}, one per line, such as "a '
+                        'photo of a {}". With several, their embeddings are averaged. The default is the '
+                        'label alone.',
                     )
                 ),
                 size_rule_input(),
@@ -117,9 +128,14 @@ class Classify(io.ComfyNode):
                     display_name="top_label", is_output_list=True, tooltip="The likeliest label of each item."
                 ),
                 io.Float.Output(
-                    display_name="probability", is_output_list=True, tooltip="Its probability, 0 to 1."
+                    display_name="probability",
+                    is_output_list=True,
+                    tooltip="Its probability among the labels, 0 to 1.",
                 ),
-                io.Image.Output(display_name="chart", tooltip="One bar chart per item."),
+                io.Image.Output(
+                    display_name="chart",
+                    tooltip="One bar chart per item, likeliest label first, at most 20 labels.",
+                ),
             ],
         )
 
@@ -139,7 +155,9 @@ class Classify(io.ComfyNode):
         )
         best = chances.max(1)
         tops = [names[index] for index in best.indices.tolist()]
-        return io.NodeOutput(latent, tops, best.values.tolist(), charts.probability_bars(names, chances))
+        chart, shares = charts.probability_bars(names, chances), best.values.tolist()
+        sheet = feedback.label_sheet(previews(samples, latent_clip), tops, shares) if len(tops) > 1 else chart
+        return io.NodeOutput(latent, tops, shares, chart, ui=shown(sheet))
 
 
 class Heatmap(io.ComfyNode):
@@ -147,6 +165,7 @@ class Heatmap(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="LatentCLIP_Heatmap",
+            is_output_node=True,
             display_name="Latent-CLIP Heatmap",
             category="latent-clip",
             description="Where in the picture a text is, as a mask and as an overlay on a preview of the "
@@ -155,7 +174,12 @@ class Heatmap(io.ComfyNode):
             inputs=[
                 host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that looks."),
                 io.Latent.Input("latent", tooltip=LATENT_HINT),
-                io.String.Input("text", default="", tooltip="What to look for, as one text."),
+                io.String.Input(
+                    "text",
+                    default="",
+                    tooltip='What to look for, as one text: a thing rather than a scene, such as "the red '
+                    'circle".',
+                ),
             ],
             outputs=[
                 io.Mask.Output(
@@ -164,7 +188,11 @@ class Heatmap(io.ComfyNode):
                     "compares places of one picture, so something is always bright; Score says whether the "
                     "text is there at all.",
                 ),
-                io.Image.Output(display_name="overlay", tooltip="The mask in colour over a rough preview."),
+                io.Image.Output(
+                    display_name="overlay",
+                    tooltip="The mask in colour, dark blue to yellow, over a rough preview that needs no "
+                    "decoding.",
+                ),
             ],
         )
 
@@ -174,8 +202,8 @@ class Heatmap(io.ComfyNode):
         text = " ".join(lines_of(text, "text"))
         cosines = host.to_host(lclip.heatmap(latent_clip.ready(samples), samples, text))  # [B, h, w]
         mask = spread_out(at_picture_size(cosines, latent_clip.config))
-        pictures = host.to_host(host.preview(samples, latent_clip.config.latent_space))
-        return io.NodeOutput(mask, charts.heat_overlay(pictures, mask))
+        overlay = charts.heat_overlay(previews(samples, latent_clip), mask)
+        return io.NodeOutput(mask, overlay, ui=shown(overlay))
 
 
 def lines_of(text: str, what: str) -> list[str]:
@@ -184,6 +212,11 @@ def lines_of(text: str, what: str) -> list[str]:
     if not lines:
         raise ValueError(f"The {what} widget is empty; expected at least one line of text.")
     return lines
+
+
+def previews(samples: Tensor, latent_clip: host.LoadedLatentCLIP) -> Tensor:
+    """Rough pictures of a batch, [B, h, w, 3] in 0..1, without decoding."""
+    return host.to_host(host.preview(samples, latent_clip.config.latent_space))
 
 
 def at_picture_size(maps: Tensor, config: lclip.LatentCLIPConfig) -> Tensor:

@@ -1,0 +1,143 @@
+"""What a node shows on itself when it has run: its items as small pictures, each with what was found.
+
+Pictures, because a node shows these by itself, and again when the host takes its result from the cache; a
+text on a node would need a script. They are rough previews: nothing is decoded. Knows nothing of the host.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+from torch import Tensor
+
+from . import charts
+from .charts import BLUE, FAINT, INK, MARGIN, PAPER, RED, REST, SMALL, WIDTH
+from .lettering import fit_text, wrap_text
+from .pen import Pen
+
+MOST_TILES, GAP, LINE = 16, 10, 21
+LARGEST = 260  # pixels of a picture that stands alone
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One item: its picture, or None for a blank, lines of text below, and how it is framed."""
+
+    picture: Image.Image | None
+    lines: tuple[str, ...]
+    frame: str = FAINT
+    thick: bool = False
+
+
+def score_sheet(previews: Tensor, scores: Tensor) -> Tensor:
+    """Every item with its score, the best one framed. previews: [B, h, w, 3]; scores: [B]"""
+    values = scores.tolist()
+    best = max(range(len(values)), key=lambda index: _rank(values[index]))
+    tiles = [
+        Tile(picture, (f"{index}: {values[index]:.4f}",), *_frame(index == best))
+        for index, picture in enumerate(charts.as_pictures(previews))
+    ]
+    heading = f"score {values[best]:.4f}"
+    if len(values) > 1:
+        heading = f"best score {values[best]:.4f}: item {best} of {len(values)}"
+    return _sheet(heading, tiles, _by(values))
+
+
+def label_sheet(previews: Tensor, labels: Sequence[str], probabilities: Sequence[float]) -> Tensor:
+    """Every item with its likeliest label. previews: [B, h, w, 3]"""
+    pictures = charts.as_pictures(previews)
+    tiles = [
+        Tile(picture, (f"{index}: {share:.1%}", label))
+        for index, (picture, label, share) in enumerate(zip(pictures, labels, probabilities, strict=True))
+    ]
+    return _sheet(f"likeliest labels of {len(tiles)} items", tiles)
+
+
+def pick_sheet(previews: Tensor, rewards: Tensor, kept: Sequence[int]) -> Tensor:
+    """Every item with its reward, the kept ones framed and numbered, best first."""
+    values = rewards.tolist()
+    tiles = []
+    for index, picture in enumerate(charts.as_pictures(previews)):
+        place = kept.index(index) + 1 if index in kept else None
+        note = [] if place is None else [f"kept, no. {place}"]
+        tiles.append(Tile(picture, (f"{index}: {values[index]:.4f}", *note), *_frame(place is not None)))
+    return _sheet(f"kept {len(kept)} of {len(tiles)} by reward", tiles, _by(values))
+
+
+def gate_sheet(previews: Sequence[Tensor | None], notes: Sequence[str], safe: Sequence[int]) -> Tensor:
+    """Every item with its verdict. previews: per item [h, w, 3]; None for a blocked one, not shown."""
+    tiles = []
+    for index, (preview, note) in enumerate(zip(previews, notes, strict=True)):
+        picture = None if preview is None or index not in safe else charts.as_pictures(preview[None])[0]
+        word = f"{index}: safe" if index in safe else f"{index}: BLOCKED"
+        tiles.append(Tile(picture, (word, note), BLUE if index in safe else RED, thick=index not in safe))
+    blocked = [index for index in range(len(tiles)) if index not in safe]
+    heading = f"{len(blocked)} of {len(tiles)} blocked" if blocked else f"all {len(tiles)} safe"
+    return _sheet(heading, tiles, [*blocked, *sorted(safe)])
+
+
+def _rank(value: float) -> float:
+    return value if math.isfinite(value) else -math.inf
+
+
+def _by(values: Sequence[float]) -> list[int]:
+    return sorted(range(len(values)), key=lambda index: -_rank(values[index]))
+
+
+def _frame(chosen: bool) -> tuple[str, bool]:
+    return (BLUE, True) if chosen else (FAINT, False)
+
+
+def _sheet(heading: str, tiles: Sequence[Tile], order: Sequence[int] | None = None) -> Tensor:
+    """Tiles in rows; of many items the first in `order`, in the order of the batch. -> [1, H, W, 3]"""
+    shown = sorted((order or range(len(tiles)))[:MOST_TILES])
+    columns = min(4, math.ceil(len(shown) ** 0.5))
+    width = (WIDTH - 2 * MARGIN - GAP * (columns - 1)) // columns
+    side = min(width, LARGEST)
+    texts = [_lines(tiles[index], width) for index in shown]
+    picture_height = max(_fitted(tiles[index].picture, side)[1] for index in shown)
+    rows = [texts[start : start + columns] for start in range(0, len(texts), columns)]
+    heights = [picture_height + 6 + LINE * max(map(len, row)) + GAP for row in rows]
+    left = len(tiles) - len(shown)
+    pen = Pen(WIDTH, charts.TITLE + sum(heights) + (left > 0) * 28 + 4, PAPER)
+    pen.text((MARGIN, 10), fit_text(heading, WIDTH - 2 * MARGIN, charts.HEADING), charts.HEADING, INK)
+    for place, (index, lines) in enumerate(zip(shown, texts, strict=True)):
+        row, column = divmod(place, columns)
+        corner = MARGIN + (width + GAP) * column, charts.TITLE + sum(heights[:row])
+        _tile(pen, corner, tiles[index], lines, (width, side, picture_height))
+    if left:
+        pen.text((WIDTH - MARGIN, charts.TITLE + sum(heights)), f"and {left} more", SMALL, INK, "ra")
+    return charts.as_image([pen.picture()])
+
+
+def _lines(tile: Tile, width: int) -> list[str]:
+    return [line for text in tile.lines for line in wrap_text(text, width, SMALL, 3)]
+
+
+def _fitted(picture: Image.Image | None, side: int) -> tuple[int, int]:
+    """The size of a picture whose longer side is that long."""
+    if picture is None:
+        return side, side
+    longer = max(picture.size)
+    return max(1, round(side * picture.width / longer)), max(1, round(side * picture.height / longer))
+
+
+def _tile(
+    pen: Pen, corner: tuple[float, float], tile: Tile, lines: Sequence[str], room: tuple[int, int, int]
+) -> None:
+    width, side, height = room
+    size = _fitted(tile.picture, side) if tile.picture else (side, height)
+    x, y = corner[0] + (width - size[0]) // 2, corner[1] + (height - size[1]) // 2
+    far = x + size[0] - 1, y + size[1] - 1
+    if tile.picture is None:
+        pen.box((x, y), far, FAINT)
+        pen.line([(x, y), far], REST, 2)
+        pen.line([(x, far[1]), (far[0], y)], REST, 2)
+    else:
+        pen.paste(tile.picture, (x, y), size)
+    pen.box((x, y), far, outline=tile.frame, width=4 if tile.thick else 2)
+    for number, text in enumerate(lines):
+        pen.text((corner[0] + width / 2, corner[1] + height + 6 + LINE * number), text, SMALL, INK, "ma")

@@ -1,0 +1,33 @@
+"""What a node shows on itself: pictures that stay with its result, and a line of text while it runs."""
+
+from __future__ import annotations
+
+import html
+import logging
+from typing import Any
+
+from comfy_api.latest import ui
+from server import PromptServer
+from torch import Tensor
+
+logger = logging.getLogger("latent-clip")
+
+
+def shown(pictures: Tensor) -> Any:
+    """For NodeOutput's ui: an IMAGE that the node shows, also when its result comes from the cache.
+
+    Showing is a courtesy: where the host cannot write its temporary files, the result leaves without it.
+    """
+    try:
+        return ui.PreviewImage(pictures)
+    except OSError as error:
+        logger.warning("The node shows no picture of its result: %s", error)
+        return None
+
+
+def say(node_id: str | None, text: str) -> None:
+    """Show a line of text on a node while it runs. It is an event: nothing repeats it for a cached result."""
+    server = getattr(PromptServer, "instance", None)
+    if server is None or node_id is None:
+        return
+    server.send_progress_text(html.escape(text), node_id)  # the browser takes it as HTML; labels are any text
