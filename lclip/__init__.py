@@ -1,5 +1,9 @@
 """Latent-CLIP: score, choose, improve and gate pictures while they are still latents."""
 
+from .adapter import AdaptedLatentCLIP, LatentAdapter, apply_adapter
+from .adapter_files import load_adapter, save_adapter
+from .adapter_pictures import EncodedPictures, encode_pictures
+from .adapter_training import AdapterSettings, AdapterTraining, train_adapter
 from .calibration import Calibration, calibrate
 from .checkpoint import load, save_checkpoint
 from .config import LatentCLIPConfig, config_from_state_dict
@@ -8,6 +12,7 @@ from .errors import CheckpointError
 from .guards import check_latents, scale_doubt
 from .guidance import guided_x0
 from .model import LatentCLIP
+from .pictures import find_pictures
 from .reno_run import ReNORun, reno
 from .reno_types import ReNORecord, ReNOResult, ReNOSettings, ReNOStep
 from .rewards import ImageReward, Reward, RewardSum, TextReward
@@ -26,10 +31,15 @@ __all__ = [
     "DEFAULT_SIZE_RULE",
     "LATENT_SPACES",
     "SIZE_RULES",
+    "AdaptedLatentCLIP",
+    "AdapterSettings",
+    "AdapterTraining",
     "Calibration",
     "CheckpointError",
     "Concept",
+    "EncodedPictures",
     "ImageReward",
+    "LatentAdapter",
     "LatentCLIP",
     "LatentCLIPConfig",
     "LatentSpace",
@@ -48,18 +58,23 @@ __all__ = [
     "TextReward",
     "Verdict",
     "WordTokenizer",
+    "apply_adapter",
     "calibrate",
     "check_latents",
     "classify",
     "config_from_state_dict",
     "convert",
+    "encode_pictures",
+    "find_pictures",
     "guided_x0",
     "heatmap",
     "label_embeddings",
     "load",
+    "load_adapter",
     "load_taste",
     "parse_concepts",
     "reno",
+    "save_adapter",
     "save_checkpoint",
     "save_taste",
     "scale_doubt",
@@ -67,5 +82,6 @@ __all__ = [
     "space_named",
     "space_title",
     "top_k",
+    "train_adapter",
     "train_taste",
 ]

@@ -78,6 +78,11 @@ def save_checkpoint(
     source_sha256: str = "",
 ) -> Path:
     """Write a model as .safetensors; dtype None keeps the weights' type. Atomic. Returns the path."""
+    if hasattr(model, "adapter"):
+        raise ValueError(
+            "this Latent-CLIP stands behind an adapter, and a checkpoint holds the model alone; expected one "
+            "without. Save the adapter with lclip.save_adapter, and apply it again after loading."
+        )
     weights = {stored_name(name): tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     source = {"source_name": source_name, "source_sha256": source_sha256}
     return write_checkpoint(Path(path), weights, model.config, model.tokenizer_metadata(), dtype, source)

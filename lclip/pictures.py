@@ -1,0 +1,68 @@
+"""Pictures to train an adapter on: from a folder or a batch, cut to what both VAEs can encode."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+logger = logging.getLogger("latent-clip")
+
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+
+
+def find_pictures(folder: str | os.PathLike[str]) -> list[Path]:
+    """All pictures in a folder and below, by name. Raises FileNotFoundError, and ValueError for none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise ValueError(f"{folder} holds no pictures; expected files such as {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def load_picture(path: Path, side: int, smallest: int = 1) -> Tensor:
+    """The middle square of a picture, resampled to that side: [3, side, side] in 0..1.
+
+    ValueError for a file that is no picture, or one with a side of less than `smallest` pixels.
+    """
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file).convert("RGB")
+    except Exception as error:  # Pillow raises whatever a malformed file leads to
+        raise ValueError(f"{path.name} is no picture that can be read: {error}") from error
+    if min(picture.size) < smallest:
+        raise ValueError(
+            f"{path.name} is {picture.width}x{picture.height} pixels; expected at least {smallest} a side"
+        )
+    picture = ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / 255)
+
+
+def each_picture(paths: list[Path], side: int, smallest: int = 1) -> Iterator[Tensor]:
+    """The pictures one by one, [3, side, side]; what cannot be read is left out, with a warning."""
+    for path in paths:
+        try:
+            yield load_picture(path, side, smallest)
+        except ValueError as error:
+            logger.warning("Left out: %s", error)
+
+
+def whole_cells(pictures: Tensor, multiple: int) -> Tensor:
+    """The middle of pictures [N, 3, H, W], with sides that are multiples. ValueError for smaller ones."""
+    height, width = pictures.shape[-2:]
+    if min(height, width) < multiple:
+        raise ValueError(
+            f"the pictures are {width}x{height} pixels; expected at least {multiple}x{multiple}, one latent "
+            "cell of both VAEs"
+        )
+    rows, columns = height // multiple * multiple, width // multiple * multiple
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return pictures[..., top : top + rows, left : left + columns]

@@ -1,0 +1,153 @@
+"""What is published: complete, small, without what only developers need, and described as the registry wants."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from published import ROOT, published_files, tracked_files, write_archive
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+MEGABYTES = 25
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def files() -> list[str]:
+    return published_files()
+
+
+def test_the_archive_holds_what_runs_and_nothing_else(files):
+    assert {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "NOTICE"} <= set(files)
+    for folder in ("nodes", "lclip", "lclip/mini/weights", "lclip/presets", "workflows", "web/docs"):
+        assert [name for name in files if name.startswith(f"{folder}/")], folder
+    tops = {name.split("/")[0] for name in files}
+    assert not tops & {"tests", "benchmarks", "media", ".ci", ".github", "Makefile", ".gitignore"}
+    assert not [name for name in files if re.fullmatch(r"lclip/mini/(train.*|fitting|pairing)\.py", name)]
+    assert not [name for name in files if name.startswith("docs/") and not name.endswith(".md")]
+
+
+def test_the_archive_is_small(tmp_path):
+    assert write_archive(tmp_path / "pack.zip").stat().st_size < MEGABYTES << 20
+
+
+def test_every_rule_leaves_something_out():
+    """A rule that fits nothing is out of date."""
+    rules = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
+    for rule in (rule for rule in rules if rule.strip() and not rule.startswith("#")):
+        assert tracked_files("--cached", "--ignored", f"--exclude={rule}"), rule
+
+
+def imported_modules(path: Path, name: str) -> set[str]:
+    """Modules of the pack that a file imports anywhere, as paths without their ending."""
+    found, package = set(), name.split("/")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1] + (node.module or "").split(".")
+            base = [part for part in base if part]
+            found |= {"/".join([*base, alias.name]) for alias in node.names} | {"/".join(base)}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lclip"):
+            base = (node.module or "").split(".")
+            found |= {"/".join([*base, alias.name]) for alias in node.names} | {"/".join(base)}
+    return found
+
+
+def test_nothing_published_imports_what_is_left_out(files):
+    left_out = {name.removesuffix(".py") for name in set(tracked_files()) - set(files) if name.endswith(".py")}
+    for name in files:
+        if name.endswith(".py"):
+            missing = imported_modules(ROOT / name, name) & left_out
+            assert not missing, f"{name} imports {missing}, which is not published"
+
+
+def test_nothing_is_installed_beside_the_host(project):
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if line.strip() and not line.startswith("#")]
+    assert project["project"]["dependencies"] == []
+
+
+def test_the_registrys_fields_are_filled_in(project):
+    about, comfy = project["project"], project["tool"]["comfy"]
+    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,98}", about["name"]) and "comfyui" not in about["name"].lower()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", about["version"])
+    assert len(about["description"]) > 40
+    assert all(url.startswith("https://") for url in about["urls"].values())
+    assert {"Repository", "Documentation", "Issues"} <= set(about["urls"])
+    assert comfy["PublisherId"] and comfy["DisplayName"] == "Latent-CLIP"
+    assert re.fullmatch(r">=\d+\.\d+\.\d+", comfy["requires-comfyui"])
+    systems = [line for line in about["classifiers"] if line.startswith("Operating System")]
+    assert systems == ["Operating System :: OS Independent"]
+
+
+@pytest.mark.parametrize(("entry", "size"), [("Icon", (400, 400)), ("Banner", (1680, 720))])
+def test_icon_and_banner_are_where_the_registry_looks_for_them(project, entry, size):
+    url = project["tool"]["comfy"][entry]
+    place = project["project"]["urls"]["Repository"].replace("github.com", "raw.githubusercontent.com")
+    assert url.startswith(f"{place}/main/")
+    name = url.removeprefix(f"{place}/main/")
+    assert name in tracked_files()
+    with Image.open(ROOT / name) as image:
+        assert image.size == size
+    assert (ROOT / name).stat().st_size < 200_000
+
+
+def test_one_version_everywhere(project):
+    version = project["project"]["version"]
+    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    for path in (ROOT / "workflows").glob("*.json"):
+        own = [
+            node["properties"]
+            for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]
+            if node["properties"].get("cnr_id") == project["project"]["name"]
+        ]
+        assert own and all(properties["ver"] == version for properties in own), path.name
+
+
+def test_an_installed_library_is_complete(project):
+    """Every module is in a package that is found, every data file is named."""
+    setuptools = pytest.importorskip("setuptools")
+    settings = project["tool"]["setuptools"]
+    packages = setuptools.find_packages(str(ROOT), include=settings["packages"]["find"]["include"])
+    data = {
+        str(path.relative_to(ROOT).as_posix())
+        for package, patterns in settings["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    for name in tracked_files("lclip"):
+        if name.endswith(".py"):
+            assert name.rpartition("/")[0].replace("/", ".") in packages, name
+        else:
+            assert name in data, f"{name} is in no package-data"
+
+
+def test_citation_names_both_papers():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert "arXiv:2503.08455" in text and "arXiv:2406.04312" in text
+
+
+@pytest.mark.parametrize("name", ["tests.yml", "publish.yml"])
+def test_publishing_waits_for_the_tests(name):
+    yaml = pytest.importorskip("yaml")
+    flow = yaml.safe_load((ROOT / ".github/workflows" / name).read_text(encoding="utf-8"))
+    jobs = flow["jobs"]
+    if name == "publish.yml":
+        assert jobs["tests"]["uses"] == "./.github/workflows/tests.yml"
+        assert jobs["publish"]["needs"] == "tests"
+    else:
+        assert "workflow_call" in flow[True]  # YAML 1.1 reads "on" as true
+        runs = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+        assert any("tests/lib" in run for run in runs) and any("tests/host" in run for run in runs)
