@@ -7,7 +7,7 @@ async def comfy_entrypoint():
     """Called by ComfyUI, and only there: nothing of the host is imported before."""
     from comfy_api.latest import ComfyExtension  # pyright: ignore[reportMissingImports]
 
-    from .nodes import guidance, host, load, mini, reno, reward, safety, safety_gate, score
+    from .nodes import guidance, host_folders, load, mini, reno, reward, safety, safety_gate, score, taste
 
     class LatentCLIPExtension(ComfyExtension):
         async def get_node_list(self):
@@ -19,6 +19,8 @@ async def comfy_entrypoint():
                 score.Heatmap,
                 reward.TextReward,
                 reward.ImageReward,
+                taste.TrainTaste,
+                taste.LoadTaste,
                 reward.Select,
                 reno.ReNOSampler,
                 reno.ReNO,
@@ -30,5 +32,6 @@ async def comfy_entrypoint():
                 safety.CalibrateSafety,
             ]
 
-    host.register_model_folder()
+    for folder in host_folders.FOLDERS:
+        folder.register()
     return LatentCLIPExtension()

@@ -74,6 +74,11 @@ class Taste:
     figures: TasteFigures | None = None
     notes: tuple[str, ...] = ()
 
+    def equals(self, other: Taste) -> bool:
+        """Whether both give the same reward, and belong to the same model."""
+        same = (self.bias, self.model, self.figures) == (other.bias, other.model, other.figures)
+        return same and torch.equal(self.direction, other.direction)
+
     def check_model(self, model: LatentCLIP, name: str = "") -> None:
         """Refuse a Latent-CLIP whose embeddings this taste was not learnt on. ValueError names both."""
         here = f"{name or 'this Latent-CLIP'} ({fingerprint(embedder(model))})"

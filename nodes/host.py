@@ -23,7 +23,6 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import comfy.supported_models_base
-import folder_paths
 import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
@@ -59,33 +58,6 @@ def advanced(socket: Any) -> Any:
 def nothing() -> ExecutionBlocker:
     """An output without a value: what hangs on that socket is skipped, silently."""
     return ExecutionBlocker(None)
-
-
-FOLDER = "latent_clip"
-EXTENSIONS = {".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"}
-
-
-def register_model_folder() -> None:
-    """Announce models/latent_clip, beside what extra_model_paths.yaml may have announced already."""
-    default = os.path.join(folder_paths.models_dir, FOLDER)
-    os.makedirs(default, exist_ok=True)
-    folder_paths.add_model_folder_path(FOLDER, default)
-    folder_paths.folder_names_and_paths[FOLDER][1].update(EXTENSIONS)  # a new key would list every file
-
-
-def model_files() -> list[str]:
-    return folder_paths.get_filename_list(FOLDER)
-
-
-def model_path(name: str) -> str:
-    """The full path of a file in the model folders, or FileNotFoundError."""
-    path = folder_paths.get_full_path(FOLDER, name)
-    if path is None:
-        places = ", ".join(folder_paths.get_folder_paths(FOLDER))
-        raise FileNotFoundError(
-            f"No file {name!r} in {places}. Put the checkpoint there and refresh the browser."
-        )
-    return path
 
 
 class LoadedLatentCLIP:

@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from . import host
+from .host_folders import CHECKPOINTS
 
 DTYPES: dict[str, torch.dtype | None] = {
     "auto": None,
@@ -31,7 +32,7 @@ class LoadLatentCLIP(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=host.model_files(),
+                    options=CHECKPOINTS.files(),
                     tooltip="A checkpoint in models/latent_clip: a released .pt as it is, or a converted "
                     ".safetensors.",
                 ),
@@ -54,11 +55,15 @@ class LoadLatentCLIP(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        return CHECKPOINTS.check(file)
+
+    @classmethod
     def fingerprint_inputs(cls, file: str, dtype: str) -> Any:
         """Load again when the file under that name has changed."""
-        status = os.stat(host.model_path(file))
+        status = os.stat(CHECKPOINTS.path(file))
         return f"{file}:{status.st_size}:{status.st_mtime_ns}:{dtype}"
 
     @classmethod
     def execute(cls, file: str, dtype: str) -> io.NodeOutput:
-        return io.NodeOutput(host.load_latent_clip(host.model_path(file), DTYPES[dtype]))
+        return io.NodeOutput(host.load_latent_clip(CHECKPOINTS.path(file), DTYPES[dtype]))

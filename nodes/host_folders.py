@@ -1,0 +1,79 @@
+"""The folders half of `host`: where models of each kind lie, by the host's own model paths."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import folder_paths
+
+logger = logging.getLogger("latent-clip")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """models/<key>, beside what extra_model_paths.yaml announces under that key.
+
+    what: a file in it, as said to people. extensions: of the files that are listed.
+    """
+
+    key: str
+    what: str
+    extensions: frozenset[str]
+
+    def register(self) -> None:
+        """Announce the folder to the host, and make it where that is allowed."""
+        default = os.path.join(folder_paths.models_dir, self.key)
+        try:
+            os.makedirs(default, exist_ok=True)
+        except OSError as error:
+            logger.warning("The folder %s cannot be made: %s", default, error)
+        folder_paths.add_model_folder_path(self.key, default)
+        folder_paths.folder_names_and_paths[self.key][1].update(self.extensions)  # a new key lists every file
+
+    def files(self) -> list[str]:
+        return folder_paths.get_filename_list(self.key)
+
+    def path(self, name: str) -> str:
+        """The full path of a file, or FileNotFoundError. A workflow from Windows may have "sub\\name"."""
+        for spelled in (name, name.replace("\\", "/")):
+            if (path := folder_paths.get_full_path(self.key, spelled)) is not None:
+                return path
+        places = ", ".join(folder_paths.get_folder_paths(self.key))
+        raise FileNotFoundError(
+            f"No file {name!r} in {places}. Put the {self.what} there and refresh the browser."
+        )
+
+    def check(self, name: str | None) -> bool | str:
+        """For a node's validate_inputs: True, or what is wrong with the name; a wired one comes as None."""
+        try:
+            return name is None or bool(self.path(name))
+        except FileNotFoundError as error:
+            return str(error)
+
+    def places_for(self, name: str, extension: str) -> Iterator[Path]:
+        """Where a new file of that name may be written: the plain name first, then with a number added.
+
+        The name may hold a folder within this one; ValueError for one that leads out of it.
+        """
+        root = Path(folder_paths.get_folder_paths(self.key)[0])
+        plain = name.replace("\\", "/").removesuffix(extension)
+        *above, stem = plain.split("/")
+        if ":" in plain or any(part.strip(" .") == "" for part in (*above, stem)):
+            raise ValueError(f"the name is {name!r}; expected one like 'mine' or 'sub/mine', within {root}")
+        folder = root.joinpath(*above)
+        folder.mkdir(parents=True, exist_ok=True)
+        for count in itertools.count(1):
+            yield folder / f"{stem}{f'_{count}' if count > 1 else ''}{extension}"
+
+
+CHECKPOINTS = ModelFolder(
+    "latent_clip", "checkpoint", frozenset({".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"})
+)
+TASTES = ModelFolder("latent_clip_tastes", "taste", frozenset({".safetensors", ".sft", ".pt", ".pth"}))
+ADAPTERS = ModelFolder("latent_clip_adapters", "adapter", frozenset({".safetensors"}))
+FOLDERS = (CHECKPOINTS, TASTES, ADAPTERS)

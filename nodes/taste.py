@@ -1,0 +1,176 @@
+"""Own taste on a wire: learnt from liked and disliked latents, or loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from .. import lclip
+from ..lclip.taste import SHRINKAGE
+from . import host
+from .host_folders import TASTES
+from .latents import samples_of
+
+WEIGHT = (
+    "How much this reward counts in a sum. 1 counts about as much as a Text Reward of weight 1; a negative "
+    "weight seeks what is disliked; 0 switches it off."
+)
+
+
+class TrainTaste(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_TrainTaste",
+            is_output_node=True,
+            display_name="Train Taste",
+            category="latent-clip/rewards",
+            description="Learns your taste from latents that you like and others that you do not, as a "
+            "reward for Select Best Latents, ReNO and guidance. Ten of each are enough for a plain taste; "
+            "the report says how sure it is.",
+            search_aliases=["own taste", "preference", "aesthetic", "like dislike", "train reward", "style"],
+            inputs=[
+                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP whose eyes the taste uses."),
+                io.Latent.Input(
+                    "liked",
+                    tooltip="A batch of clean latents that you like, at least 2, better 10 or more. Load "
+                    "Latent and Latent Batch gather saved ones; VAE Encode makes them of pictures.",
+                ),
+                io.Latent.Input(
+                    "disliked",
+                    tooltip="A batch of latents that you do not like. The best ones differ from the liked "
+                    "in what matters to you alone, such as others of the same prompts.",
+                ),
+                io.Float.Input("weight", default=1.0, min=-100.0, max=100.0, step=0.05, tooltip=WEIGHT),
+                io.String.Input(
+                    "save_as",
+                    default="",
+                    tooltip="A name to save the taste under, in models/latent_clip_tastes, for Load Taste; "
+                    "empty to keep it in this workflow alone. Nothing is overwritten: a number is added.",
+                ),
+                host.advanced(
+                    io.Combo.Input(
+                        "regularisation",
+                        options=list(SHRINKAGE),
+                        default="auto",
+                        tooltip="How far the taste is held back from the examples' own peculiarities. auto "
+                        "takes it from the examples: strong for few, light for many.",
+                    )
+                ),
+                host.add_to_input(),
+            ],
+            outputs=[
+                host.reward_output(),
+                io.Float.Output(
+                    display_name="accuracy",
+                    tooltip="Share of the examples that fall on their own side when each is left out in "
+                    "turn, from 0 to 1; 0.5 is chance.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Numbers of examples, accuracy with its interval, warnings, and the file.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        latent_clip: host.LoadedLatentCLIP,
+        liked: dict[str, Any],
+        disliked: dict[str, Any],
+        weight: float,
+        save_as: str,
+        regularisation: str,
+        add_to: host.WiredReward | None = None,
+    ) -> io.NodeOutput:
+        good, bad = samples_of(liked), samples_of(disliked)
+        model = latent_clip.ready(max(good, bad, key=torch.numel))
+        name = save_as.strip()
+        with host.ordinary_tensors():
+            taste = lclip.train_taste(
+                model, good, bad, SHRINKAGE[regularisation], name or "taste", latent_clip.name
+            )
+            reward = lclip.TasteReward(model, taste, weight)
+        assert taste.figures is not None
+        report = taste.text() + (f"\nsaved as {save(taste, name)}" if name else "")
+        wired = host.add_reward(add_to, host.wire_reward(reward, (latent_clip,)))
+        return io.NodeOutput(wired, taste.figures.accuracy, report)
+
+
+def save(taste: lclip.Taste, name: str) -> Path:
+    """Write a taste under a name that is still free; a file that holds the same taste is left as it is."""
+    for path in TASTES.places_for(name, ".safetensors"):
+        if not path.exists():
+            return lclip.save_taste(taste, path)
+        if is_stored(taste, path):
+            return path
+    raise AssertionError("the numbers never end")
+
+
+def is_stored(taste: lclip.Taste, path: Path) -> bool:
+    try:
+        return lclip.load_taste(path).equals(taste)
+    except lclip.CheckpointError:
+        return False
+
+
+class LoadTaste(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_LoadTaste",
+            display_name="Load Taste",
+            category="latent-clip/rewards",
+            description="A saved taste, or an aesthetic head in LAION's form that was trained on this "
+            "Latent-CLIP, as a reward.",
+            search_aliases=["aesthetic predictor", "aesthetic score", "own taste", "preference"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=TASTES.files(),
+                    tooltip="A file in models/latent_clip_tastes: what Train Taste saved, or an aesthetic "
+                    "head (.pth, .safetensors). Whole fine-tuned models belong into Load Latent-CLIP.",
+                ),
+                host.LATENT_CLIP.Input(
+                    "latent_clip",
+                    tooltip="The Latent-CLIP that the taste was trained with; another one is refused.",
+                ),
+                io.Float.Input("weight", default=1.0, min=-100.0, max=100.0, step=0.05, tooltip=WEIGHT),
+                host.add_to_input(),
+            ],
+            outputs=[
+                host.reward_output(),
+                io.String.Output(
+                    display_name="report", tooltip="What the taste was learnt from, and how sure it is."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        return TASTES.check(file)
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, weight: float, **_: Any) -> Any:
+        """Load again when the file under that name has changed."""
+        status = os.stat(TASTES.path(file))
+        return f"{file}:{status.st_size}:{status.st_mtime_ns}:{weight}"
+
+    @classmethod
+    def execute(
+        cls,
+        file: str,
+        latent_clip: host.LoadedLatentCLIP,
+        weight: float,
+        add_to: host.WiredReward | None = None,
+    ) -> io.NodeOutput:
+        with host.ordinary_tensors():
+            taste = lclip.load_taste(TASTES.path(file))
+            reward = lclip.TasteReward(latent_clip.model, taste, weight, model_name=latent_clip.name)
+        wired = host.add_reward(add_to, host.wire_reward(reward, (latent_clip,)))
+        return io.NodeOutput(wired, taste.text())
