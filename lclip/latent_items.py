@@ -56,7 +56,8 @@ def read_all(paths: Iterable[Path], captions: bool = False) -> Iterator[LatentIt
         try:
             yield from read_items(path, captions)
         except (ValueError, OSError) as error:
-            yield LatentItem(readable(path), "", None, problem=one_line(error))
+            name = readable(path)
+            yield LatentItem(name, "", None, problem=one_line(error).removeprefix(f"{name}: "))
 
 
 def find_files(inputs: Iterable[Path]) -> Iterator[Path]:

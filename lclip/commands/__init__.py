@@ -12,23 +12,29 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
-COMMANDS = ("info", "convert")
+COMMANDS = ("info", "convert", "score", "classify", "select", "safety", "embed", "reno", "demo", "bench")
 """Names of the modules beside this one, in the order of the help."""
 
-OK, SOME_FAILED, USAGE, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
-"""Exit codes; the last two are a shell's own for an interrupt and for a pipe that nobody reads."""
+OK, SOME_FAILED, USAGE, FAULT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 70, 130, 141
+"""Exit codes. The last two are a shell's own for an interrupt and for a pipe that nobody reads; FAULT is a
+fault of the program, with its traceback.
+"""
+WARNINGS_SHOWN = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse a command line (that of this process by default), carry it out, return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and not getattr(options, "takes_more", False):
+    if rest and not getattr(options, "passes_on", False):
         parser.error(f"unknown arguments: {' '.join(rest)}; see python -m lclip {options.command} --help")
-    options.rest = rest
+    options.all_arguments = arguments[1:]
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("latent-clip").addFilter(_FirstFew())
     try:
         code = options.run(options)
         sys.stdout.flush()
@@ -42,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"lclip {options.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        return FAULT
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -55,3 +64,19 @@ def make_parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         importlib.import_module(f".{name}", __package__).add_to(subparsers)
     return parser
+
+
+class _FirstFew(logging.Filter):
+    """Lets the library's first warnings through: of 100,000 captions, many may be too long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = WARNINGS_SHOWN
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno > logging.WARNING:
+            return True
+        self.left -= 1
+        if self.left == 0:
+            record.msg, record.args = f"{record.getMessage()} (more such warnings are not shown)", ()
+        return self.left >= 0

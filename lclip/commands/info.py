@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from .parsing import add_command
+
+Facts = dict[str, Any]
+"""What is known of a file, by name."""
 
 
 def add_to(subparsers: Any) -> None:
@@ -17,18 +21,22 @@ def add_to(subparsers: Any) -> None:
         "info",
         run,
         """
-        Say what a checkpoint is: its sizes, which latents it reads, where it comes from.
-        The whole file is read and checked, as it is when it is loaded.
+        Say what a file is: a checkpoint, latents, a tar shard, a safety policy, an adapter or a taste.
+        Of a checkpoint: its sizes, which latents it reads, and where it comes from. The whole file is read
+        and checked. Exit code: 0, or 2 for a file that is damaged or of no known kind.
         """,
-        "python -m lclip info latent-clip-b-8.safetensors",
+        """
+        python -m lclip info latent-clip-b-8.safetensors
+        python -m lclip info ComfyUI/output/latents/ComfyUI_00001_.latent
+        """,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .pt as released, or a .safetensors")
+    parser.add_argument("file", type=Path, metavar="FILE", help="of any kind that this library reads")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Describe the file."""
-    facts = describe_checkpoint(options.file)
+    facts = describe(options.file)
     if options.json:
         print(json.dumps(facts, indent=2))
     else:
@@ -37,17 +45,38 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def describe_checkpoint(path: Path) -> dict[str, Any]:
-    """A Latent-CLIP's facts, by name. Raises FileNotFoundError, CheckpointError."""
+def describe(path: Path) -> Facts:
+    """The facts of a file of any kind. Raises FileNotFoundError, ValueError."""
+    from ..latent_items import is_shard
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    about: Facts = {"file": str(path), "size": f"{path.stat().st_size / 1e6:.1f} MB"}
+    if path.suffix.lower() == ".json":
+        return {**about, **_policy(path)}
+    if is_shard(path) or path.suffix.lower() in (".latent", ".npy"):
+        return {**about, **_latents(path)}
+    metadata = _metadata(path)
+    if metadata.get("format", "latent-clip") != "latent-clip":
+        return {**about, "kind": metadata.pop("format"), **metadata}
+    try:
+        return {**about, **_checkpoint(path, metadata)}
+    except ValueError as error:
+        try:
+            return {**about, **_latents(path)}
+        except ValueError:
+            raise error from None
+
+
+def _checkpoint(path: Path, metadata: dict[str, str]) -> Facts:
     from ..checkpoint import load, read_checkpoint
     from ..fingerprint import fingerprint
 
     checkpoint = read_checkpoint(path)
     config, weights = checkpoint.config, checkpoint.weights
     stored = sorted({str(weight.dtype).removeprefix("torch.") for weight in weights.values()})
+    sources = {"made from": "source_name", "its SHA-256": "source_sha256"}
     return {
-        "file": str(path),
-        "size": f"{path.stat().st_size / 1e6:.1f} MB",
         "kind": "CLIP that reads pictures" if config.channels == 3 else "Latent-CLIP",
         "reads": _reads(config),
         "parameters": f"{sum(weight.numel() for weight in weights.values()) / 1e6:.1f} M",
@@ -57,7 +86,7 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
         "text tower": f"{_tower(config, 'text')}, context {config.context_length}",
         "tokenizer": f"{config.tokenizer}, {config.vocab_size} tokens",
         "logit scale": round(float(weights["logit_scale"].float().exp()), 4),
-        **_source(path),
+        **{title: metadata[entry] for title, entry in sources.items() if metadata.get(entry)},
         "fingerprint": fingerprint(load(path)),
     }
 
@@ -74,14 +103,59 @@ def _tower(config: Any, name: str) -> str:
     return f"width {width}, {layers} layers, {heads} heads"
 
 
-def _source(path: Path) -> dict[str, str]:
-    """Where a converted file comes from, as its metadata say."""
-    from safetensors import safe_open
+def _latents(path: Path) -> Facts:
+    """Counts over a file or shard, item by item. Raises ValueError where none can be read."""
+    import torch
 
-    with path.open("rb") as file:
-        if file.read(4) == b"PK\x03\x04":
-            return {"made by": "torch.save"}
-    with safe_open(path, framework="pt") as content:
-        metadata = content.metadata() or {}
-    entries = {"made from": "source_name", "its SHA-256": "source_sha256"}
-    return {title: metadata[entry] for title, entry in entries.items() if metadata.get(entry)}
+    from ..latent_items import is_shard, read_items
+
+    shapes: Counter[str] = Counter()
+    captions, problems, first = 0, 0, ""
+    least, most = float("inf"), 0.0
+    for item in read_items(path):
+        captions += item.caption is not None
+        if item.latents is None:
+            problems, first = problems + 1, first or f"{item.item or 'at its end'}: {item.problem}"
+            continue
+        finite = bool(torch.isfinite(item.latents).all())
+        shapes["x".join(map(str, item.latents.shape)) + ("" if finite else " with NaN")] += 1
+        spread = float(item.latents.square().mean().sqrt())
+        least, most = min(least, spread), max(most, spread)
+    sizes = ", ".join(f"{shape} ({count})" for shape, count in shapes.most_common(5))
+    facts: Facts = {
+        "kind": "tar shard of latents" if is_shard(path) else "latents",
+        "latents": sum(shapes.values()),
+        "channels x height x width": sizes,
+        "spread": f"{least:.3g} to {most:.3g} (root mean square)",
+    }
+    if is_shard(path):
+        facts["captions"] = captions
+    if problems:
+        facts["cannot be read"] = f"{problems}, the first: {first}"
+    return facts
+
+
+def _policy(path: Path) -> Facts:
+    from ..safety_policy import SafetyPolicy
+
+    policy = SafetyPolicy.from_json(path.read_text(encoding="utf-8"))
+    pairs = zip(policy.concepts, policy.thresholds, strict=True)
+    return {
+        "kind": "safety policy",
+        "name": policy.name,
+        "for": f"{policy.latent_space or 'any'} latents",
+        "calibrated": f"with the model {policy.model}" if policy.model else "no: its thresholds are guesses",
+        "blocks": ", ".join(f"{concept.name} from {threshold:.4g}" for concept, threshold in pairs),
+        "hash": policy.digest(),
+    }
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The texts in the head of a .safetensors; nothing for another file, or a damaged one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as content:
+            return dict(content.metadata() or {})
+    except (SafetensorError, RuntimeError, OSError):
+        return {}

@@ -26,3 +26,11 @@ def add_command(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number

@@ -1,14 +1,13 @@
-"""`python -m lclip.mini.demo`: the main job on the mini world, told as one self-contained HTML page.
+"""`python -m lclip demo`: the main job on the mini world, told as one self-contained HTML page.
 
 prompt -> latents -> scored -> chosen -> decoded, then where a text is, then noise improved by ReNO.
 """
 
 from __future__ import annotations
 
-import argparse
 import platform
+import sys
 import time
-import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -279,21 +278,15 @@ def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def main() -> None:
-    """Parse the command line, tell the story, write the page."""
-    parser = argparse.ArgumentParser(prog="python -m lclip.mini.demo", description=__doc__)
-    parser.add_argument(
-        "--out", type=Path, default=Path("demo-report"), help="folder of the page (%(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="another seed tells of other prompts")
-    parser.add_argument("--open", action="store_true", help="open the page in a browser")
-    options = parser.parse_args()
-    story = tell(load_world(), options.seed, lambda text: print(text, flush=True))
-    path = write_report(story, options.out / "index.html")
-    print(f"\n{path.resolve()}\n  open it in a browser; made in {story.seconds:.0f} s")
-    if options.open:
-        webbrowser.open(path.resolve().as_uri())
+def make_report(folder: Path, seed: int, say: Callable[[str], None]) -> Path:
+    """Do the job and write its page into a folder, which is made. Returns the page."""
+    story = tell(load_world(), seed, say)
+    path = write_report(story, folder / "index.html")
+    say(f"\n{path.resolve()}\n  open it in a browser; made in {story.seconds:.0f} s")
+    return path
 
 
 if __name__ == "__main__":
-    main()
+    from ..commands import main
+
+    sys.exit(main(["demo", *sys.argv[1:]]))

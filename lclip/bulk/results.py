@@ -1,0 +1,158 @@
+"""One table that grows while a run goes on, and from which an interrupted run goes on.
+
+Rows are appended batch by batch. Beside the table lies NAME.settings.json, which says what was asked, so that
+answers to different questions never share a table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from ..checkpoint import atomic_file
+from ..latent_items import LatentItem
+from .asking import Block, Tally
+from .questions import Question
+from .tables import LINES, all_columns, block_of, format_of, header, lines, parse_lines, write_table
+
+ROWS_AT_ONCE = 1024  # read back together
+
+
+class GrowingTable:
+    """A table in a file: what is in it already, and more rows.
+
+    path: .csv or .jsonl grow in place; .parquet grows as NAME.parquet.unfinished.jsonl and is made from that
+    by `finish`. settings: what was asked; a table with other settings is refused with ValueError, and so is a
+    .parquet that is finished, unless overwrite.
+    """
+
+    def __init__(self, path: Path, question: Question, settings: Mapping[str, Any], overwrite: bool = False):
+        self.path, self.columns, self.tally = path, all_columns(question), Tally()
+        self.parquet = format_of(path) not in LINES
+        self.growing = path.with_name(f"{path.name}.unfinished.jsonl") if self.parquet else path
+        self.suffix = self.growing.suffix.lower()
+        self.about = path.with_name(f"{path.name}.settings.json")
+        if overwrite:
+            for old in (self.path, self.growing, self.about):
+                old.unlink(missing_ok=True)
+        elif self.parquet and path.exists():
+            raise ValueError(f"{path} is finished already; give another name, or --overwrite to start anew")
+        check_settings(self.about, settings, self.growing if self.growing.exists() else None)
+        self._known = self._read_back()
+        self.old = self.tally.items
+        self._file: TextIO | None = None
+
+    def new(self, items: Iterable[LatentItem]) -> Iterator[LatentItem]:
+        """The items that are not in the table yet."""
+        return (item for item in items if not self.has(item.file, item.item))
+
+    def has(self, file: str, item: str) -> bool:
+        """Whether the table has had a row for this item when it was opened."""
+        key = _key(file, item)
+        place = int(np.searchsorted(self._known, key))
+        return place < len(self._known) and self._known[place] == key
+
+    def write(self, block: Block) -> None:
+        """Append rows. Where the process ends within, the next run cuts off the half line and goes on."""
+        if self._file is None:
+            self._file = self.growing.open("a", encoding="utf-8", newline="")
+            if self._file.tell() == 0:
+                self._file.write(header(self.columns, self.suffix))
+        self._file.write(lines(block, self.columns, self.suffix))
+        self._file.flush()
+        self.tally.add(block.tally())
+
+    def close(self) -> None:
+        """Close the file; the table may grow on later."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def finish(self) -> Path:
+        """Close a table that has all its rows. Returns where it is."""
+        self.close()
+        if self.parquet:
+            write_table(self.path, self._blocks(), self.columns, ".parquet")
+            self.growing.unlink()
+        return self.path
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows so far, in their order."""
+        if not self.growing.exists() or self.growing.stat().st_size == 0:
+            return
+        with self.growing.open(encoding="utf-8", newline="") as file:
+            yield from parse_lines(file, self.columns, self.suffix)
+
+    def _blocks(self) -> Iterator[Block]:
+        rows: list[dict[str, Any]] = []
+        for row in self.rows():
+            rows.append(row)
+            if len(rows) == ROWS_AT_ONCE:
+                yield block_of(rows, self.columns)
+                rows = []
+        if rows:
+            yield block_of(rows, self.columns)
+
+    def _read_back(self) -> np.ndarray:
+        """Cut off a half line, count what is there, and keep 8 bytes of each item."""
+        keys = array("Q")
+        _cut_half_line(self.growing)
+        try:
+            for block in self._blocks():
+                self.tally.add(block.tally())
+                items = (item or "" for item in block.values["item"])
+                keys.extend(map(_key, block.values["file"], items))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.growing} is damaged, or was changed: {error}. Give another name, or --overwrite to "
+                "start anew"
+            ) from error
+        return np.sort(np.frombuffer(keys, np.uint64)) if keys else np.empty(0, np.uint64)
+
+
+def check_settings(path: Path, settings: Mapping[str, Any], results: Path | None) -> None:
+    """Keep settings in a file beside results; where there are results, ValueError unless they fit."""
+    text = json.dumps(dict(settings), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    if results is None:
+        with atomic_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return
+    again = "Give another name, or --overwrite to start anew"
+    if not path.exists():
+        raise ValueError(f"{results} exists, but not {path.name}, which says how it was made. {again}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        different = [name for name in {**settings, **found} if found.get(name) != settings.get(name)]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: {error}. {again}") from error
+    if different:
+        was, now = found.get(different[0]), settings.get(different[0])
+        raise ValueError(f"{results} is of another run: {different[0]} was {was!r}, now {now!r}. {again}")
+
+
+def _cut_half_line(path: Path) -> None:
+    """Take off what follows the last line break: an interrupted run's last write."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - (1 << 16))
+            file.seek(start)
+            place = file.read(end - start).rfind(b"\n")
+            if place >= 0:
+                end = start + place + 1
+                break
+            end = start
+        file.truncate(end)
+
+
+def _key(file: str, item: str) -> int:
+    return int.from_bytes(blake2b(f"{file}\0{item}".encode(), digest_size=8).digest(), "little")

@@ -1,0 +1,151 @@
+"""The way through of the commands that ask something of many latents: read, ask, write, report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .options import source_of
+
+if TYPE_CHECKING:
+    from ..bulk.asking import Asker, Tally
+    from ..bulk.questions import ModelSource, Question
+    from ..bulk.results import GrowingTable
+
+
+def ask(options: argparse.Namespace, question: Question) -> int:
+    """Ask a question of all latents that the options name, write and report the answers."""
+    from ..bulk.asking import Asker
+    from ..latent_items import find_files
+
+    in_parts = options.out is not None and (options.out.is_dir() or not options.out.suffix)
+    if not in_parts and (options.workers > 1 or options.engine == "ray"):
+        raise ValueError("several workers write several tables: give --out the name of a folder")
+    if options.out is not None and not in_parts and options.format:
+        raise ValueError(f"--format is for folders; the format of {options.out} is in its name")
+    next(find_files(options.inputs), None)  # what is not there is said before the model is loaded
+    source = source_of(options)
+    asker = Asker(question, source.load(), options.batch)
+    if in_parts:
+        return _into_folder(options, asker, source)
+    return _to_terminal(options, asker) if options.out is None else _into_file(options, asker)
+
+
+def settings_of(options: argparse.Namespace, asker: Asker) -> dict[str, Any]:
+    """All that can change an answer."""
+    from ..fingerprint import fingerprint
+
+    question = asker.question
+    about = {"format": "latent-clip-results", "version": 1, "command": question.name}
+    return {**about, "model": fingerprint(asker.model), "dtype": options.dtype, **question.settings()}
+
+
+def report(command: str, asker: Asker, tally: Tally, old: int = 0, lost: int = 0) -> int:
+    """Say what came out, and give the exit code. old: rows of earlier runs. lost: shards that failed."""
+    question = asker.question
+    told = f"{command}: {tally.items} latents {question.verb}"
+    told += f" ({old} of them in earlier runs)" if old else ""
+    if "safe" in question.columns():
+        told += f", {tally.blocked} blocked"
+    if tally.failed:
+        told += f"; {tally.failed} could not be read, the first: {tally.first_error}"
+    if tally.noted:
+        told += f"; {tally.noted} look odd, the first: {tally.first_note}"
+    print(told, file=sys.stderr)
+    return 1 if tally.failed or tally.blocked or lost else 0
+
+
+@contextmanager
+def progress(options: argparse.Namespace, unit: str, total: int | None = None) -> Iterator[Any]:
+    """A bar on the terminal's error stream; nothing where that is no terminal, or with --quiet."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, disable=True if options.quiet else None, smoothing=0.05) as bar:
+        yield bar
+
+
+def files_with_bar(options: argparse.Namespace, bar: Any) -> Iterator[Path]:
+    """The input's files; the bar says which of how many is being read."""
+    from ..latent_items import find_files
+
+    number = sum(1 for _ in find_files(options.inputs)) if not bar.disable else 0
+    for place, path in enumerate(find_files(options.inputs), 1):
+        bar.set_postfix_str(f"file {place} of {number}", refresh=False)
+        yield path
+
+
+def _to_terminal(options: argparse.Namespace, asker: Asker) -> int:
+    from ..bulk.asking import Tally
+    from ..bulk.tables import all_columns, header, lines
+    from ..latent_items import read_all
+
+    suffix, columns = f".{options.format or 'csv'}", all_columns(asker.question)
+    if suffix == ".parquet":
+        raise ValueError("Parquet is not for a terminal: name a file by --out")
+    tally = Tally()
+    sys.stdout.write(header(columns, suffix))
+    with progress(options, " latents") as bar:
+        for block in asker.blocks(read_all(files_with_bar(options, bar), asker.question.wants_captions)):
+            sys.stdout.write(lines(block, columns, suffix))
+            sys.stdout.flush()
+            tally.add(block.tally())
+            bar.update(len(block))
+    return report(options.command, asker, tally)
+
+
+def _into_file(options: argparse.Namespace, asker: Asker) -> int:
+    from ..bulk.results import GrowingTable
+
+    table = GrowingTable(options.out, asker.question, settings_of(options, asker), options.overwrite)
+    fill(options, asker, table)
+    path = table.finish()
+    code = report(options.command, asker, table.tally, table.old)
+    print(f"written to {path}", file=sys.stderr)
+    return code
+
+
+def fill(options: argparse.Namespace, asker: Asker, table: GrowingTable) -> None:
+    """Ask about every item that a growing table does not have yet."""
+    from ..latent_items import read_all
+
+    try:
+        with progress(options, " latents") as bar:
+            items = read_all(files_with_bar(options, bar), asker.question.wants_captions)
+            for block in asker.blocks(table.new(items)):
+                table.write(block)
+                bar.update(len(block))
+    finally:
+        table.close()
+
+
+def _into_folder(options: argparse.Namespace, asker: Asker, source: ModelSource) -> int:
+    from ..bulk.engines import choose_engine, work_off
+    from ..bulk.parts import PartsFolder, Work, Worker, shards_of
+    from ..latent_items import find_files
+
+    engine = choose_engine(options.engine, options.workers)
+    suffix = f".{options.format or 'parquet'}"
+    folder = PartsFolder(options.out, suffix, settings_of(options, asker), options.overwrite)
+    number = folder.plan(shards_of(find_files(options.inputs)))
+    old, new, lost = folder.tally().items, 0, 0
+    work = Work(asker.question, source, options.out.absolute(), suffix, options.batch, Path.cwd())
+    shards = (shard for shard in shards_of(find_files(options.inputs)) if not folder.is_done(shard))
+    with progress(options, " shards", number) as bar:
+        for outcome in work_off(shards, work, options.workers, engine, Worker(work, asker)):
+            bar.update()
+            if outcome.tally is None:
+                lost += 1
+                files = ", ".join(os.fspath(path) for path in outcome.shard.files[:1])
+                print(f"{asker.question.name}: shard {files} failed twice: {outcome.error}", file=sys.stderr)
+                continue
+            folder.note(outcome.shard, outcome.tally)
+            new += outcome.tally.items
+            bar.set_postfix_str(f"{new} latents", refresh=False)
+    code = report(options.command, asker, folder.tally(), old, lost)
+    print(f"tables in {options.out}" + (f"; {lost} shards have none" if lost else ""), file=sys.stderr)
+    return code

@@ -1,0 +1,97 @@
+"""Options that the commands share which ask something of many latents."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .parsing import positive
+
+if TYPE_CHECKING:
+    from ..bulk.questions import ModelSource
+
+INPUTS = """
+INPUT is a file of latents (.latent as the host's SaveLatent writes it, .safetensors, .pt, .npy), a tar shard
+in WebDataset's layout (KEY.npy or another of these, and KEY.txt), or a folder with any of them. Latents are
+raw and clean: [C, H, W], or a batch of them.
+
+An item that cannot be read (damaged, NaN, of another VAE) does not stop the others: its row says why in the
+column "error". What looks odd, but may be right, is in "note".
+
+Run the same command again after an interruption, and it goes on where it was. Exit code: {exit}.
+"""
+EXIT = "0, or 1 if an item or a shard could not be read"
+FORMATS = ("csv", "jsonl", "parquet")
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """What to read."""
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="files, tar shards or folders")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model, and where it computes."""
+    group = parser.add_argument_group("model")
+    which = group.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", type=Path, metavar="FILE", help="a Latent-CLIP: .pt or .safetensors")
+    which.add_argument("--mini", action="store_true", help="the mini world's, which comes with this library")
+    group.add_argument("--device", default="auto", help="a torch device (default: the accelerator, or cpu)")
+    group.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="of the maths (default %(default)s)",
+    )
+    group.add_argument(
+        "--batch", type=positive, default=32, metavar="N", help="latents at once (default %(default)s)"
+    )
+
+
+def source_of(options: argparse.Namespace) -> ModelSource:
+    """The model that the options name."""
+    from ..bulk.questions import ModelSource
+
+    return ModelSource(options.model, options.device, options.dtype)
+
+
+def add_size_rule(parser: argparse.ArgumentParser) -> None:
+    """How other sizes are read."""
+    from ..sizing import DEFAULT_SIZE_RULE, SIZE_RULES
+
+    parser.add_argument(
+        "--size-rule",
+        choices=sorted(SIZE_RULES),
+        default=DEFAULT_SIZE_RULE,
+        help="how latents of another size than the model's are read (default %(default)s)",
+    )
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Where the results go, and who does the work."""
+    from ..bulk.engines import ENGINES
+
+    group = parser.add_argument_group("results")
+    group.add_argument(
+        "--out",
+        type=Path,
+        metavar="OUT",
+        help="a .csv, .jsonl or .parquet; or a folder, for a table per shard (default: CSV to the terminal)",
+    )
+    group.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="of the tables in a folder (default parquet), or on the terminal (default csv)",
+    )
+    group.add_argument("--overwrite", action="store_true", help="throw away what OUT holds, and start anew")
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+    group.add_argument(
+        "--workers", type=positive, default=1, metavar="N", help="processes; several need a folder as OUT"
+    )
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="ray: Ray Data, on this machine or on the cluster that RAY_ADDRESS names; plain: without it; "
+        "auto: ray for several workers where it is installed",
+    )

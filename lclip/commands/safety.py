@@ -1,0 +1,84 @@
+"""`python -m lclip safety`: which latents are safe by a policy."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .many import ask
+from .options import INPUTS, add_input, add_model_options, add_output_options
+from .parsing import add_command
+
+if TYPE_CHECKING:
+    from ..safety_policy import SafetyPolicy
+
+EXIT = "0 if every latent is safe, else 1; one that cannot be read is not safe"
+
+
+def add_to(subparsers: Any) -> None:
+    """Add the command."""
+    from ..safety_policy import STRICTNESS
+    from ..safety_presets import PRESETS
+
+    parser = add_command(
+        subparsers,
+        "safety",
+        run,
+        "Which latents are safe by a policy. Whatever is not provably safe is blocked.\n"
+        "Every row says safe or not, the concept nearest to its threshold, and why.\n"
+        + INPUTS.format(exit=EXIT),
+        """
+        python -m lclip safety --model latent-clip-b-8.safetensors --preset i2p ComfyUI/output/latents \\
+            --out verdicts.csv
+        """,
+    )
+    add_input(parser)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--preset", choices=PRESETS, help="a policy that comes with the library")
+    what.add_argument("--policy", type=Path, metavar="FILE", help="a policy as JSON, calibrated or by hand")
+    what.add_argument(
+        "--concepts",
+        type=Path,
+        metavar="FILE",
+        help="concepts as text, a line each: name: unsafe | unsafe // safe | safe",
+    )
+    parser.add_argument(
+        "--strictness",
+        metavar="S",
+        help=f"{', '.join(STRICTNESS)}, or log-odds that lower every threshold (default: the policy's own)",
+    )
+    add_model_options(parser)
+    add_output_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge."""
+    from ..bulk.questions import Safety
+    from ..safety_report import UNCALIBRATED
+
+    policy = _policy(options)
+    if policy.model is None:
+        print(f"safety: note: {UNCALIBRATED}", file=sys.stderr)
+    return ask(options, Safety(policy))
+
+
+def _policy(options: argparse.Namespace) -> SafetyPolicy:
+    from ..safety_policy import SafetyPolicy
+    from ..safety_presets import parse_concepts
+
+    if options.preset:
+        policy = SafetyPolicy.preset(options.preset)
+    elif options.policy:
+        policy = SafetyPolicy.from_json(options.policy.read_text(encoding="utf-8"))
+    else:
+        policy = SafetyPolicy(parse_concepts(options.concepts.read_text(encoding="utf-8")))
+    return policy.changed(strictness=_strictness(options.strictness)) if options.strictness else policy
+
+
+def _strictness(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # one of the words; the policy says which

@@ -1,0 +1,134 @@
+"""`python -m lclip select`: the latents that fit best."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import heapq
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .many import files_with_bar, fill, progress, report, settings_of
+from .options import EXIT, INPUTS, add_input, add_model_options, add_size_rule, source_of
+from .parsing import add_command, positive
+
+if TYPE_CHECKING:
+    from ..bulk.asking import Asker
+
+Row = tuple[str, str, float]
+"""File, item and score."""
+
+
+def add_to(subparsers: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        subparsers,
+        "select",
+        run,
+        "The latents that fit a text best, of however many: a list, best first.\n"
+        "Several texts are averaged. Ties keep their order.\n" + INPUTS.format(exit=EXIT),
+        """
+        python -m lclip select --model latent-clip-b-8.safetensors --text "a red fox" -k 10 \\
+            ComfyUI/output/latents --save-to best
+        """,
+    )
+    add_input(parser)
+    parser.add_argument("--text", action="append", required=True, metavar="TEXT", help="what they show")
+    parser.add_argument("-k", type=positive, default=1, metavar="N", help="how many (default %(default)s)")
+    parser.add_argument(
+        "--save-to",
+        type=Path,
+        metavar="FOLDER",
+        help="write them there too, as .latent that the host's LoadLatent reads",
+    )
+    parser.add_argument(
+        "--scores",
+        type=Path,
+        metavar="FILE",
+        help="keep every score in this .csv or .jsonl; an interrupted run goes on from it",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="throw away what --scores holds")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_size_rule(parser)
+    add_model_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Select, list, and save."""
+    from ..bulk.asking import Asker
+    from ..bulk.questions import Score
+    from ..latent_items import find_files
+
+    next(find_files(options.inputs), None)
+    if options.save_to and not options.save_to.parent.is_dir():
+        raise FileNotFoundError(f"the folder {options.save_to.parent} does not exist; create it first")
+    asker = Asker(Score(tuple(options.text), options.size_rule), source_of(options).load(), options.batch)
+    best, code = _from_table(options, asker) if options.scores else _from_stream(options, asker)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["rank", "file", "item", "score"])
+    for rank, (file, item, score) in enumerate(best, 1):
+        writer.writerow([rank, file, item, f"{score:.7g}"])
+    if options.save_to:
+        _save(options, best)
+    return code
+
+
+def _from_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int]:
+    from ..bulk.results import GrowingTable
+    from ..bulk.tables import LINES
+
+    if options.scores.suffix.lower() not in LINES:
+        raise ValueError(f"--scores is {options.scores}; expected a name that ends in {' or '.join(LINES)}")
+    table = GrowingTable(options.scores, asker.question, settings_of(options, asker), options.overwrite)
+    fill(options, asker, table)
+    rows = ((row["file"], row["item"], [row[text] for text in options.text]) for row in table.rows())
+    return _best(rows, options.k), report(options.command, asker, table.tally, table.old)
+
+
+def _from_stream(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int]:
+    from ..bulk.asking import Tally
+    from ..latent_items import read_all
+
+    tally = Tally()
+
+    def rows(bar: Any) -> Iterator[tuple[str, str, list[float | None]]]:
+        for block in asker.blocks(read_all(files_with_bar(options, bar))):
+            tally.add(block.tally())
+            bar.update(len(block))
+            scores = zip(*(block.values[text] for text in options.text), strict=True)
+            yield from zip(block.values["file"], block.values["item"], map(list, scores), strict=True)
+
+    with progress(options, " latents") as bar:
+        best = _best(rows(bar), options.k)
+    return best, report(options.command, asker, tally)
+
+
+def _best(rows: Iterator[tuple[str, str, list[float | None]]], k: int) -> list[Row]:
+    """The k rows with the highest mean score; no more than that many are ever held."""
+    scored = (
+        (sum(found) / len(found), -place, file or "", item or "")
+        for place, (file, item, scores) in enumerate(rows)
+        if (found := [score for score in scores if score is not None])
+    )
+    return [(file, item, score) for score, _, file, item in heapq.nlargest(k, scored)]
+
+
+def _save(options: argparse.Namespace, best: list[Row]) -> None:
+    """Read the chosen ones again and write each as a file of its own, its rank first in the name."""
+    from ..latent_files import write_latents
+    from ..latent_items import find_files, read_items, readable
+
+    options.save_to.mkdir(exist_ok=True)
+    ranks = {(file, item): rank for rank, (file, item, _) in enumerate(best, 1)}
+    files = {file for file, _ in ranks}
+    for path in find_files(options.inputs):
+        if readable(path) not in files:
+            continue
+        for item in read_items(path):
+            rank = ranks.get((item.file, item.item))
+            if rank is not None and item.latents is not None:
+                name = f"{path.name.partition('.')[0]}_{item.item.replace('/', '_')}"
+                write_latents(item.latents[None], options.save_to / f"{rank:04}_{name}.latent")
+    print(f"select: {len(best)} latents written to {options.save_to}", file=sys.stderr)
