@@ -22,7 +22,7 @@ def tracked_files(*options: str) -> list[str]:
 
 
 def published_files() -> list[str]:
-    """As the registry's own tool chooses them; git itself reads the rules, whose syntax is that of .gitignore."""
+    """As the registry's own tool chooses them; git itself reads the rules, whose syntax is its own."""
     left_out = tracked_files("--cached", "--ignored", f"--exclude-from={ROOT / '.comfyignore'}")
     return sorted(set(tracked_files()) - set(left_out))
 

@@ -1,4 +1,4 @@
-"""What is published: complete, small, without what only developers need, and described as the registry wants."""
+"""What is published: complete, small, without what only developers need, described as the registry wants."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def files() -> list[str]:
 
 
 def test_the_archive_holds_what_runs_and_nothing_else(files):
-    assert {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "NOTICE"} <= set(files)
+    assert {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE"} <= set(files)
     for folder in ("nodes", "lclip", "lclip/mini/weights", "lclip/presets", "workflows", "web/docs"):
         assert [name for name in files if name.startswith(f"{folder}/")], folder
     tops = {name.split("/")[0] for name in files}
@@ -65,7 +65,7 @@ def imported_modules(path: Path, name: str) -> set[str]:
 
 
 def test_nothing_published_imports_what_is_left_out(files):
-    left_out = {name.removesuffix(".py") for name in set(tracked_files()) - set(files) if name.endswith(".py")}
+    left_out = {name.removesuffix(".py") for name in set(tracked_files()) - set(files)}
     for name in files:
         if name.endswith(".py"):
             missing = imported_modules(ROOT / name, name) & left_out
@@ -80,7 +80,8 @@ def test_nothing_is_installed_beside_the_host(project):
 
 def test_the_registrys_fields_are_filled_in(project):
     about, comfy = project["project"], project["tool"]["comfy"]
-    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,98}", about["name"]) and "comfyui" not in about["name"].lower()
+    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,98}", about["name"])
+    assert "comfyui" not in about["name"].lower()
     assert re.fullmatch(r"\d+\.\d+\.\d+", about["version"])
     assert len(about["description"]) > 40
     assert all(url.startswith("https://") for url in about["urls"].values())
@@ -105,7 +106,8 @@ def test_icon_and_banner_are_where_the_registry_looks_for_them(project, entry, s
 
 def test_one_version_everywhere(project):
     version = project["project"]["version"]
-    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(version)}\b", changes, re.M)
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     for path in (ROOT / "workflows").glob("*.json"):
         own = [
