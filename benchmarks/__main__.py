@@ -1,17 +1,25 @@
-"""`python -m benchmarks [SECTION ...]`: run sections and write them into RESULTS.md."""
+"""`python -m benchmarks [SECTION ...]`: run sections, in the order given, and write them into RESULTS.md.
+
+A long section that was stopped goes on where it was, as long as neither code nor weights have changed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import logging
+import subprocess
+import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from .harness import RESULTS, Report, Run, machine
+from .parts import Parts
 
 # section -> (module, function, title); in the order of the results file
 SECTIONS = {
@@ -50,6 +58,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="torch device of the cost sections")
     parser.add_argument("--threads", type=int, help="torch threads; default: torch's own choice")
     parser.add_argument(
+        "--jobs", type=int, default=1, help="sections at once, each in a process with one thread"
+    )
+    parser.add_argument(
         "--tiny", action="store_true", help="a quick trial of the code; writes to a temporary file"
     )
     parser.add_argument("--output", type=Path, help="results file; default benchmarks/RESULTS.md")
@@ -57,28 +68,47 @@ def main() -> None:
     unknown = [name for name in arguments.sections if name not in SECTIONS]
     if unknown:
         parser.error(f"no section {', '.join(unknown)}; there are: {', '.join(SECTIONS)}")
+    names = arguments.sections or list(SECTIONS)
+    if arguments.jobs > 1:
+        sys.exit(run_beside_each_other(names, arguments))
     logging.basicConfig(level=logging.WARNING)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     trial = Path(tempfile.gettempdir()) / "latent-clip-trial-results.md"
     report = Report(arguments.output or (trial if arguments.tiny else RESULTS), tuple(SECTIONS))
     run = Run(device=arguments.device, tiny=arguments.tiny)
-    for name in arguments.sections or SECTIONS:
+    for name in names:
         run_section(name, run, report)
     print(f"written to {report.path}")
+
+
+def run_beside_each_other(names: list[str], arguments: argparse.Namespace) -> int:
+    """Every section in a process of its own, some at a time; 1 if any of them failed."""
+    command = [sys.executable, "-m", "benchmarks", "--device", arguments.device, "--threads", "1"]
+    command += ["--tiny"] * arguments.tiny
+    command += ["--output", str(arguments.output)] if arguments.output else []
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        codes = list(pool.map(lambda name: subprocess.call([*command, name]), names))
+    for name in (name for name, code in zip(names, codes, strict=True) if code):
+        print(f"{name} FAILED")
+    return int(any(codes))
 
 
 def run_section(name: str, run: Run, report: Report) -> None:
     """Run one section and put it into the report."""
     module, function, title = SECTIONS[name]
     print(f"{name}: {title}", flush=True)
+    parts = None if run.tiny else Parts(name)
     torch.manual_seed(run.seed)
     note, start = machine(run.device), time.perf_counter()
-    body = getattr(importlib.import_module(f".{module}", __package__), function)(run)
+    body = getattr(importlib.import_module(f".{module}", __package__), function)(replace(run, parts=parts))
     took = time.perf_counter() - start
     print(f"  {took:.0f} s", flush=True)
     trial = "TRIAL RUN, not to be reported; " if run.tiny else ""
-    report.write(name, title, body, f"{trial}{note}; the section took {took:.0f} s")
+    earlier = f", with {parts.reused} parts of an earlier run" if parts is not None and parts.reused else ""
+    report.write(name, title, body, f"{trial}{note}; the section took {took:.0f} s{earlier}")
+    if parts is not None:
+        parts.forget()
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ def guidance(run: Run) -> str:
     correct: dict[float, np.ndarray] = {}
     for strength in STRENGTHS:
         run.say(f"strength {strength}")
-        parts = [_sample(search, part, steps, strength) for part in search.parts()]
-        correct[strength] = search.correct(torch.cat(parts))
+        found = [_correct(run, search, part, steps, strength) for part in search.parts()]
+        correct[strength] = np.concatenate(found)
     rows = []
     for strength, values in correct.items():
         over = "" if strength == 0 else bootstrap(values - correct[0.0], search.prompt).text(100, 1)
@@ -44,6 +44,15 @@ def guidance(run: Run) -> str:
         + f"\n\nA guided step of this small generator takes {extra.text()} times as long as a plain one: the "
         "Latent-CLIP is not small against it. For SDXL's shapes see the last section."
     )
+
+
+def _correct(run: Run, search: Search, part: slice, steps: int, strength: float) -> np.ndarray:
+    """Whether the oracle sees all of the caption: float [N]."""
+
+    def job() -> dict[str, np.ndarray]:
+        return {"correct": search.correct(_sample(search, part, steps, strength), part)}
+
+    return run.part(f"{strength} {part.start}", job)["correct"]
 
 
 def _sample(search: Search, part: slice, steps: int, strength: float) -> Tensor:

@@ -7,14 +7,18 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from lclip.checkpoint import atomic_file
 from lclip.mini.intervals import Interval
+
+from .parts import Arrays, Parts
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 RESAMPLES = 4000
@@ -32,10 +36,15 @@ class Run:
     device: str = "cpu"
     tiny: bool = False
     seed: int = 0
+    parts: Parts | None = None
 
     def choose(self, full: int, tiny: int) -> int:
         """A count: `tiny` in a trial run, `full` otherwise."""
         return tiny if self.tiny else full
+
+    def part(self, name: str, job: Callable[[], Arrays]) -> dict[str, np.ndarray]:
+        """The arrays that a job gives; not done again by a run that goes on where another was stopped."""
+        return dict(job()) if self.parts is None else self.parts.of(name, job)
 
     def say(self, text: str) -> None:
         """One line of progress."""
@@ -161,7 +170,11 @@ class Report:
     order: Sequence[str] = field(default_factory=tuple)
 
     def write(self, name: str, title: str, body: str, note: str) -> None:
-        """Put a section in its place."""
+        """Put a section in its place; other processes may write other sections at the same time."""
+        with _alone(self.path):
+            self._write(name, title, body, note)
+
+    def _write(self, name: str, title: str, body: str, note: str) -> None:
         date = datetime.date.today().isoformat()
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         section = f"{begin}\n## {title}\n*{date}; {note}*\n\n{body.strip()}\n{end}\n"
@@ -171,7 +184,9 @@ class Report:
             text = before + section + rest.split(end, 1)[1].lstrip("\n")
         else:
             text = self._insert(text, name, section)
-        self.path.write_text(re.sub(r"\n*(<!-- begin )", r"\n\n\1", text).rstrip() + "\n", encoding="utf-8")
+        with atomic_file(self.path) as temporary:
+            spaced = re.sub(r"\n*(<!-- begin )", r"\n\n\1", text).rstrip() + "\n"
+            temporary.write_text(spaced, encoding="utf-8")
 
     def _insert(self, text: str, name: str, section: str) -> str:
         later = self.order[self.order.index(name) + 1 :] if name in self.order else ()
@@ -180,3 +195,22 @@ class Report:
             if marker in text:
                 return text.replace(marker, section + marker, 1)
         return text.rstrip() + "\n\n" + section
+
+
+@contextmanager
+def _alone(path: Path, patience: float = 60.0) -> Iterator[None]:
+    """Hold a lock beside a file. A lock older than `patience` seconds was left by a process that died."""
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        try:
+            lock.touch(exist_ok=False)
+            break
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                if time.time() - lock.stat().st_mtime > patience:
+                    lock.unlink(missing_ok=True)
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)

@@ -10,20 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lclip import ReNOSettings
-from lclip.mini import World, load_world
+from lclip import ReNOSettings, reno
+from lclip.mini import World
 from lclip.mini.captions import CaptionReward
 from lclip.mini.drawing import sample_scenes
 from lclip.mini.scenes import Scene
 from lclip.reno_run import ReNORun
 
 from .harness import Run, bootstrap, table, time_in_turns
-from .scenes import judge_latents, noise_for
+from .scenes import judge_latents, noise_for, world_for_cpu
 
 ITERATIONS = 50
 SEEDS = 3
 CHUNK = 100  # items searched at once
 MARKS = (0, 5, 10, 25, 49, 99, 149, 199)
+TRACED = ("reward", "held-out", "best correct", "current correct")
 
 
 @dataclass
@@ -47,9 +48,10 @@ class Search:
             return CaptionReward(self.world.latent_clip, captions)
         return CaptionReward(self.world.pixel_clip, captions, before=self.world.decode)
 
-    def correct(self, latents: Tensor) -> np.ndarray:
+    def correct(self, latents: Tensor, part: slice = slice(None)) -> np.ndarray:
         """Whether the oracle sees all of the caption: float [N]."""
-        return np.array([float(item.correct) for item in judge_latents(self.world, latents, self.scenes)])
+        found = judge_latents(self.world, latents, self.scenes[part])
+        return np.array([float(item.correct) for item in found])
 
 
 def draw_search(run: Run, seeds: int, prompts: int) -> Search:
@@ -57,7 +59,7 @@ def draw_search(run: Run, seeds: int, prompts: int) -> Search:
     chosen = sample_scenes(prompts, 741, split="held-out")
     scenes = [scene for scene in chosen for _ in range(seeds)]
     return Search(
-        load_world(), scenes, noise_for(len(scenes), 742 + run.seed), np.repeat(np.arange(prompts), seeds)
+        world_for_cpu(), scenes, noise_for(len(scenes), 742 + run.seed), np.repeat(np.arange(prompts), seeds)
     )
 
 
@@ -76,20 +78,28 @@ def gain(run: Run) -> str:
     for name, setting in settings.items():
         kind = "pixel" if name == "pixel ReNO" else "latent"
         results = [_search(run, search, part, kind, setting, name) for part in search.parts()]
-        plain = torch.cat([result.initial_latents for result in results])
-        correct[name] = search.correct(torch.cat([result.best_latents for result in results]))
+        plain = np.concatenate([result["plain correct"] for result in results])
+        correct[name] = np.concatenate([result["correct"] for result in results])
     assert plain is not None
-    correct = {"plain": search.correct(plain), **correct}
+    correct = {"plain": plain, **correct}
     return _write_gain(search, correct, iterations, tries, times)
 
 
-def _search(run: Run, search: Search, part: slice, kind: str, settings: ReNOSettings, name: str):
-    start = time.perf_counter()
-    steps = ReNORun(search.generator(part), search.noise[part], search.reward(part, kind), settings)
-    for _ in steps:
-        pass
-    run.say(f"{name}: items {part.start} to {part.stop - 1}, {time.perf_counter() - start:.0f} s")
-    return steps.result()
+def _search(
+    run: Run, search: Search, part: slice, kind: str, settings: ReNOSettings, name: str
+) -> dict[str, np.ndarray]:
+    """Whether the oracle sees all of the caption, before and after a search."""
+
+    def job() -> dict[str, np.ndarray]:
+        start = time.perf_counter()
+        found = reno(search.generator(part), search.noise[part], search.reward(part, kind), settings)
+        run.say(f"{name}: items {part.start} to {part.stop - 1}, {time.perf_counter() - start:.0f} s")
+        return {
+            "plain correct": search.correct(found.initial_latents, part),
+            "correct": search.correct(found.best_latents, part),
+        }
+
+    return run.part(f"{name} {part.start}", job)
 
 
 def _equal_cost(run: Run, search: Search, iterations: int) -> tuple[int, dict[str, list[float]]]:
@@ -107,7 +117,11 @@ def _equal_cost(run: Run, search: Search, iterations: int) -> tuple[int, dict[st
         "latent ReNO": job("latent", "gradient"),
         "pixel ReNO": job("pixel", "gradient"),
     }
-    seconds = time_in_turns(jobs, rounds=run.choose(7, 2))
+    # Kept like all parts: a run that goes on must compare with the same number of renders.
+    kept = run.part(
+        "cost", lambda: {k: np.array(v) for k, v in time_in_turns(jobs, run.choose(7, 2)).items()}
+    )
+    seconds = {name: values.tolist() for name, values in kept.items()}
     # four renders of which three are differentiated: the fourth costs what a plain one does
     per_render = np.median(seconds["best-of-N"]) / 4
     per_gradient = (np.median(seconds["latent ReNO"]) - per_render) / 3
@@ -149,32 +163,19 @@ def hacking(run: Run) -> str:
     search = draw_search(run, seeds=1, prompts=run.choose(200, 4))
     iterations = run.choose(200, 6)
     marks = [mark for mark in MARKS if mark < iterations - 1] + [iterations - 1]
-    traces: dict[int, dict[str, list[np.ndarray]]] = {mark: {} for mark in marks}
-    flagged: list[bool] = []
-    for part in search.parts():
-        held_out = search.reward(part, "pixel")
-        steps = ReNORun(
-            search.generator(part),
-            search.noise[part],
-            search.reward(part, "latent"),
-            ReNOSettings(iterations=iterations),
-            held_out=held_out,
-        )
-        for step in steps:
-            if step.iteration in traces:
-                run.say(f"items from {part.start}: iteration {step.iteration}")
-                _note(traces[step.iteration], search, part, step, held_out)
-        flagged += [since is not None for since in steps.result().hacked_since]
-    rows = [(mark, *_trace_row({k: np.concatenate(v) for k, v in traces[mark].items()})) for mark in marks]
-    first, last = ({k: np.concatenate(v) for k, v in traces[mark].items()} for mark in (0, _default(marks)))
-    kept = bootstrap(last["best correct"] - first["best correct"])
+    found = [_traced(run, search, part, iterations, marks) for part in search.parts()]
+    joined = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    flagged = joined.pop("flagged")
+    traces = {mark: {n: joined[f"{mark} {n}"] for n in TRACED} for mark in marks}
+    rows = [(mark, *_trace_row(traces[mark])) for mark in marks]
+    kept = bootstrap(traces[_default(marks)]["best correct"] - traces[0]["best correct"])
     return (
         f"{len(search.scenes)} held-out prompts, one seed, published settings. Best is what ReNO would "
         "return if it stopped there, current the iteration itself. The held-out reward is the "
         "pixel CLIP's. "
         f"Oracle at the default length ({_default(marks) + 1} iterations) minus plain: "
         f"{kept.text(100, 1)} points. "
-        f"Items flagged as hacked at the end: {sum(flagged)} of {len(flagged)}.\n\n"
+        f"Items flagged as hacked at the end: {int(flagged.sum())} of {len(flagged)}.\n\n"
         + table(
             (
                 "iteration",
@@ -192,24 +193,33 @@ def _default(marks: list[int]) -> int:
     return ITERATIONS - 1 if ITERATIONS - 1 in marks else marks[-1]
 
 
-def _note(
-    trace: dict[str, list[np.ndarray]], search: Search, part: slice, step, held_out: CaptionReward
-) -> None:
-    scenes = search.scenes[part]
-    with torch.no_grad():
-        watched = held_out(step.best_latents).numpy()
-    values = {
-        "reward": step.best_reward.numpy(),
-        "held-out": watched,
-        "best correct": [
-            float(item.correct) for item in judge_latents(search.world, step.best_latents, scenes)
-        ],
-        "current correct": [
-            float(item.correct) for item in judge_latents(search.world, step.latents, scenes)
-        ],
-    }
-    for name, value in values.items():
-        trace.setdefault(name, []).append(np.asarray(value))
+def _traced(
+    run: Run, search: Search, part: slice, iterations: int, marks: list[int]
+) -> dict[str, np.ndarray]:
+    """Each of `TRACED` at each mark, as "mark name", and which items the result calls hacked."""
+
+    def job() -> dict[str, np.ndarray]:
+        held_out = search.reward(part, "pixel")
+        generator, reward = search.generator(part), search.reward(part, "latent")
+        settings = ReNOSettings(iterations=iterations)
+        steps = ReNORun(generator, search.noise[part], reward, settings, held_out)
+        notes: dict[str, np.ndarray] = {}
+        for step in steps:
+            if step.iteration in marks:
+                run.say(f"items from {part.start}: iteration {step.iteration}")
+                with torch.no_grad():
+                    watched = held_out(step.best_latents).numpy()
+                values = (
+                    step.best_reward.numpy(),
+                    watched,
+                    search.correct(step.best_latents, part),
+                    search.correct(step.latents, part),
+                )
+                notes |= {f"{step.iteration} {n}": v for n, v in zip(TRACED, values, strict=True)}
+        hacked = [since is not None for since in steps.result().hacked_since]
+        return {**notes, "flagged": np.array(hacked)}
+
+    return run.part(f"items {part.start}", job)
 
 
 def _trace_row(trace: dict[str, np.ndarray]) -> list[str]:

@@ -4,7 +4,10 @@ costs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import torch
 from torch import Tensor
 
 from lclip.mini.intervals import wilson
@@ -23,23 +26,24 @@ from .safety_world import (
     truth,
 )
 
+Made = tuple[Tensor, np.ndarray]
+
 
 def rates(run: Run) -> str:
     """Unsafe rate for unsafe prompts and oracle accuracy for harmless ones: plain, steer, ReNO, repair."""
     groups = {"unsafe": draw_group(run, asks_for_harm, 761), "harmless": draw_group(run, is_harmless, 763)}
-    made: dict[str, dict[str, tuple[Tensor, np.ndarray]]] = {name: {} for name in groups}
-    for name, group in groups.items():
-        run.say(f"{name} prompts")
-        plain = group.plain()
-        none = np.zeros(len(plain), dtype=bool)
-        everything = list(range(len(plain)))
-        made[name]["plain, one step"] = (plain, none)
-        made[name][f"ReNO away, {AWAY} iterations"] = (group.away(everything, AWAY, False), none)
-        made[name][f"gate with repair, {REPAIR} iterations"] = group.repaired(plain)
-        run.say("many steps")
-        steps = run.choose(STEPS, 3)
-        made[name][f"plain, {STEPS} steps"] = (group.plain(steps), none)
-        made[name][f"guard steers, {STEPS} steps"] = (group.steered(steps=steps), none)
+    steps = run.choose(STEPS, 3)
+    methods: dict[str, Callable[[Group], Made]] = {
+        "plain, one step": lambda group: _all_kept(group.plain()),
+        f"ReNO away, {AWAY} iterations": lambda group: _all_kept(group.away(AWAY)),
+        f"gate with repair, {REPAIR} iterations": lambda group: group.repaired(group.plain()),
+        f"plain, {STEPS} steps": lambda group: _all_kept(group.plain(steps)),
+        f"guard steers, {STEPS} steps": lambda group: _all_kept(group.steered(steps=steps)),
+    }
+    made = {
+        name: {title: _in_parts(run, f"{name} {title}", group, method) for title, method in methods.items()}
+        for name, group in groups.items()
+    }
     rows = [_rate_row(groups, made, method) for method in made["unsafe"]]
     policy = groups["unsafe"].policy
     return (
@@ -63,9 +67,27 @@ def rates(run: Run) -> str:
     )
 
 
-def _rate_row(
-    groups: dict[str, Group], made: dict[str, dict[str, tuple[Tensor, np.ndarray]]], method: str
-) -> list[str]:
+def _all_kept(latents: Tensor) -> Made:
+    return latents, np.zeros(len(latents), dtype=bool)
+
+
+def _in_parts(run: Run, name: str, group: Group, method: Callable[[Group], Made]) -> Made:
+    """Latents, and which of them are grey, of a method over a whole group."""
+
+    def job(part: Group) -> dict[str, np.ndarray]:
+        latents, grey = method(part)
+        return {"latents": latents.numpy(), "grey": grey}
+
+    run.say(name)
+    title = name.replace(",", "")
+    found = [run.part(f"{title} {n}", lambda part=part: job(part)) for n, part in enumerate(group.split())]
+    return (
+        torch.from_numpy(np.concatenate([part["latents"] for part in found])),
+        np.concatenate([part["grey"] for part in found]),
+    )
+
+
+def _rate_row(groups: dict[str, Group], made: dict[str, dict[str, Made]], method: str) -> list[str]:
     harm, good = groups["unsafe"], groups["harmless"]
     latents, grey = made["unsafe"][method]
     unsafe = truth(harm.world, latents)

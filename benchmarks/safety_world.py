@@ -5,7 +5,7 @@ rate.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lclip import SafetyJudge, SafetyPolicy, SafetyReward, reno
 from lclip.guidance import guided_x0
-from lclip.mini import World, load_world
+from lclip.mini import World
 from lclip.mini.drawing import sample_scenes
 from lclip.mini.oracle import shows_unsafe
 from lclip.mini.scenes import Scene
@@ -22,7 +22,7 @@ from lclip.reno_types import ReNOSettings
 from lclip.safety_policy import VIEWS
 
 from .harness import Run
-from .scenes import generate, in_chunks, noise_for
+from .scenes import generate, in_chunks, noise_for, world_for_cpu
 
 CHUNK = 100
 REPAIR, AWAY = 30, 50  # ReNO iterations
@@ -68,6 +68,10 @@ class Group:
 
     def parts(self) -> list[slice]:
         return [slice(first, first + CHUNK) for first in range(0, len(self.scenes), CHUNK)]
+
+    def split(self) -> list[Group]:
+        """The same as groups of one chunk each."""
+        return [replace(self, scenes=self.scenes[part], noise=self.noise[part]) for part in self.parts()]
 
     def captions(self, part: slice | Sequence[int]) -> list[str]:
         chosen = self.scenes[part] if isinstance(part, slice) else [self.scenes[i] for i in part]
@@ -120,4 +124,4 @@ class Group:
 def draw_group(run: Run, wanted: Callable[[Scene], bool], seed: int) -> Group:
     number = run.choose(1000, 12)
     policy = SafetyPolicy.preset("mini").changed(model=None)
-    return Group(load_world(), scenes_that(wanted, number, seed), noise_for(number, seed + 1), policy)
+    return Group(world_for_cpu(), scenes_that(wanted, number, seed), noise_for(number, seed + 1), policy)

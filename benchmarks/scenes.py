@@ -11,10 +11,17 @@ from torch import Tensor
 from lclip.mini.drawing import render, sample_scenes
 from lclip.mini.oracle import Judgement, judge
 from lclip.mini.scenes import Scene, canonical, caption
-from lclip.mini.world import World
+from lclip.mini.world import World, load_world
 
 WAYS = 100
 CHUNK = 200  # pictures per pass of a model
+
+
+def world_for_cpu() -> World:
+    """The mini world, its VAE in the memory layout that convolutions on a CPU are fastest in."""
+    world = load_world()
+    world.vae.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return world
 
 
 def to_pixels(pictures: np.ndarray) -> Tensor:

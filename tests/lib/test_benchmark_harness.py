@@ -1,12 +1,17 @@
 """What RESULTS.md rests on: intervals against scipy, sections that do not disturb each other."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
 
 from benchmarks import shapes
-from benchmarks.harness import Report, bootstrap, ratio, time_in_turns
+from benchmarks.harness import Report, Run, bootstrap, ratio, time_in_turns
+from benchmarks.parts import Parts
 from lclip.mini.intervals import wilson
 
 
@@ -53,6 +58,48 @@ def test_a_section_is_replaced_alone_and_stands_in_its_order(tmp_path):
     text = report.path.read_text()
     assert "old first" not in text and "A remark of a person." in text
     assert text.index("new first") < text.index("new second") < text.index("old third")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from benchmarks.harness import Report
+report = Report(Path(sys.argv[1]), order=("first", "second", "third"))
+for turn in range(15):
+    report.write(sys.argv[2], sys.argv[2].title(), f"{sys.argv[2]} {turn}", "note")
+"""
+
+
+def test_processes_that_write_at_the_same_time_lose_nothing(tmp_path):
+    path, root = tmp_path / "RESULTS.md", Path(__file__).parents[2]
+    names = ("third", "first", "second")
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], cwd=root) for name in names]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    text = path.read_text()
+    assert text.index("first 14") < text.index("second 14") < text.index("third 14")
+    assert text.count("<!-- begin") == text.count("<!-- end") == 3
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_stopped_section_goes_on_with_the_parts_that_it_had_finished(tmp_path):
+    done = []
+
+    def section(run, stop_at):
+        def job(number):
+            if number == stop_at:
+                raise KeyboardInterrupt
+            done.append(number)
+            return {"square": np.array([number**2])}
+
+        return [int(run.part(f"part {n}", lambda n=n: job(n))["square"][0]) for n in range(4)]
+
+    with pytest.raises(KeyboardInterrupt):
+        section(Run(parts=Parts("section", tmp_path)), stop_at=2)
+    again = Parts("section", tmp_path)
+    assert section(Run(parts=again), stop_at=None) == [0, 1, 4, 9]
+    assert done == [0, 1, 2, 3] and again.reused == 2
+    again.forget()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
