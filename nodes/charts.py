@@ -58,7 +58,7 @@ def probability_bars(labels: Sequence[str], probabilities: Tensor, most: int = 2
 
 
 def _bars(
-    labels: Sequence[Sequence[str]], column: float, row: int, probabilities: Tensor, shown: int, title: str
+    labels: Sequence[list[str]], column: float, row: int, probabilities: Tensor, shown: int, title: str
 ) -> Image.Image:
     left = len(labels) - shown
     pen = Pen(WIDTH, TITLE + row * shown + (left > 0) * 30 + MARGIN, PAPER)
