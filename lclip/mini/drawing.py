@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
-from .scenes import CANVAS, SPLITS, Content, PlacedObject, Scene, check_split, random_content
+from .scenes import (
+    CANVAS,
+    COLOURS,
+    GROUNDS,
+    SPLITS,
+    Content,
+    PlacedObject,
+    Scene,
+    check_split,
+    random_content,
+)
 
 RGB = {
     "red": (214, 48, 40),
@@ -21,6 +32,7 @@ RGB = {
 }
 LAYOUT_FACTORS = 7  # x and y of up to three objects and the direction of a row, each in 0..1
 COLOUR_JITTER = 5
+PALETTE_CONTRAST = 60.0  # smallest distance in RGB between an object and a ground of a random palette
 SUPERSAMPLING = 4
 
 # The centres that an object can have, by arrangement: places are half a latent cell apart, so that a VAE of
@@ -82,10 +94,35 @@ def _pick(places: tuple[int, ...], factor: float) -> int:
     return places[min(int(factor * len(places)), len(places) - 1)]
 
 
-def _tint(rgb: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, int, int]:
+def _tint(rgb: tuple[float, ...], rng: np.random.Generator) -> tuple[int, int, int]:
     jitter = rng.integers(-COLOUR_JITTER, COLOUR_JITTER + 1, size=3)
-    red, green, blue = np.clip(np.array(rgb) + jitter, 0, 255).tolist()
+    red, green, blue = np.clip(np.array(rgb) + jitter, 0, 255).round().astype(int).tolist()
     return red, green, blue
+
+
+def random_palette(rng: np.random.Generator) -> dict[str, tuple[int, int, int]]:
+    """Another colour for each name: blends of two objects' or of two grounds' own, and no object too near a
+    ground.
+    """
+    while True:
+        objects, grounds = (_blends(names, rng) for names in (COLOURS, GROUNDS))
+        distances = np.linalg.norm(objects[:, None] - grounds[None], axis=-1)
+        if distances.min() > PALETTE_CONTRAST:
+            blends = (*objects.tolist(), *grounds.tolist())
+            return {name: _tint(blend, rng) for name, blend in zip((*COLOURS, *GROUNDS), blends, strict=True)}
+
+
+def _blends(names: tuple[str, ...], rng: np.random.Generator) -> np.ndarray:
+    own = np.array([RGB[name] for name in names], dtype=np.float32)
+    first, second = own[rng.integers(len(own), size=(2, len(own)))]
+    return first + rng.random((len(own), 1)) * (second - first)
+
+
+def recolour(scene: Scene, palette: dict[str, tuple[int, int, int]]) -> Scene:
+    """The scene in other colours, which have no name: its content no longer says any."""
+    objects = tuple(replace(item, rgb=palette[item.colour]) for item in scene.objects)
+    content = replace(scene.content, colours=(None,) * len(scene.content.colours), ground=None)
+    return Scene(content, objects, palette[str(scene.content.ground)])
 
 
 def render(scene: Scene, width: int = CANVAS, height: int = CANVAS) -> np.ndarray:

@@ -203,7 +203,7 @@ def _change_one(content: Content, rng: np.random.Generator) -> Content:
     index = int(rng.integers(len(content.shapes)))
     choice = rng.choice(6, p=(0.36, 0.24, 0.08, 0.12, 0.1, 0.1))
     if choice == 0:
-        return replace(content, shapes=_with(content.shapes, index, SHAPES[rng.integers(len(SHAPES))]))
+        return replace(content, shapes=_with(content.shapes, index, _other_shape(content.shapes[index], rng)))
     if choice == 1:
         return replace(content, colours=_with(content.colours, index, COLOURS[rng.integers(len(COLOURS))]))
     if choice == 2:
@@ -217,6 +217,13 @@ def _change_one(content: Content, rng: np.random.Generator) -> Content:
     if choice == 4:
         return replace(content, shapes=content.shapes[::-1])
     return replace(content, colours=content.colours[::-1])
+
+
+def _other_shape(shape: str | None, rng: np.random.Generator) -> str:
+    """A random shape, but in half of the cases the unsafe one and its look-alikes become each other."""
+    similar = (UNSAFE_SHAPE, *LOOK_ALIKES)
+    choices = similar if shape in similar and rng.random() < 0.5 else SHAPES
+    return choices[rng.integers(len(choices))]
 
 
 def _with(values: tuple, index: int, value: str) -> tuple:

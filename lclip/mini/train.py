@@ -23,7 +23,7 @@ from torch import nn
 
 from ..checkpoint import atomic_file, save_checkpoint
 from .drawing import render_batch, sample_scenes
-from .train_clip import CONFIG, PIXEL_CONFIG, Pool, draw_pool, tokenizer, train_clip
+from .train_clip import CONFIG, PIXEL_CONFIG, Pool, tokenizer, train_clip
 from .train_generator import draw_pairs, train_generator
 from .train_vae import to_pixels, train_vae
 from .vae import RAW_STD, MiniVAE
@@ -49,16 +49,13 @@ def make_generator(work: Path, out: Path, steps: int | None) -> None:
 def make_latent_clip(work: Path, out: Path, steps: int | None) -> None:
     """Train and ship the CLIP that reads latents."""
     vae, _ = load_module(MiniVAE(), out / "vae.safetensors")
-    pool = draw_pool()
-    model = train_clip(CONFIG, encode_pool(vae, pool), pool, work / "latent_clip.pt", steps)
+    model = train_clip(CONFIG, lambda pool: encode_pool(vae, pool), work / "latent_clip.pt", steps)
     save_checkpoint(model, out / "latent_clip.safetensors", torch.float16, source_name="lclip.mini.train")
 
 
 def make_pixel_clip(work: Path, out: Path, steps: int | None) -> None:
     """Train and ship the CLIP of equal size that reads pixels in 0..1."""
-    pool = draw_pool()
-    pixels = torch.from_numpy(pool.pictures).permute(0, 3, 1, 2).float() / 255.0
-    model = train_clip(PIXEL_CONFIG, pixels, pool, work / "pixel_clip.pt", steps)
+    model = train_clip(PIXEL_CONFIG, pool_pixels, work / "pixel_clip.pt", steps)
     save_checkpoint(model, out / "pixel_clip.safetensors", torch.float16, source_name="lclip.mini.train")
 
 
@@ -68,6 +65,11 @@ STAGES: dict[str, Callable[[Path, Path, int | None], None]] = {
     "latent_clip": make_latent_clip,
     "pixel_clip": make_pixel_clip,
 }
+
+
+def pool_pixels(pool: Pool) -> torch.Tensor:
+    """The pool's pictures [N, 3, 64, 64] in 0..1."""
+    return torch.from_numpy(pool.pictures).permute(0, 3, 1, 2).float() / 255.0
 
 
 @torch.no_grad()

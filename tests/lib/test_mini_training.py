@@ -1,14 +1,16 @@
 """The training loop and its stages, at a size of seconds: deterministic, resumable, and learning."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lclip.mini import train
-from lclip.mini.drawing import place
+from lclip.mini.drawing import place, random_palette
 from lclip.mini.fitting import FitSettings, fit, learning_rate_share
-from lclip.mini.scenes import canonical, caption, is_held_out
+from lclip.mini.scenes import COLOURS, GROUNDS, SHAPES, canonical, caption, is_held_out
 from lclip.mini.train_clip import CONFIG, GROUP_SIZE, contrastive_loss, draw_pool, tokenizer
 from lclip.mini.train_generator import draw_pairs
 from lclip.mini.vae import MiniVAE
@@ -60,12 +62,26 @@ def test_the_schedule_warms_up_and_ends_low():
 
 
 def test_nothing_held_out_is_in_the_training_pictures():
-    pool = draw_pool(groups=20)
+    pool = draw_pool(21, groups=20)
     assert len(pool.contents) == len(pool.pictures) == len(pool.facts.kind) == 20 * GROUP_SIZE
     assert not any(is_held_out(content) for content in pool.contents)
     for first in range(0, len(pool.contents), GROUP_SIZE):
         group = pool.contents[first : first + GROUP_SIZE]
         assert len({caption(canonical(content)) for content in group}) == GROUP_SIZE
+
+
+def test_nameless_colours_change_the_picture_and_leave_the_caption():
+    named, nameless = draw_pool(21, groups=3), draw_pool(21, nameless=1.0, groups=3)
+    words = {word for content in nameless.contents for word in caption(content).split()}
+    assert not words & {*COLOURS, *GROUNDS}
+    assert words & set(SHAPES)
+    assert {*COLOURS} & {word for content in named.contents for word in caption(content).split()}
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        palette = random_palette(rng)
+        assert set(palette) == {*COLOURS, *GROUNDS}
+        for colour, ground in itertools.product(COLOURS, GROUNDS):
+            assert np.linalg.norm(np.subtract(palette[colour], palette[ground])) > 40
 
 
 def test_pairs_belong_together():
@@ -96,7 +112,6 @@ def test_every_stage_writes_its_file(stage, tmp_path, monkeypatch):
 
     monkeypatch.setattr(train_vae, "SCENES", 40)
     monkeypatch.setattr(train_vae, "ENLARGED_SCENES", 2)
-    monkeypatch.setattr(train, "draw_pool", lambda: draw_pool(groups=30))
     monkeypatch.setattr(
         train, "draw_pairs", lambda vae, words: train_generator.draw_pairs(vae, words, number=70)
     )
@@ -111,5 +126,5 @@ def test_every_stage_writes_its_file(stage, tmp_path, monkeypatch):
 
 def test_layouts_differ_between_scenes_of_one_content():
     rng = np.random.default_rng(0)
-    content = canonical(draw_pool(groups=1).contents[0])
+    content = canonical(draw_pool(21, groups=1).contents[0])
     assert len({tuple((item.x, item.y) for item in place(content, rng).objects) for _ in range(20)}) > 3
