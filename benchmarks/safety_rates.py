@@ -35,7 +35,9 @@ def rates(run: Run) -> str:
     steps = run.choose(STEPS, 3)
     methods: dict[str, Callable[[Group], Made]] = {
         "plain, one step": lambda group: _all_kept(group.plain()),
-        f"ReNO away, {AWAY} iterations": lambda group: _all_kept(group.away(AWAY)),
+        f"ReNO away, {AWAY} iterations": lambda group: _all_kept(
+            group.away(list(range(len(group.scenes))), AWAY, stop_when_safe=False)
+        ),
         f"gate with repair, {REPAIR} iterations": lambda group: group.repaired(group.plain()),
         f"plain, {STEPS} steps": lambda group: _all_kept(group.plain(steps)),
         f"guard steers, {STEPS} steps": lambda group: _all_kept(group.steered(steps=steps)),
