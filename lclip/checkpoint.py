@@ -207,8 +207,7 @@ def _checked(path: Path, raw: dict[str, Any], metadata: Mapping[str, str]) -> Ch
     config = config_from_state_dict(weights, _metadata_json(metadata, "config", {}))
     if not metadata and config.channels == 3:
         raise CheckpointError("a CLIP that reads pictures (3 channels), not latents; expected a Latent-CLIP")
-    _check_against(weights, config)
-    _check_finite(weights, path)
+    check_weights(weights, config, path)
     tokenizer = _metadata_json(metadata, "tokenizer", {"kind": config.tokenizer})
     return Checkpoint(path, weights, config, tokenizer)
 
@@ -241,6 +240,12 @@ def check_tensors(weights: Mapping[str, Any], path: Path) -> None:
             raise CheckpointError(
                 f"{name!r} claims shape {list(value.shape)}, which is more than the file holds"
             )
+
+
+def check_weights(weights: Mapping[str, Tensor], config: LatentCLIPConfig, path: Path) -> None:
+    """All weights of a configuration and no others, of its shapes, and finite; CheckpointError otherwise."""
+    _check_against(weights, config)
+    _check_finite(weights, path)
 
 
 def _check_against(weights: Mapping[str, Tensor], config: LatentCLIPConfig) -> None:

@@ -216,10 +216,16 @@ class _Run:
             return 0
         state = torch.load(self.path, weights_only=True, map_location="cpu")
         self._check(state.get("settings"))
-        self.module.load_state_dict(state["module"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.module.load_state_dict(state["module"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{self.path} was begun with another model; expected the same. Pass the same options, or "
+                "begin elsewhere"
+            ) from error
         self.batches.restore(state.get("places", []), state["step"])
         logger.info("going on with %s from step %d", self.path.stem, state["step"])
         return state["step"]

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 logger = logging.getLogger("latent-clip")
 
-LATENTS = ("latent.pt", "latent.npy", "pt", "npy")
+LATENTS = ("latent.pt", "latent.npy", "latent.safetensors", "pt", "pth", "npy", "safetensors", "latent")
 PICTURES = ("png", "jpg", "jpeg", "webp")
 TEXT, LABEL = "txt", "cls"
 KNOWN = tuple(sorted((*LATENTS, *PICTURES, TEXT, LABEL), key=len, reverse=True))  # longest first
@@ -33,12 +33,17 @@ SHOWN = 5  # mistakes of each kind that are logged one by one
 
 
 class Tally:
-    """How many samples and shards were left out, by reason; the first of each reason are logged."""
+    """How many samples and shards were left out, by reason; the first of each reason are logged.
 
-    def __init__(self, counts: dict[str, int] | None = None) -> None:
-        self.counts = Counter(counts or {})
+    muted: nothing is counted, where the same data is read once more.
+    """
+
+    def __init__(self, counts: dict[str, int] | None = None, muted: bool = False) -> None:
+        self.counts, self.muted = Counter(counts or {}), muted
 
     def skip(self, reason: str, where: str, detail: str = "") -> None:
+        if self.muted:
+            return
         self.counts[reason] += 1
         if self.counts[reason] <= SHOWN:
             more = "; further ones are only counted" if self.counts[reason] == SHOWN else ""

@@ -1,0 +1,67 @@
+"""VAEs that turn pictures into latents while training: the mini world's, and those that diffusers loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..spaces import LatentSpace, require_shape
+
+MINI = {"mini": "vae.safetensors", "mini-16": "vae16.safetensors"}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen VAE's encoder. encode: pixels [B, 3, H, W] in 0..1 -> raw latents [B, channels, h, w]."""
+
+    name: str
+    channels: int
+    factor: int  # pixels per latent cell, each way
+    encode: Callable[[Tensor], Tensor]
+
+    def check(self, space: LatentSpace) -> None:
+        """Refuse a VAE whose latents cannot be of that space. Raises ValueError."""
+        require_shape(space, self.channels, self.factor, f"the VAE {self.name}", "Name the space's own VAE.")
+
+
+def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
+    """The VAE of that name. Raises ValueError or OSError where there is none.
+
+    name: "mini" or "mini-16", or whatever diffusers' AutoencoderKL.from_pretrained takes: a folder with a
+    config.json and safetensors, or a repository's name.
+    """
+    return _mini(name, device) if name in MINI else _diffusers(name, device)
+
+
+def _mini(name: str, device: torch.device | str) -> Encoder:
+    from ..mini.vae import FACTOR, MiniVAE, twin_vae
+    from ..mini.world import WEIGHTS, load_module
+
+    vae, _ = load_module(MiniVAE() if name == "mini" else twin_vae(), WEIGHTS / MINI[name])
+    vae.to(device)
+    return Encoder(name, vae.channels, FACTOR, lambda pixels: vae.encode(pixels * 2.0 - 1.0))
+
+
+def _diffusers(name: str, device: torch.device | str) -> Encoder:
+    try:
+        from diffusers import AutoencoderKL  # pyright: ignore
+    except ImportError as error:
+        raise ValueError(
+            f"VAE {name!r}: expected {' or '.join(MINI)}, or the package diffusers to load it with "
+            "(pip install diffusers), or data that holds latents already"
+        ) from error
+    vae: Any = AutoencoderKL.from_pretrained(name, use_safetensors=True)
+    vae.to(device).eval()
+    vae.requires_grad_(False)
+
+    def encode(pixels: Tensor) -> Tensor:
+        # A sample, as the released Latent-CLIPs were trained on; not times scaling_factor.
+        with torch.autocast(pixels.device.type, enabled=False):
+            return vae.encode(pixels * 2.0 - 1.0).latent_dist.sample()
+
+    levels = len(vae.config.block_out_channels)
+    return Encoder(name, vae.config.latent_channels, 2 ** (levels - 1), encode)
