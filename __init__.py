@@ -7,13 +7,28 @@ async def comfy_entrypoint():
     """Called by ComfyUI, and only there: nothing of the host is imported before."""
     from comfy_api.latest import ComfyExtension  # pyright: ignore[reportMissingImports]
 
-    from .nodes import guidance, host_folders, load, mini, reno, reward, safety, safety_gate, score, taste
+    from .nodes import (
+        adapter,
+        guidance,
+        host_folders,
+        load,
+        mini,
+        reno,
+        reward,
+        safety,
+        safety_gate,
+        score,
+        taste,
+    )
 
     class LatentCLIPExtension(ComfyExtension):
         async def get_node_list(self):
             return [
                 load.LoadLatentCLIP,
                 mini.LoadMiniWorld,
+                mini.LoadMiniTwin,
+                adapter.TrainAdapter,
+                adapter.ApplyAdapter,
                 score.Score,
                 score.Classify,
                 score.Heatmap,

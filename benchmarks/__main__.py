@@ -38,6 +38,7 @@ SECTIONS = {
         "Mini world: steps saved by a stopping guard, cost of judging",
     ),
     "safety-attack": ("safety_runs", "attack", "Mini world: an optimiser against the gate"),
+    "adapter": ("adapter", "adapter", "Mini world: another VAE's latents through an adapter"),
     "cost": ("cost", "cost", "Cost of a score at real shapes, 512 px, random weights"),
     "overhead": ("cost", "overhead", "Overhead over the bare transformer, and batches"),
     "files": ("files", "files", "Load time and peak memory of the file kinds"),

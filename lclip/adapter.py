@@ -25,6 +25,12 @@ from .tokenizer import Tokenizer
 
 logger = logging.getLogger("latent-clip")
 
+UNRELATED = 0.7  # latent error above which the two sides have hardly anything in common
+UNRELATED_HINT = (
+    " That is hardly better than no map at all: are these the same pictures on both sides, through the right "
+    "VAEs?"
+)
+
 
 @dataclass(frozen=True)
 class AdapterShape:
@@ -121,7 +127,7 @@ class LatentAdapter(nn.Module):
         return (
             f"{text}\nTrained on {f.pictures} pictures, {f.steps} steps in {f.seconds:.0f} s. On the "
             f"{f.held_out} held out: cosine {f.cosine:.4f}, latent error {100 * f.latent_error:.2f} % of the "
-            "variance."
+            f"variance.{UNRELATED_HINT if f.latent_error > UNRELATED else ''}"
         )
 
     def forward(self, z: Tensor) -> Tensor:

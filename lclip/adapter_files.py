@@ -32,9 +32,7 @@ def save_adapter(adapter: LatentAdapter, path: str | os.PathLike[str]) -> Path:
     Raises ValueError for another ending or weights that are not finite, FileNotFoundError for a folder that
     is not there.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"the target is {path.name!r}; expected a name that ends in .safetensors")
+    path = check_target(path)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.state_dict().items()}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise ValueError("the adapter holds NaN or infinite weights; its training went astray. Train again.")
@@ -50,6 +48,16 @@ def save_adapter(adapter: LatentAdapter, path: str | os.PathLike[str]) -> Path:
     }
     with atomic_file(path) as temporary:
         save_file(weights, temporary, metadata)
+    return path
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """A path that an adapter can be written to. Raises ValueError, FileNotFoundError."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"the target is {path.name!r}; expected a name that ends in .safetensors")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")
     return path
 
 

@@ -31,7 +31,7 @@ AVERAGE = 0.98  # of the weights, from step to step
 class AdapterSettings:
     """How an adapter is trained. ValueError for numbers that cannot be."""
 
-    steps: int = 1200
+    steps: int = 600
     batch: int = 32
     learning_rate: float = 2e-3
     width: int = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,18 @@ def each_picture(paths: list[Path], side: int, smallest: int = 1) -> Iterator[Te
             yield load_picture(path, side, smallest)
         except ValueError as error:
             logger.warning("Left out: %s", error)
+
+
+def in_batches(pictures: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Pictures of one size, so many at a time: [B, 3, H, W]."""
+    waiting: list[Tensor] = []
+    for picture in pictures:
+        waiting.append(picture)
+        if len(waiting) == size:
+            yield torch.stack(waiting)
+            waiting = []
+    if waiting:
+        yield torch.stack(waiting)
 
 
 def whole_cells(pictures: Tensor, multiple: int) -> Tensor:

@@ -56,6 +56,12 @@ def label_sheet(previews: Tensor, labels: Sequence[str], probabilities: Sequence
     return _sheet(f"likeliest labels of {len(tiles)} items", tiles)
 
 
+def heat_sheet(overlays: Tensor, text: str) -> Tensor:
+    """Every item with the places of a text in colour. overlays: [B, h, w, 3]"""
+    tiles = [Tile(picture, (str(index),)) for index, picture in enumerate(charts.as_pictures(overlays))]
+    return _sheet(f"bright: {text}", tiles)
+
+
 def pick_sheet(previews: Tensor, rewards: Tensor, kept: Sequence[int]) -> Tensor:
     """Every item with its reward, the kept ones framed and numbered, best first."""
     values = rewards.tolist()

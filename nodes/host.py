@@ -1,4 +1,4 @@
-"""Everything that depends on ComfyUI's internals: wire types, folders, memory, latent formats, models.
+"""Everything that depends on ComfyUI's internals: wire types, folders, memory, models.
 
 Node files describe sockets with the public `comfy_api` and leave the rest to this file: a change of the host
 is mended here.
@@ -11,12 +11,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management as memory
 import comfy.model_patcher
@@ -30,6 +28,8 @@ from torch import Tensor, nn
 
 from .. import lclip
 from ..lclip.rewards import RewardSum
+from .host_spaces import check_same_space as check_same_space
+from .host_spaces import preview as preview
 
 logger = logging.getLogger("latent-clip")
 
@@ -79,6 +79,11 @@ class LoadedLatentCLIP:
     def config(self) -> lclip.LatentCLIPConfig:
         return self.model.config
 
+    @property
+    def patchers(self) -> tuple[Any, ...]:
+        """All that the host must load for the model to run."""
+        return (self.patcher,)
+
     def ready(self, latents: Tensor | None = None) -> lclip.LatentCLIP:
         """The model, on its compute device, with room for this batch of latents."""
         load_together([self], latents)
@@ -86,11 +91,6 @@ class LoadedLatentCLIP:
 
     def check(self, latents: Tensor) -> None:
         lclip.check_latents(latents, self.config)
-
-    @property
-    def space(self) -> str:
-        """The name of the latent space that the reward reads."""
-        return self.models[0].config.latent_space if self.models else ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,11 @@ class WiredReward:
     def check(self, latents: Tensor) -> None:
         for loaded in self.models:
             loaded.check(latents)
+
+    @property
+    def space(self) -> str:
+        """The name of the latent space that the reward reads."""
+        return self.models[0].config.latent_space if self.models else ""
 
 
 def wire_reward(reward: Any, models: tuple[LoadedLatentCLIP, ...]) -> WiredReward:
@@ -142,7 +147,7 @@ def load_together(
     """
     models = list(dict.fromkeys(models))
     room = sum(_working_memory(loaded.config, latents) for loaded in models) if latents is not None else 0
-    patchers = list(dict.fromkeys([*others, *(loaded.patcher for loaded in models)]))
+    patchers = list(dict.fromkeys([*others, *(each for loaded in models for each in loaded.patchers)]))
     memory.load_models_gpu(patchers, memory_required=room, force_full_load=True)
 
 
@@ -178,76 +183,6 @@ def to_host(result: Tensor) -> Tensor:
     return result.detach().to(device=memory.intermediate_device(), dtype=torch.float32)
 
 
-# By the host's class names. Playground 2.5 only scales the latents of SDXL's VAE differently for sampling.
-_SPACES = {"SDXL": "sdxl", "SDXL_Playground_2_5": "sdxl", "SD15": "SD1.5"}
-
-
-class MiniLatentFormat(comfy.latent_formats.LatentFormat):
-    """The mini world's latents, described as the host wants it."""
-
-    latent_channels = 4
-
-
-def mini_latent_format(about: Any) -> MiniLatentFormat:
-    """From the mini world's own description of its latents."""
-    format_ = MiniLatentFormat()
-    format_.scale_factor = about.scale_factor
-    format_.latent_channels = about.channels
-    format_.latent_rgb_factors = about.rgb_factors
-    format_.latent_rgb_factors_bias = about.rgb_bias
-    return format_
-
-
-@cache
-def latent_format(space: str) -> Any:
-    """The host's description of a latent space that a Latent-CLIP reads, or None if it is not known."""
-    if space == "sdxl":
-        return comfy.latent_formats.SDXL()
-    if space == "mini":
-        from ..lclip.mini.world import load_latent_format
-
-        return mini_latent_format(load_latent_format())
-    return None
-
-
-def space_of(model: Any) -> str:
-    """The name of the latent space that a MODEL makes."""
-    if isinstance(found := model.get_model_object("latent_format"), MiniLatentFormat):
-        return "mini"
-    name = type(found).__name__
-    return _SPACES.get(name, name)
-
-
-def check_same_space(model: Any, config: lclip.LatentCLIPConfig) -> None:
-    """Refuse a MODEL whose latents the Latent-CLIP cannot read, by name."""
-    if (made := space_of(model)) != config.latent_space:
-        raise ValueError(
-            f"This Latent-CLIP reads {_title(config.latent_space)}; the model makes {_title(made)}. "
-            "Use a Latent-CLIP that was trained on the model's VAE, or a model of that family."
-        )
-
-
-def _title(space: str) -> str:
-    known = lclip.LATENT_SPACES.get(space)
-    return known.title if known else f"{space} latents"
-
-
-def preview(latents: Tensor, space: str) -> Tensor:
-    """A rough picture without decoding: raw latents [B, C, h, w] -> [B, h, w, 3] in 0..1, grey if unknown."""
-    found = latent_format(space)
-    if found is None or found.latent_rgb_factors is None:
-        grey = latents.float().mean(1)
-        spread = (grey - grey.amin((1, 2), keepdim=True)) / (grey.std((1, 2), keepdim=True) * 4 + 1e-6)
-        return spread.clamp(0, 1)[..., None].expand(-1, -1, -1, 3)
-    factors = torch.as_tensor(found.latent_rgb_factors, dtype=torch.float32, device=latents.device)  # [C, 3]
-    colours = found.process_in(latents.float()).movedim(1, -1) @ factors
-    if found.latent_rgb_factors_bias is not None:
-        colours = colours + torch.as_tensor(
-            found.latent_rgb_factors_bias, dtype=torch.float32, device=latents.device
-        )
-    return ((colours + 1) / 2).clamp(0, 1)
-
-
 def flow_model(network: nn.Module, format_: Any) -> Any:
     """A MODEL around a rectified-flow network: x_t = (1 - t) x0 + t noise, velocity = noise - x0.
 
@@ -270,14 +205,16 @@ def text_encoder(stage: nn.Module, tokenizer: Any) -> Any:
     return comfy.sd.CLIP(target, model_options={"dtype": torch.float32})
 
 
-def autoencoder(network: nn.Module, factor: int, channels: int) -> Any:
+def autoencoder(network: nn.Module, factor: int, channels: int, space: str) -> Any:
     """A VAE around a network with encode(pixels in -1..1) -> raw latents and decode(raw latents) -> pixels.
 
     The host makes VAEs from state dicts that it knows: given none it sets its defaults; the rest is set here.
+    space: the name of its latents, which no VAE of the host's tells.
     """
     with _without_warning("No VAE weights detected"):
         vae = comfy.sd.VAE(sd={})
     vae.first_stage_model = network.eval()
+    vae.latent_clip_space = space
     vae.downscale_ratio = vae.upscale_ratio = factor
     vae.latent_channels = channels
     vae.device, vae.output_device = memory.vae_device(), memory.intermediate_device()

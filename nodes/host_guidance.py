@@ -27,7 +27,7 @@ def guide_model(model: Any, wired: host.WiredReward, strength: float, start: flo
     guided = model.clone()
     # As companions of the model they are loaded with it, in one go: nothing evicts anything in mid-sampling.
     others = guided.get_additional_models_with_key(PATCH)
-    companions = dict.fromkeys([*others, *(loaded.patcher for loaded in wired.models)])
+    companions = dict.fromkeys([*others, *(each for loaded in wired.models for each in loaded.patchers)])
     guided.set_additional_models(PATCH, list(companions))
     sampling = model.get_model_object("model_sampling")
     first, last = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)

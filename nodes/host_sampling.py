@@ -199,9 +199,7 @@ class NoiseSearch(comfy.samplers.Sampler):
                     since,
                 )
         if self.tell is not None:
-            self.tell(
-                f"last search: reward {float(best.mean()):.4f} at best, {float(first.mean()):.4f} at first"
-            )
+            self.tell(f"last search: reward {float(best.mean()):.4f}\nat first: {float(first.mean()):.4f}")
         if self.on_outcome is not None:
             self.on_outcome(outcome)
         return torch.cat([result.best_latents for result in results])
@@ -209,10 +207,10 @@ class NoiseSearch(comfy.samplers.Sampler):
     def _load(self, scene: Scene, room: float, whole: bool) -> None:
         """Bring everything in, in one go, so that nothing evicts another; the models that are in stay in."""
         patchers = [scene.model_wrap.model_patcher, *scene.model_wrap.loaded_models]
-        for loaded in self._models():
-            known = any(loaded.patcher.is_clone(other) for other in patchers)  # guidance may have brought it
+        for patcher in (each for loaded in self._models() for each in loaded.patchers):
+            known = any(patcher.is_clone(other) for other in patchers)  # guidance may have brought it
             if not known:
-                patchers.append(loaded.patcher)
+                patchers.append(patcher)
         memory.load_models_gpu(patchers, memory_required=room, force_full_load=whole)
 
     def _models(self) -> list[host.LoadedLatentCLIP]:

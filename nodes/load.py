@@ -28,7 +28,7 @@ class LoadLatentCLIP(io.ComfyNode):
             category="latent-clip/loaders",
             description="Loads a Latent-CLIP: a CLIP that reads latents, so that nothing needs decoding to "
             "be scored.",
-            search_aliases=["latent clip loader", "clip model", "checkpoint"],
+            search_aliases=["latent clip loader", "clip model", "checkpoint", "clip score"],
             inputs=[
                 io.Combo.Input(
                     "file",
@@ -41,9 +41,9 @@ class LoadLatentCLIP(io.ComfyNode):
                         "dtype",
                         options=list(DTYPES),
                         default="auto",
-                        tooltip="How the weights are kept in memory; the maths always runs in float32. "
-                        "auto: float16 on a GPU, float32 on a CPU. Half precision halves the memory and "
-                        "hardly changes scores.",
+                        tooltip="How the weights are kept in memory; the maths always runs in float32. auto, "
+                        "the default: float16 on a GPU, float32 on a CPU. Half precision (float16, "
+                        "bfloat16) halves the memory and hardly changes scores.",
                     )
                 ),
             ],

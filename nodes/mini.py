@@ -8,8 +8,9 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor, nn
 
-from ..lclip.mini.world import WEIGHTS, load_world
-from . import host
+from ..lclip.mini.vae import FACTOR
+from ..lclip.mini.world import WEIGHTS, World, load_twin, load_world
+from . import host, host_spaces
 
 
 class LoadMiniWorld(io.ComfyNode):
@@ -40,12 +41,44 @@ class LoadMiniWorld(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         with host.ordinary_tensors():
             world = load_world()
-        return io.NodeOutput(
-            host.flow_model(Velocity(world.denoiser), host.mini_latent_format(world.latent_format)),
-            host.text_encoder(TextStage(world.text_encoder), PromptTokenizer(world.tokenizer)),
-            host.autoencoder(world.vae, factor=8, channels=world.latent_format.channels),
-            host.load_latent_clip(WEIGHTS / "latent_clip.safetensors", name="mini world"),
+        latent_clip = host.load_latent_clip(WEIGHTS / "latent_clip.safetensors", name="mini world")
+        return io.NodeOutput(*_parts(world), latent_clip)
+
+
+class LoadMiniTwin(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="LatentCLIP_MiniTwin",
+            display_name="Load Mini World Twin",
+            category="latent-clip/loaders",
+            description="The mini world in other latents: a VAE of 16 channels with a scale and a shift of "
+            "its own, as FLUX's has, and the generator in these latents. No Latent-CLIP reads them: train a "
+            "latent adapter with the mini world's.",
+            search_aliases=["mini world", "demo model", "16 channels", "adapter"],
+            inputs=[],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="A flow model of 16-channel latents."),
+                io.Clip.Output(display_name="clip", tooltip="The mini world's text encoder."),
+                io.Vae.Output(display_name="vae", tooltip="Its VAE: 8 pixels per latent cell, 16 channels."),
+            ],
         )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        with host.ordinary_tensors():
+            twin = load_twin()
+        return io.NodeOutput(*_parts(twin))
+
+
+def _parts(world: World) -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE."""
+    about = world.latent_format
+    return (
+        host.flow_model(Velocity(world.denoiser), host_spaces.MiniLatentFormat(about)),
+        host.text_encoder(TextStage(world.text_encoder), PromptTokenizer(world.tokenizer)),
+        host.autoencoder(world.vae, FACTOR, about.channels, about.name),
+    )
 
 
 class Velocity(nn.Module):

@@ -203,7 +203,7 @@ class Heatmap(io.ComfyNode):
         cosines = host.to_host(lclip.heatmap(latent_clip.ready(samples), samples, text))  # [B, h, w]
         mask = spread_out(at_picture_size(cosines, latent_clip.config))
         overlay = charts.heat_overlay(previews(samples, latent_clip), mask)
-        return io.NodeOutput(mask, overlay, ui=shown(overlay))
+        return io.NodeOutput(mask, overlay, ui=shown(feedback.heat_sheet(overlay, text)))
 
 
 def lines_of(text: str, what: str) -> list[str]:

@@ -58,7 +58,8 @@ class TrainTaste(io.ComfyNode):
                         options=list(SHRINKAGE),
                         default="auto",
                         tooltip="How far the taste is held back from the examples' own peculiarities. auto "
-                        "takes it from the examples: strong for few, light for many.",
+                        "(the default) takes it from the examples: strong for few, light for many, "
+                        "medium in between.",
                     )
                 ),
                 host.add_to_input(),

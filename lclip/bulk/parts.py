@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -23,6 +24,8 @@ from .results import check_settings
 from .tables import LINES, all_columns, require_pyarrow, write_table
 
 FILES_PER_SHARD = 1000  # loose files that are written into one table
+TABLE = re.compile(r".+-[0-9a-f]{8}\.(csv|jsonl|parquet)")
+UNFINISHED = re.compile(r"\..+-[0-9a-f]{8}\.(csv|jsonl|parquet)\.\d+\.tmp")  # of a run that was killed
 
 
 @dataclass(frozen=True)
@@ -98,17 +101,22 @@ class PartsFolder:
             raise ValueError(f"{folder} is a file; expected a folder for the tables")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.suffix, self.log = folder, suffix, folder / "finished.jsonl"
-        if overwrite:
-            for entry in self._read_log():
-                (folder / f"{entry['shard']}{suffix}").unlink(missing_ok=True)
-            self.log.unlink(missing_ok=True)
-        used = self.log.exists()
-        if not used and any(folder.iterdir()):
-            others = [path.name for path in folder.iterdir() if path.name != "settings.json"]
-            if others:
-                raise ValueError(f"{folder} holds other files, such as {others[0]}; expected a new folder")
-        check_settings(folder / "settings.json", settings, folder if used else None)
+        about = folder / "settings.json"
+        if about.exists():
+            self._clear(UNFINISHED)
+            if overwrite:
+                self._clear(TABLE)
+                self.log.unlink(missing_ok=True)
+                about.unlink()
+        elif any(folder.iterdir()):
+            raise ValueError(f"{folder} holds something else; expected a new or empty folder")
+        check_settings(about, {**settings, "tables": suffix}, folder if about.exists() else None)
         self.finished = {entry["shard"]: entry for entry in self._read_log()}
+
+    def _clear(self, names: re.Pattern[str]) -> None:
+        for path in list(self.folder.iterdir()):
+            if names.fullmatch(path.name):
+                path.unlink()
 
     def plan(self, shards: Iterable[Shard]) -> int:
         """How many shards there are to do. ValueError where loose files came or went since a run before.

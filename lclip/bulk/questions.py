@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..adapter import apply_adapter
+from ..adapter_files import load_adapter
 from ..checkpoint import load
 from ..model import LatentCLIP
 from ..safety_judge import UNREADABLE, SafetyJudge, Verdict
@@ -40,6 +42,8 @@ class ModelSource:
     """A torch device; "auto" takes the accelerator if there is one."""
     dtype: str = "float32"
     """Of the weights and the maths."""
+    adapter: Path | None = None
+    """The file of a latent adapter that the model stands behind."""
 
     def load(self) -> LatentCLIP:
         """The model, ready. Raises FileNotFoundError, CheckpointError; ValueError for an unknown device."""
@@ -48,7 +52,10 @@ class ModelSource:
             from ..mini.world import WEIGHTS
 
             path = WEIGHTS / "latent_clip.safetensors"
-        return load(path, self._device(), getattr(torch, self.dtype))
+        model = load(path, self._device(), getattr(torch, self.dtype))
+        if self.adapter is None:
+            return model
+        return apply_adapter(model, load_adapter(self.adapter, self._device()))
 
     def _device(self) -> torch.device:
         if self.device != "auto":

@@ -15,7 +15,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-COMMANDS = ("info", "convert", "score", "classify", "select", "safety", "embed", "reno", "demo", "bench")
+COMMANDS = (
+    "info", "convert", "score", "classify", "select", "safety", "embed", "reno", "adapter", "train", "demo",
+    "bench",
+)  # fmt: skip
 """Names of the modules beside this one, in the order of the help."""
 
 OK, SOME_FAILED, USAGE, FAULT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 70, 130, 141
@@ -34,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unknown arguments: {' '.join(rest)}; see python -m lclip {options.command} --help")
     options.all_arguments = arguments[1:]
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("latent-clip").addFilter(_FirstFew())
+    logger, first_few = logging.getLogger("latent-clip"), _FirstFew()
+    logger.addFilter(first_few)
     try:
         code = options.run(options)
         sys.stdout.flush()
@@ -51,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         traceback.print_exc()
         return FAULT
+    finally:
+        logger.removeFilter(first_few)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -74,7 +80,7 @@ class _FirstFew(logging.Filter):
         self.left = WARNINGS_SHOWN
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno > logging.WARNING:
+        if record.levelno != logging.WARNING:
             return True
         self.left -= 1
         if self.left == 0:

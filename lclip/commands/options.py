@@ -30,12 +30,16 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="files, tar shards or folders")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model, and where it computes."""
+def add_model_options(parser: argparse.ArgumentParser, adapter: bool = True) -> None:
+    """Which model, and where it computes. adapter: whether it may stand behind one."""
     group = parser.add_argument_group("model")
     which = group.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", type=Path, metavar="FILE", help="a Latent-CLIP: .pt or .safetensors")
     which.add_argument("--mini", action="store_true", help="the mini world's, which comes with this library")
+    if adapter:
+        group.add_argument(
+            "--adapter", type=Path, metavar="FILE", help="a latent adapter, to read another VAE's latents"
+        )
     group.add_argument("--device", default="auto", help="a torch device (default: the accelerator, or cpu)")
     group.add_argument(
         "--dtype",
@@ -52,7 +56,9 @@ def source_of(options: argparse.Namespace) -> ModelSource:
     """The model that the options name."""
     from ..bulk.questions import ModelSource
 
-    return ModelSource(options.model, options.device, options.dtype)
+    return ModelSource(
+        options.model, options.device, options.dtype, getattr(options, "adapter", None)
+    )
 
 
 def add_size_rule(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,6 @@
 Everything in it runs on a CPU without a download, through the same code as the released checkpoints.
 """
 
-from .world import World, load_world
+from .world import World, load_twin, load_world
 
-__all__ = ["World", "load_world"]
+__all__ = ["World", "load_twin", "load_world"]

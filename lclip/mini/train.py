@@ -1,7 +1,7 @@
 """`python -m lclip.mini.train`: makes everything that the mini world ships, from nothing.
 
-vae -> generator        (one core)
-    -> latent_clip, pixel_clip  (another core)
+vae -> generator, vae16 -> generator16  (one core)
+    -> latent_clip, pixel_clip          (another core)
 
 Every stage writes one file of half-precision weights, can be stopped at any moment and goes on where it
 was. The same seed, thread count and torch give the same weights.
@@ -24,9 +24,11 @@ from torch import nn
 from ..checkpoint import atomic_file, save_checkpoint
 from .drawing import render_batch, sample_scenes
 from .train_clip import CONFIG, PIXEL_CONFIG, Pool, tokenizer, train_clip
-from .train_generator import draw_pairs, train_generator
-from .train_vae import to_pixels, train_vae
-from .vae import RAW_STD, MiniVAE
+from .train_generator import Generator, draw_pairs, train_generator
+from .train_twin import PAIRS as TWIN_PAIRS
+from .train_twin import make_ways, train_twin
+from .train_vae import TWIN, to_pixels, train_vae
+from .vae import RAW_STD, TWIN_STD, MiniVAE, twin_vae
 from .world import VERSION, WEIGHTS, load_module
 
 logger = logging.getLogger("latent-clip")
@@ -35,7 +37,7 @@ logger = logging.getLogger("latent-clip")
 def make_vae(work: Path, out: Path, steps: int | None) -> None:
     """Train and ship the VAE, with its latent format."""
     vae = train_vae(work, steps)
-    ship(vae, out / "vae.safetensors", {"latent_format": latent_format(vae)})
+    ship(vae, out / "vae.safetensors", {"latent_format": latent_format(vae, "mini", RAW_STD)})
 
 
 def make_generator(work: Path, out: Path, steps: int | None) -> None:
@@ -44,6 +46,24 @@ def make_generator(work: Path, out: Path, steps: int | None) -> None:
     words = tokenizer()
     generator = train_generator(draw_pairs(vae, words), words.vocab_size, work, steps)
     ship(generator, out / "generator.safetensors")
+
+
+def make_twin_vae(work: Path, out: Path, steps: int | None) -> None:
+    """Train and ship the 16-channel twin's VAE, with its latent format."""
+    vae = train_vae(work, steps, TWIN)
+    ship(vae, out / "vae16.safetensors", {"latent_format": latent_format(vae, "mini-16", TWIN_STD)})
+
+
+def make_twin_generator(work: Path, out: Path, steps: int | None) -> None:
+    """Train and ship the generator's ways into and out of the twin's latents."""
+    vae, _ = load_module(MiniVAE(), out / "vae.safetensors")
+    twin, _ = load_module(twin_vae(), out / "vae16.safetensors")
+    words = tokenizer()
+    generator, _ = load_module(Generator(words.vocab_size), out / "generator.safetensors")
+    ways = make_ways(vae, twin, to_pixels(render_batch(sample_scenes(1500, seed=71))))
+    pairs = draw_pairs(twin, words, TWIN_PAIRS, seed=72, raw_std=TWIN_STD)
+    ship(train_twin(ways, generator.denoiser, generator.text_encoder, pairs, work, steps),
+         out / "generator16.safetensors")  # fmt: skip
 
 
 def make_latent_clip(work: Path, out: Path, steps: int | None) -> None:
@@ -62,6 +82,8 @@ def make_pixel_clip(work: Path, out: Path, steps: int | None) -> None:
 STAGES: dict[str, Callable[[Path, Path, int | None], None]] = {
     "vae": make_vae,
     "generator": make_generator,
+    "vae16": make_twin_vae,
+    "generator16": make_twin_generator,
     "latent_clip": make_latent_clip,
     "pixel_clip": make_pixel_clip,
 }
@@ -82,15 +104,15 @@ def encode_pool(vae: MiniVAE, pool: Pool) -> torch.Tensor:
 
 
 @torch.no_grad()
-def latent_format(vae: MiniVAE) -> dict:
-    """Scale and the least-squares map from scaled latents to RGB, for previews."""
+def latent_format(vae: MiniVAE, name: str, raw_std: float) -> dict:
+    """Scale, shift, and the least-squares map from scaled latents to RGB, for previews."""
     pixels = to_pixels(render_batch(sample_scenes(1000, seed=41)))
-    scaled = (vae.encode(pixels) / RAW_STD).permute(0, 2, 3, 1).reshape(-1, 4)
+    scaled = ((vae.encode(pixels) - vae.shift) / raw_std).permute(0, 2, 3, 1).reshape(-1, vae.channels)
     target = nn.functional.avg_pool2d(pixels, 8).permute(0, 2, 3, 1).reshape(-1, 3)
     solution = torch.linalg.lstsq(torch.cat([scaled, torch.ones(len(scaled), 1)], 1), target).solution
-    rounded = [[round(value, 4) for value in row] for row in solution.tolist()]
-    return {"name": "mini", "scale_factor": 1.0 / RAW_STD, "channels": 4,
-            "rgb_factors": rounded[:4], "rgb_bias": rounded[4]}  # fmt: skip
+    *factors, bias = [[round(value, 4) for value in row] for row in solution.tolist()]
+    return {"name": name, "scale_factor": 1.0 / raw_std, "shift": vae.shift, "channels": vae.channels,
+            "rgb_factors": factors, "rgb_bias": bias}  # fmt: skip
 
 
 def ship(module: nn.Module, path: Path, about: dict | None = None) -> None:
@@ -102,11 +124,12 @@ def ship(module: nn.Module, path: Path, about: dict | None = None) -> None:
 
 
 def run_all(arguments: list[str]) -> int:
-    """The VAE on all cores, then the generator beside the two CLIPs, one thread each."""
+    """The VAE on all cores, then the generators beside the two CLIPs, one thread each."""
     command = [sys.executable, "-m", __spec__.name if __spec__ else "lclip.mini.train", *arguments]
     if subprocess.call([*command, "--stages", "vae"]):
         return 1
-    generator = subprocess.Popen([*command, "--threads", "1", "--stages", "generator"])
+    generators = ["generator", "vae16", "generator16"]
+    generator = subprocess.Popen([*command, "--threads", "1", "--stages", *generators])
     clips = subprocess.call([*command, "--threads", "1", "--stages", "latent_clip", "pixel_clip"])
     return generator.wait() or clips
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..config import LatentCLIPConfig
 from ..model import LatentCLIP
 from ..tokenizer import WordTokenizer
+from ..training.loop import FitSettings, fit
+from ..training.losses import contrastive_loss
 from .drawing import place, random_palette, recolour, render_batch
-from .fitting import FitSettings, fit
 from .meaning import Facts, true_of
 from .scenes import (
     Content,
@@ -135,20 +135,8 @@ def loss_on(
         for said in zip(*(speak(pool.contents[index], rng) for index in chosen), strict=True):
             ids = words.encode([phrase(caption(content), rng) for content in said])
             fits = torch.from_numpy(true_of(Facts.of(said), pool.facts[chosen]).T)
-            losses.append(contrastive_loss(model, images, model.encode_tokens(ids), fits))
+            texts = model.encode_tokens(ids)
+            losses.append(contrastive_loss(images, texts, model.log_logit_scale, fits))
         return torch.stack(losses).mean()
 
     return loss_of
-
-
-def contrastive_loss(
-    model: LatentCLIP, images: torch.Tensor, texts: torch.Tensor, fits: torch.Tensor
-) -> torch.Tensor:
-    """CLIP's symmetric cross-entropy [B, D], [B, D] -> scalar; where `fits` [images, texts], bool, says that
-    a caption is true of another picture too, the two are no negatives.
-    """
-    scale = model.log_logit_scale.clamp(max=float(np.log(100.0))).exp()
-    target = torch.arange(len(images))
-    others = fits & (target[:, None] != target)
-    logits = (scale * images @ texts.T).masked_fill(others, float("-inf"))
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ..tokenizer import WordTokenizer
+from ..training.loop import FitSettings, fit
 from .drawing import render_batch
-from .fitting import FitSettings, fit
 from .generator import Denoiser, TextEncoder
 from .pairing import PairedNoise, draw_pair
 from .scenes import caption, random_content, vague
@@ -31,7 +31,7 @@ class Pairs:
     """Caption tokens, clean latents, and the source of the noises that belong to them."""
 
     ids: torch.Tensor  # [N, L]
-    latents: torch.Tensor  # [N, 4, 8, 8] in unit scale
+    latents: torch.Tensor  # [N, channels, 8, 8] in unit scale
     noise: PairedNoise
 
 
@@ -44,7 +44,9 @@ class Generator(nn.Module):
         self.denoiser = Denoiser()
 
 
-def draw_pairs(vae: MiniVAE, words: WordTokenizer, number: int = PAIRS, seed: int = 31) -> Pairs:
+def draw_pairs(
+    vae: MiniVAE, words: WordTokenizer, number: int = PAIRS, seed: int = 31, raw_std: float = RAW_STD
+) -> Pairs:
     """Draw noises and captions and the pictures that belong to them; nothing held out is asked for."""
     rng = np.random.default_rng(seed)
     captions, draws, latents = [], [], []
@@ -53,7 +55,7 @@ def draw_pairs(vae: MiniVAE, words: WordTokenizer, number: int = PAIRS, seed: in
         noise = rng.standard_normal((len(spoken), 4, 8, 8), dtype=np.float32)
         scenes, drawn = zip(*(draw_pair(*pair, rng) for pair in zip(spoken, noise, strict=True)), strict=True)
         with torch.no_grad():
-            latents.append(vae.encode(to_pixels(render_batch(scenes))) / RAW_STD)
+            latents.append((vae.encode(to_pixels(render_batch(scenes))) - vae.shift) / raw_std)
         captions += ["" if rng.random() < WORDLESS_SHARE else caption(content) for content in spoken]
         draws += drawn
     return Pairs(words.encode(captions), torch.cat(latents).contiguous(), PairedNoise(draws))

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..training.loop import FitSettings, fit
 from .drawing import render, render_batch, sample_scenes
-from .fitting import FitSettings, fit
 from .scenes import CANVAS
-from .vae import FACTOR, RAW_STD, MiniVAE
+from .vae import FACTOR, RAW_STD, TWIN_STD, MiniVAE, twin_vae
 
-SETTINGS = FitSettings(steps=4200, learning_rate=2e-3, ema_decay=0.998, seed=1)
+
+@dataclass(frozen=True)
+class Recipe:
+    """One VAE of the world: how it is made, trained and scaled. name: of its checkpoint."""
+
+    name: str
+    make: Callable[[], MiniVAE]
+    settings: FitSettings
+    scene_seed: int
+    raw_std: float
+
+
+VAE = Recipe("vae", MiniVAE, FitSettings(4200, 2e-3, ema_decay=0.998, seed=1), 11, RAW_STD)
+# Other pictures, another start and half the width: what the two have in common is what pictures are like.
+TWIN = Recipe("vae16", twin_vae, FitSettings(3600, 3e-3, ema_decay=0.998, seed=6), 61, TWIN_STD)
 BATCH = 36
 ENLARGED_BATCH = 4
 SCENES = 24_000
@@ -22,25 +38,26 @@ PRIOR_WEIGHT = 1e-3
 EDGE_WEIGHT = 1.0
 
 
-def train_vae(work: Path, steps: int | None = None) -> MiniVAE:
-    """Train, then scale the raw latents to a std of RAW_STD; keeps a resumable checkpoint under `work`."""
-    torch.manual_seed(SETTINGS.seed)
-    pictures = render_batch(sample_scenes(SCENES, seed=11))
+def train_vae(work: Path, steps: int | None = None, recipe: Recipe = VAE) -> MiniVAE:
+    """Train, then scale the raw latents to the recipe's std; keeps a resumable checkpoint under `work`."""
+    torch.manual_seed(recipe.settings.seed)
+    pictures = render_batch(sample_scenes(SCENES, seed=recipe.scene_seed))
     enlarged = [
         render(scene, CANVAS * factor, CANVAS * factor)
         for factor in (2, 3, 4)
-        for scene in sample_scenes(ENLARGED_SCENES, seed=12 + factor)
+        for scene in sample_scenes(ENLARGED_SCENES, seed=recipe.scene_seed + 1 + factor)
     ]
     # channels-last convolutions are several times faster on a CPU
-    vae = MiniVAE().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    vae = recipe.make().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
         batch = np.concatenate([pictures[rng.integers(len(pictures), size=BATCH)], _crops(enlarged, rng)])
         return vae_loss(vae, _flip(to_pixels(batch), rng))
 
-    average = fit(vae, loss_of, SETTINGS.shortened(steps), work / "vae.pt")
+    average = fit(vae, loss_of, recipe.settings.shortened(steps), work / f"{recipe.name}.pt")
     with torch.no_grad():
-        average.fold_scale(RAW_STD / float(average.encode(to_pixels(pictures[:1000])).std()))
+        unit = average.encode(to_pixels(pictures[:1000])) - average.shift
+        average.fold_scale(recipe.raw_std / float(unit.std()))
     return average.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
 
 
@@ -48,6 +65,7 @@ def vae_loss(vae: MiniVAE, pixels: torch.Tensor) -> torch.Tensor:
     """Absolute error of pixels and of their differences (edges), plus a weak pull to a unit prior."""
     latents = vae.encode(pixels)
     decoded = vae.decode(latents + POSTERIOR_STD * torch.randn_like(latents))
+    latents = latents - vae.shift
     error = decoded - pixels
     edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     return error.abs().mean() + EDGE_WEIGHT * edges + PRIOR_WEIGHT * latents.square().mean()

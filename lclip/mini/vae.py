@@ -1,4 +1,7 @@
-"""The mini world's VAE: factor 8, 4 channels, convolutional, so that any picture size works.
+"""The mini world's VAEs: factor 8, convolutional, so that any picture size works.
+
+The world's own has 4 channels. Its twin has 16, is narrower, and has another scale and a shift, as the VAEs
+of newer models have.
 
 The posterior has a fixed variance (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders",
 section 3): encoding gives its mean, training adds noise of that variance.
@@ -15,6 +18,9 @@ from torch import nn
 FACTOR = 8
 CHANNELS = 4
 RAW_STD = 6.0  # std of raw latents over the training pictures, of SDXL's order; the trainer folds it in
+
+TWIN_CHANNELS = 16
+TWIN_STD, TWIN_SHIFT = 2.5, 0.4  # of FLUX's order; the shift is larger, so that forgetting it shows
 
 
 class ResBlock(nn.Module):
@@ -33,20 +39,24 @@ class ResBlock(nn.Module):
 
 
 class MiniVAE(nn.Module):
-    """Pixels [B, 3, H, W] in -1..1 to raw latents [B, 4, H/8, W/8] and back."""
+    """Pixels [B, 3, H, W] in -1..1 to raw latents [B, channels, H/8, W/8] and back.
 
-    def __init__(self, fine: int = 64, coarse: int = 128):
+    fine, coarse: widths at a quarter and an eighth of the picture's side. shift: added to raw latents.
+    """
+
+    def __init__(self, fine: int = 64, coarse: int = 128, channels: int = CHANNELS, shift: float = 0.0):
         super().__init__()
+        self.channels, self.shift = channels, shift
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(4),
             nn.Conv2d(48, fine, 3, padding=1),
             ResBlock(fine),
             nn.Conv2d(fine, coarse, 3, stride=2, padding=1),
             ResBlock(coarse),
-            nn.Conv2d(coarse, CHANNELS, 1),
+            nn.Conv2d(coarse, channels, 1),
         )
         self.decoder = nn.Sequential(
-            nn.Conv2d(CHANNELS, coarse, 3, padding=1),
+            nn.Conv2d(channels, coarse, 3, padding=1),
             ResBlock(coarse),
             ResBlock(coarse),
             nn.Conv2d(coarse, fine * 4, 1),
@@ -64,13 +74,15 @@ class MiniVAE(nn.Module):
                 f"MiniVAE.encode takes pixels [B, 3, H, W] with sides that are multiples of {FACTOR}, "
                 f"got {list(pixels.shape)}; crop or pad the picture"
             )
-        return self.encoder(pixels)
+        return self.encoder(pixels) + self.shift
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixels [B, 3, 8h, 8w] in about -1..1 of raw latents [B, 4, h, w]."""
-        if latents.ndim != 4 or latents.shape[1] != CHANNELS:
-            raise ValueError(f"MiniVAE.decode takes latents [B, {CHANNELS}, h, w], got {list(latents.shape)}")
-        return self.decoder(latents)
+        """Pixels [B, 3, 8h, 8w] in about -1..1 of raw latents [B, channels, h, w]."""
+        if latents.ndim != 4 or latents.shape[1] != self.channels:
+            raise ValueError(
+                f"MiniVAE.decode takes latents [B, {self.channels}, h, w], got {list(latents.shape)}"
+            )
+        return self.decoder(latents - self.shift)
 
     def fold_scale(self, factor: float) -> None:
         """Multiply raw latents by `factor` in the weights: the decoder divides by it."""
@@ -79,3 +91,8 @@ class MiniVAE(nn.Module):
             last.weight.mul_(factor)
             cast(torch.Tensor, last.bias).mul_(factor)
             first.weight.div_(factor)
+
+
+def twin_vae() -> MiniVAE:
+    """The untrained VAE of the 16-channel twin."""
+    return MiniVAE(fine=32, coarse=48, channels=TWIN_CHANNELS, shift=TWIN_SHIFT)

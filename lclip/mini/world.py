@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,7 +18,8 @@ from ..errors import CheckpointError
 from ..model import LatentCLIP
 from ..tokenizer import WordTokenizer
 from .generator import Denoiser, TextEncoder
-from .vae import MiniVAE
+from .twin import TwinDenoiser, TwinWays
+from .vae import MiniVAE, twin_vae
 
 WEIGHTS = Path(__file__).parent / "weights"
 VERSION = "1"
@@ -31,8 +32,8 @@ Change = Callable[[torch.Tensor], torch.Tensor]
 class LatentFormat:
     """How the mini VAE's latents are scaled for sampling and roughly seen without decoding.
 
-    Sampling works on raw latents times `scale_factor`. A preview's RGB in -1..1 is
-    `scaled latents @ rgb_factors + rgb_bias`, [4] @ [4, 3] + [3].
+    Sampling works on (raw latents - `shift`) times `scale_factor`. A preview's RGB in -1..1 is
+    `scaled latents @ rgb_factors + rgb_bias`, [channels] @ [channels, 3] + [3].
     """
 
     name: str
@@ -40,16 +41,25 @@ class LatentFormat:
     channels: int
     rgb_factors: list[list[float]]
     rgb_bias: list[float]
+    shift: float = 0.0
+
+    def to_raw(self, scaled: torch.Tensor) -> torch.Tensor:
+        """Latents as a VAE makes them, from latents as a sampler has them."""
+        return scaled / self.scale_factor + self.shift
 
 
 @dataclass(frozen=True)
 class World:
-    """The mini world: every model frozen, float32, on one device."""
+    """The mini world: every model frozen, float32, on one device.
+
+    In the twin, VAE and denoiser make 16-channel latents, and latent_clip reads the 4-channel ones until an
+    adapter is applied to it (`dataclasses.replace(twin, latent_clip=lclip.apply_adapter(...))`).
+    """
 
     vae: MiniVAE
     text_encoder: TextEncoder
     tokenizer: WordTokenizer
-    denoiser: Denoiser
+    denoiser: Denoiser | TwinDenoiser
     latent_clip: LatentCLIP
     pixel_clip: LatentCLIP
     latent_format: LatentFormat
@@ -57,14 +67,14 @@ class World:
     def generate(
         self, prompts: Sequence[str], noise: torch.Tensor, steps: int = 1, change: Change | None = None
     ) -> torch.Tensor:
-        """Clean raw latents [B, 4, 8, 8] of standard normal noise of that shape, differentiable in it.
+        """Clean raw latents [B, channels, 8, 8] of standard normal noise of that shape, differentiable in it.
 
         Euler steps of the flow from t = 1 to 0 (Liu et al. 2022); one prompt serves the whole batch. `change`
         may replace each step's predicted x0, in unit scale, as guidance does. Raises ValueError when prompts
         and noise do not fit.
         """
         context = self.context(prompts, len(noise))
-        return generate_from(self.denoiser, context, noise, steps, change) / self.scale_factor
+        return self.latent_format.to_raw(generate_from(self.denoiser, context, noise, steps, change))
 
     def generator(self, prompts: Sequence[str], steps: int = 1):
         """The function noise -> clean raw latents for fixed prompts, their text encoded once."""
@@ -72,7 +82,7 @@ class World:
 
         def generate(noise: torch.Tensor) -> torch.Tensor:
             spread = _spread(context, len(noise))
-            return generate_from(self.denoiser, spread, noise, steps) / self.scale_factor
+            return self.latent_format.to_raw(generate_from(self.denoiser, spread, noise, steps))
 
         return generate
 
@@ -109,7 +119,7 @@ def generate_from(
     steps: int,
     change: Change | None = None,
 ) -> torch.Tensor:
-    """Unit-scale clean latents [B, 4, 8, 8] by Euler steps from noise at t = 1."""
+    """Unit-scale clean latents [B, channels, 8, 8] by Euler steps from noise at t = 1."""
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     x = noise
@@ -151,9 +161,22 @@ def load_world(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> Wo
     )
 
 
-def load_latent_format(folder: Path = WEIGHTS) -> LatentFormat:
-    """The scale and preview colours of the mini world's latents, without loading a model."""
-    with _opened(folder / "vae.safetensors") as (_, about):
+def load_twin(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> World:
+    """Load the 16-channel twin; see `World`. Raises FileNotFoundError or CheckpointError."""
+    world = load_world(device, folder)
+    vae, _ = load_module(twin_vae(), folder / "vae16.safetensors")
+    ways, _ = load_module(TwinWays(), folder / "generator16.safetensors")
+    return replace(
+        world,
+        vae=vae.to(device),
+        denoiser=TwinDenoiser(cast(Denoiser, world.denoiser), ways.to(device)),
+        latent_format=load_latent_format(folder, "vae16"),
+    )
+
+
+def load_latent_format(folder: Path = WEIGHTS, vae: str = "vae") -> LatentFormat:
+    """The scale and preview colours of a VAE's latents ("vae" or the twin's "vae16"), loading no model."""
+    with _opened(folder / f"{vae}.safetensors") as (_, about):
         return LatentFormat(**about["latent_format"])
 
 

@@ -50,10 +50,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 class Host:
-    """One ComfyUI server, from start to stop, in a folder of its own."""
+    """One ComfyUI server, from start to stop, in a folder of its own.
 
-    def __init__(self, checkout: Path, base: Path) -> None:
+    packs: folder names in custom_nodes (and in more_nodes, where that is there) with what they link to, if
+    they are not there already; this checkout by default.
+    """
+
+    def __init__(self, checkout: Path, base: Path, packs: dict[str, Path] | None = None) -> None:
         self.checkout, self.base = checkout, base
+        self.packs = {**(packs or {PACK: ROOT}), PROBES: HERE / PROBES}
         self.output, self.input = base / "output", base / "input"
         self.models, self.elsewhere = base / "models" / "latent_clip", base / "elsewhere"
         self.log = base / "server.log"
@@ -72,9 +77,13 @@ class Host:
             folder.mkdir(parents=True, exist_ok=True)
         (self.base / "front" / "index.html").write_text("<html></html>")
         self.elsewhere.mkdir(parents=True, exist_ok=True)
-        (self.base / "extra.yaml").write_text(f"more:\n  base_path: {self.base}\n  latent_clip: elsewhere\n")
-        (self.base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
-        (self.base / "custom_nodes" / PROBES).symlink_to(HERE / PROBES, target_is_directory=True)
+        extra = f"more:\n  base_path: {self.base}\n  latent_clip: elsewhere\n"
+        if (self.base / "more_nodes").is_dir():
+            extra += "  custom_nodes: more_nodes\n"
+        (self.base / "extra.yaml").write_text(extra)
+        for name, target in self.packs.items():
+            if not (place := self.base / "custom_nodes" / name).exists():
+                place.symlink_to(target, target_is_directory=True)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 self._command(), cwd=self.checkout, env=self._environment(), stdout=log, stderr=log
@@ -89,7 +98,7 @@ class Host:
             arguments += ["--front-end-root", str(self.base / "front")]
         arguments += ["--extra-model-paths-config", str(self.base / "extra.yaml")]
         arguments += ["--disable-auto-launch", "--disable-api-nodes", "--disable-all-custom-nodes"]
-        arguments += ["--whitelist-custom-nodes", PACK, PROBES]
+        arguments += ["--whitelist-custom-nodes", *self.packs]
         return [str(self.python or sys.executable), "main.py", *arguments]
 
     def _environment(self) -> dict[str, str]:
@@ -228,11 +237,23 @@ class Result:
 
 
 @pytest.fixture(scope="session", params=HOSTS or [None], ids=lambda path: path.name if path else "no-host")
-def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """A running server, one per checkout and session."""
+def checkout(request: pytest.FixtureRequest) -> Path:
+    """Each ComfyUI in turn."""
     if request.param is None:
         pytest.skip(NO_HOST)
-    server = Host(request.param, tmp_path_factory.mktemp(request.param.name.replace(".", "_")))
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def new_host() -> type[Host]:
+    """For tests that start a server of their own."""
+    return Host
+
+
+@pytest.fixture(scope="session")
+def host(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A running server, one per checkout and session."""
+    server = Host(checkout, tmp_path_factory.mktemp(checkout.name.replace(".", "_")))
     try:
         server.start()
         yield server

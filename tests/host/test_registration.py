@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 # node id -> inputs that must be there, in order, with types; outputs in order. More widgets are free.
 SOCKETS = {
     "LatentCLIP_Load": ([("file", "COMBO")], ["LATENT_CLIP"]),
     "LatentCLIP_MiniWorld": ([], ["MODEL", "CLIP", "VAE", "LATENT_CLIP"]),
+    "LatentCLIP_MiniTwin": ([], ["MODEL", "CLIP", "VAE"]),
+    "LatentCLIP_TrainAdapter": (
+        [("latent_clip", "LATENT_CLIP"), ("vae", "VAE"), ("own_vae", "VAE"), ("images", "IMAGE")],
+        ["LATENT_ADAPTER", "FLOAT", "FLOAT", "STRING"],
+    ),
+    "LatentCLIP_ApplyAdapter": (
+        [("latent_clip", "LATENT_CLIP"), ("file", "COMBO"), ("adapter", "LATENT_ADAPTER")],
+        ["LATENT_CLIP", "STRING"],
+    ),
     "LatentCLIP_Score": (
         [("latent_clip", "LATENT_CLIP"), ("latent", "LATENT"), ("text", "STRING")],
         ["LATENT", "FLOAT", "FLOAT", "STRING"],
@@ -127,20 +138,65 @@ def test_every_node_explains_itself(host):
         assert all(info["output_tooltips"]), f"{name} has an output without a tooltip"
 
 
-def test_rare_knobs_are_marked_as_such(host):
-    for node, socket in (
-        ("LatentCLIP_Score", "size_rule"),
-        ("LatentCLIP_Classify", "templates"),
-        ("LatentCLIP_Load", "dtype"),
-    ):
-        assert dict(inputs_of(host.object_info[node]))[socket][1]["advanced"] is True
+# Every other widget is for everyday use.
+RARE = {
+    "size_rule",
+    "templates",
+    "dtype",
+    *("optimizer", "regularization", "grad_clip", "candidates", "keep", "patience", "target"),
+    "checkpointing",
+    *("custom_shift", "own_threshold", "views", "policy_json"),
+    *("repair_iterations", "side", "batch", "regularisation"),
+}
+RARE_IN_THE_GATE = {"seed", "steps", "cfg", "sampler_name", "scheduler"}  # they serve repair alone
+
+
+def test_rare_knobs_are_marked_as_such_and_no_others(host):
+    for name in SOCKETS:
+        rare = {socket for socket, spec in inputs_of(host.object_info[name]) if spec[1].get("advanced")}
+        inputs = {socket for socket, _ in inputs_of(host.object_info[name])}
+        wanted = inputs & (RARE | (RARE_IN_THE_GATE if name == "LatentCLIP_SafetyGate" else set()))
+        assert rare == (wanted - {"target"} if name == "LatentCLIP_CalibrateSafety" else wanted), name
+
+
+def test_tooltips_of_numbers_and_choices_say_the_default_and_fractions_their_range(host):
+    for name, info in host.object_info.items():
+        if not name.startswith("LatentCLIP_"):
+            continue
+        for socket, spec in inputs_of(info):
+            options, tooltip = spec[1], spec[1]["tooltip"]
+            if type_of(spec) in ("INT", "FLOAT") and socket != "seed":
+                assert re.search(rf"\b{options['default']:g}\b", tooltip), f"{name}.{socket}: default"
+            if type_of(spec) == "FLOAT" and 0 <= options["min"] < options["max"] <= 1:
+                assert re.search(r"\b0(\.\d+)? to [01]", tooltip), f"{name}.{socket}: range"
+            choices = spec[0] if isinstance(spec[0], list) else options.get("options") or []
+            if 1 < len(choices) <= 5 and socket != "file":
+                assert all(str(choice) in tooltip for choice in choices), f"{name}.{socket}: choices"
+
+
+FINDABLE = {
+    "clip score": "LatentCLIP_Score",
+    "best of n": "LatentCLIP_Select",
+    "nsfw": "LatentCLIP_SafetyGate",
+    "safety checker": "LatentCLIP_SafetyGate",
+    "reno": "LatentCLIP_ReNO",
+    "aesthetic": "LatentCLIP_TrainTaste",
+}
 
 
 def test_newer_hosts_get_search_aliases(host):
     if "search_aliases" not in host.object_info["KSampler"]:
         pytest.skip("this host knows no search aliases")
-    for name in SOCKETS:
-        assert host.object_info[name]["search_aliases"]
+    for name, info in host.object_info.items():
+        if name.startswith("LatentCLIP_"):
+            assert info["search_aliases"], name
+    for words, name in FINDABLE.items():
+        assert words in host.object_info[name]["search_aliases"], words
+
+
+def test_what_shows_its_result_can_end_a_graph(host):
+    for name in ("Score", "Classify", "Heatmap", "Select", "SafetyGate", "CalibrateSafety"):
+        assert host.object_info[f"LatentCLIP_{name}"]["output_node"] is True, name
 
 
 def test_the_pack_adds_no_error_to_the_log(host):

@@ -122,6 +122,7 @@ def test_sheets_take_any_number_of_items_of_any_shape(pack, count, size):
         feedback.score_sheet(previews, scores),
         feedback.pick_sheet(previews, scores, [count - 1]),
         feedback.label_sheet(previews, [LABELS[i % 5] for i in range(count)], [0.5] * count),
+        feedback.heat_sheet(previews, LABELS[1]),
     ):
         assert sheet.shape[0] == 1 and sheet.shape[2] == 512 and nothing_touches_the_edge(sheet)
 

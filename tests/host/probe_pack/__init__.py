@@ -9,7 +9,7 @@ import folder_paths
 import numpy
 import torch
 
-from . import sampling, tiny_sdxl
+from . import sampling, spaces, tiny_sdxl
 
 
 class AnyType(str):
@@ -27,7 +27,7 @@ ANY = AnyType("*")
 def as_json(value):
     if isinstance(value, torch.Tensor):
         return value.tolist()
-    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+    return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else repr(value)
 
 
 class Values:
@@ -112,5 +112,6 @@ NODE_CLASS_MAPPINGS = {
     "Probe_ReadLatent": Read,
     "Probe_DumpTensor": DumpTensor,
     **sampling.NODES,
+    **spaces.NODES,
     **tiny_sdxl.NODES,
 }

@@ -1,0 +1,78 @@
+"""What the tests of latent spaces and adapters need: the host's formats, pictures, a VAE without a name."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import comfy.latent_formats
+import comfy.sd
+import folder_paths
+import numpy
+import torch
+
+
+class LatentFormats:
+    """Every class of latents that the host has, as it describes itself: one list of dictionaries."""
+
+    RETURN_TYPES = ("LIST",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def run(self):
+        rows = []
+        for name, kind in vars(comfy.latent_formats).items():
+            if not inspect.isclass(kind) or name == "LatentFormat":
+                continue
+            made = kind()
+            rows.append(
+                {
+                    "name": name,
+                    "channels": made.latent_channels,
+                    "scale": float(made.scale_factor),
+                    "shift": float(getattr(made, "shift_factor", 0.0)),
+                    "per_channel": hasattr(made, "latents_mean"),
+                    "factor": getattr(made, "spacial_downscale_ratio", None),
+                }
+            )
+        return (rows,)
+
+
+class ReadImage:
+    """An IMAGE from an .npz in the input folder."""
+
+    RETURN_TYPES = ("IMAGE",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"name": ("STRING", {"default": "image"})}}
+
+    def run(self, name):
+        with numpy.load(Path(folder_paths.get_input_directory()) / f"{name}.npz") as arrays:
+            return (torch.from_numpy(arrays["samples"]),)
+
+
+class StrangeVAE:
+    """A VAE object of the host's own class, as it comes without weights."""
+
+    RETURN_TYPES = ("VAE",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"channels": ("INT", {"default": 4})}}
+
+    def run(self, channels):
+        vae = comfy.sd.VAE(sd={})
+        vae.latent_channels = channels
+        return (vae,)
+
+
+NODES = {"Probe_LatentFormats": LatentFormats, "Probe_Image": ReadImage, "Probe_StrangeVAE": StrangeVAE}
