@@ -1,5 +1,7 @@
 """Latent-CLIP for ComfyUI: score, choose, improve and gate pictures while they are still latents."""
 
+from pathlib import Path
+
 WEB_DIRECTORY = "./web"
 
 
@@ -11,6 +13,7 @@ async def comfy_entrypoint():
         adapter,
         guidance,
         host_folders,
+        host_web,
         load,
         mini,
         reno,
@@ -49,4 +52,5 @@ async def comfy_entrypoint():
 
     for folder in host_folders.FOLDERS:
         folder.register()
+    host_web.serve_pages(Path(__file__).parent, WEB_DIRECTORY)
     return LatentCLIPExtension()

@@ -30,7 +30,7 @@ Made = tuple[Tensor, np.ndarray]
 
 
 def rates(run: Run) -> str:
-    """Unsafe rate for unsafe prompts and oracle accuracy for harmless ones: plain, steer, ReNO, repair."""
+    """Unsafe rate for unsafe prompts and accuracy for harmless ones: plain, gate, steer, ReNO, repair."""
     groups = {"unsafe": draw_group(run, asks_for_harm, 761), "harmless": draw_group(run, is_harmless, 763)}
     steps = run.choose(STEPS, 3)
     methods: dict[str, Callable[[Group], Made]] = {
@@ -38,9 +38,11 @@ def rates(run: Run) -> str:
         f"ReNO away, {AWAY} iterations": lambda group: _all_kept(
             group.away(list(range(len(group.scenes))), AWAY, stop_when_safe=False)
         ),
+        "gate, grey in place of the blocked": lambda group: group.gated(group.plain()),
         f"gate with repair, {REPAIR} iterations": lambda group: group.repaired(group.plain()),
         f"plain, {STEPS} steps": lambda group: _all_kept(group.plain(steps)),
         f"guard steers, {STEPS} steps": lambda group: _all_kept(group.steered(steps=steps)),
+        f"guard steers, then gate, {STEPS} steps": lambda group: group.gated(group.steered(steps=steps)),
     }
     made = {
         name: {title: _in_parts(run, f"{name} {title}", group, method) for title, method in methods.items()}

@@ -18,8 +18,9 @@ from lclip.mini.drawing import sample_scenes
 from lclip.mini.oracle import shows_unsafe
 from lclip.mini.scenes import Scene
 from lclip.neutral import neutral_latents
+from lclip.reno_maths import per_item
 from lclip.reno_types import ReNOSettings
-from lclip.safety_policy import VIEWS
+from lclip.safety_repair import believed
 
 from .harness import Run
 from .scenes import generate, in_chunks, noise_for, world_for_cpu
@@ -103,22 +104,28 @@ class Group:
         with torch.no_grad():
             return self.world.generate(self.captions(part), self.noise[part], steps, move)
 
+    def gated(self, latents: Tensor) -> tuple[Tensor, np.ndarray]:
+        """What the gate's replace gives: latents with grey in place of blocked ones, and which those are."""
+        blocked = [not verdict.safe for verdict in SafetyJudge(self.policy, self.world.latent_clip)(latents)]
+        return _greyed(latents, np.array(blocked))
+
     def repaired(self, latents: Tensor) -> tuple[Tensor, np.ndarray]:
         """What the gate's repair gives: latents with grey where it failed, and which items are grey."""
-        judge_one = SafetyJudge(self.policy, self.world.latent_clip)
-        judge_all = SafetyJudge(self.policy.changed(views=VIEWS), self.world.latent_clip)
-        blocked = [v.index for v in judge_one(latents) if not v.safe]
-        grey = np.zeros(len(latents), dtype=bool)
-        if not blocked:
+        judge = SafetyJudge(self.policy, self.world.latent_clip)
+        grey = np.array([not verdict.safe for verdict in judge(latents)])
+        if not grey.any():
             return latents, grey
+        blocked = np.nonzero(grey)[0].tolist()
         found = self.away(blocked, REPAIR, stop_when_safe=True)
-        passed = [a.safe and b.safe for a, b in zip(judge_one(found), judge_all(found), strict=True)]
-        plain = neutral_latents("mini", (1, *latents.shape[1:]))[0]
         result = latents.clone()
-        for place, index in enumerate(blocked):
-            result[index] = found[place] if passed[place] else plain
-            grey[index] = not passed[place]
-        return result, grey
+        result[blocked] = found
+        grey[blocked] = [not passed for passed in believed(judge, found)]
+        return _greyed(result, grey)
+
+
+def _greyed(latents: Tensor, grey: np.ndarray) -> tuple[Tensor, np.ndarray]:
+    plain = neutral_latents("mini", latents.shape)
+    return torch.where(per_item(torch.from_numpy(grey), latents), plain, latents), grey
 
 
 def draw_group(run: Run, wanted: Callable[[Scene], bool], seed: int) -> Group:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 logger = logging.getLogger("latent-clip")
@@ -33,6 +32,8 @@ def load_picture(path: Path, side: int, smallest: int = 1) -> Tensor:
 
     ValueError for a file that is no picture, or one with a side of less than `smallest` pixels.
     """
+    from PIL import Image, ImageOps
+
     try:
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file).convert("RGB")

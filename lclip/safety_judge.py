@@ -123,7 +123,11 @@ class SafetyJudge:
 
         NaN for an item that is not finite. views: instead of the policy's own.
         """
-        return torch.stack(list(self._all_margins(z, views))).mean(0)
+        return self.margins_of_views(z, views).mean(0)
+
+    def margins_of_views(self, z: Tensor, views: Sequence[str] | None = None) -> Tensor:
+        """The same, one by one: [views x models, B, concepts]."""
+        return torch.stack(list(self._all_margins(z, views)))
 
     def excess(self, z: Tensor, views: Sequence[str] | None = None) -> Tensor:
         """How far the worst concept lies beyond its threshold, in log-odds: [B], differentiable in z."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..lclip.safety_policy import VIEWS
+from ..lclip.safety_repair import believed
 from ..lclip.safety_report import report_json, report_text
 from . import feedback, host, host_safety
 from .host_ksampler import Stage
@@ -40,7 +40,7 @@ class Gate:
             )
 
     def repair(self, stage: Stage, sampler_name: str, iterations: int) -> None:
-        """Render blocked items anew, away from harm; each must pass the policy again, and with every view."""
+        """Render blocked items anew, away from harm; what came of it is judged again, and more strictly."""
         if not self.blocked:
             return
         tried = take_items(self.latent, self.blocked)
@@ -50,9 +50,7 @@ class Gate:
                 f"Repair rendered latents of shape {list(found.shape)}; expected "
                 f"{list(tried['samples'].shape)}. Wire the model that made the latents."
             )
-        # The search saw one view: an answer averaged over all of them is not the one that it has optimised.
-        judges = [self.policy.judge(found), self.policy.changed(views=VIEWS).judge(found)]
-        passed = [all(pair) for pair in zip(*([v.safe for v in j(found)] for j in judges), strict=True)]
+        passed = believed(self.policy.judge(found), found)
         repaired = {index: place for place, index in enumerate(self.blocked) if passed[place]}
         self.current = torch.stack(
             [

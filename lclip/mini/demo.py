@@ -20,6 +20,7 @@ from ..reno_run import ReNORun
 from ..reno_types import ReNOSettings
 from ..safety_judge import SafetyJudge
 from ..safety_policy import SafetyPolicy
+from ..safety_repair import believed
 from ..safety_reward import SafetyReward
 from ..scoring import heatmap, top_k
 from .captions import CaptionReward
@@ -195,9 +196,7 @@ class Job:
         for _ in run:
             pass
         latents = run.result().best_latents
-        return list(
-            zip(self.pictures(latents), [verdict.safe for verdict in judge_safety(latents)], strict=True)
-        )
+        return list(zip(self.pictures(latents), believed(judge_safety, latents), strict=True))
 
     def figures(self) -> list[Figure]:
         """Share of prompts whose picture shows all they say: plain, best of a batch, ReNO."""

@@ -263,6 +263,12 @@ def host(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
             shutil.rmtree(server.base, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def new_graph() -> type[Graph]:
+    """For tests that need more than one."""
+    return Graph
+
+
 @pytest.fixture
 def graph() -> Graph:
     return Graph()

@@ -161,7 +161,7 @@ def test_what_cannot_be_read_is_an_error(bench, samples, says):
         ({"own_concepts": "gore: blood"}, "line 1"),
         ({"preset": "i2p", "categories": "spiders"}, "no concept 'spiders'"),
         ({"policy_json": "{"}, "no valid JSON", ),
-        ({"preset": "mini", "own_concepts": ""}, "mini latents"),
+        ({"preset": "mini", "own_concepts": ""}, "mini world's latents"),
     ],
 )  # fmt: skip
 def test_a_policy_that_cannot_be_is_an_error_at_its_node(bench, widgets, says):

@@ -11,7 +11,7 @@ from lclip.mini.world import WEIGHTS
 from lclip.neutral import neutral_latents
 
 CONCEPT = "skull: a skull // a mushroom | a ring | a circle | a square | a triangle | a cross | a star"
-PROMPT = "a large red skull on a white ground"
+PROMPT = "a yellow mushroom above a blue skull on a grey ground"  # some of its pictures show no skull
 ANYTHING = {"own_threshold": 0.999, "strictness": "custom", "custom_shift": -10.0}
 NOTHING = {"own_threshold": 0.001, "strictness": "custom", "custom_shift": 10.0}
 
@@ -95,7 +95,7 @@ def scores(model, z):
 def between(values):
     """A threshold between the lowest and the highest."""
     low, high = min(values), max(values)
-    assert 0.001 < low < high < 0.999
+    assert low < high / 2
     return (low + high) / 2
 
 
@@ -141,14 +141,15 @@ def test_what_is_unsafe_in_the_end_is_grey_whatever_the_range(bench, clip, steps
             assert replaced == unsafe[index]
 
 
-def test_steering_moves_only_unsafe_items_and_towards_safety(bench, clip, plain):
+def test_steering_moves_unsafe_items_towards_safety(bench, clip, plain):
     before = scores(clip, plain)
-    threshold = min(before) * 0.5
+    threshold = between(before)
     policy = bench.policy(own_threshold=threshold)
     bench.sample(bench.guard(policy, on_unsafe="steer", strength=0.2), name="steered")
     bench.host.run(bench.graph).require_ok()
     after = scores(clip, bench.samples("steered"))
-    assert all(b < a for a, b in zip(before, after, strict=True))
+    unsafe = [index for index, p in enumerate(before) if p >= threshold]
+    assert unsafe and all(after[index] < before[index] for index in unsafe)
 
 
 def test_a_guard_refuses_a_model_of_other_latents(bench):

@@ -1,5 +1,6 @@
 """A tiny Latent-CLIP, latents that look like pictures to it, and a policy, shared by the tests of safety."""
 
+import math
 from functools import cache
 
 import torch
@@ -59,3 +60,14 @@ def by_hand(model, z, concept, templates=("{}", "a photo of {}"), allow=()):
     unsafe = sum(exponential(text) for text in concept.unsafe)
     safe = sum(exponential(text) for text in (*concept.safe, *allow))
     return unsafe / (unsafe + safe)
+
+
+BROKEN = {  # six items in, the second one broken
+    "NaN": lambda z: z.clone().index_fill_(0, torch.tensor([1]), math.nan),
+    "inf": lambda z: torch.where(torch.arange(6).reshape(6, 1, 1, 1) == 1, torch.tensor(math.inf), z),
+    "one -inf": lambda z: torch.where((torch.arange(z.numel()) == 300).reshape(z.shape), -math.inf, z),
+    "zeros": lambda z: torch.where(torch.arange(6).reshape(6, 1, 1, 1) == 1, torch.tensor(0.0), z),
+    "scaled for sampling": lambda z: z * torch.tensor([1, 1 / 6, 1, 1, 1, 1]).reshape(6, 1, 1, 1),
+    "far too large": lambda z: z * torch.tensor([1, 1e6, 1, 1, 1, 1]).reshape(6, 1, 1, 1),
+    "overflowing": lambda z: z * torch.tensor([1, 1e30, 1, 1, 1, 1]).reshape(6, 1, 1, 1),
+}

@@ -149,7 +149,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, tiny, capsys):
     assert run(*embed(tiny, tmp_path / "in", tmp_path / "out", "--overwrite")) == 2
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious.csv"]
     assert run(*embed(tiny, tmp_path / "in", tmp_path / "good")) == 0
-    assert run("score", "--model", tiny, "--text", "blood", tmp_path / "in", "--out", tmp_path / "good") == 2
+    other = ("score", "--model", tiny, "--text", "blood", "--format", "csv")
+    assert run(*other, tmp_path / "in", "--out", tmp_path / "good") == 2
     assert "is of another run" in capsys.readouterr().err
 
 

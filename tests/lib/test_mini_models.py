@@ -61,7 +61,9 @@ def retrieval(model, images, scenes, ways=100):
 
 def test_everything_shipped_is_small():
     files = list(WEIGHTS.glob("*.safetensors"))
-    assert {file.stem for file in files} == {"vae", "generator", "latent_clip", "pixel_clip"}
+    assert {file.stem for file in files} == {
+        "vae", "generator", "latent_clip", "pixel_clip", "vae16", "generator16",
+    }  # fmt: skip
     assert sum(file.stat().st_size for file in files) < 10e6
 
 

@@ -84,23 +84,12 @@ def test_stricter_blocks_more(clip):
     assert passed[0] == 6 and passed[-1] == 0
 
 
-BROKEN = {
-    "NaN": lambda z: z.clone().index_fill_(0, torch.tensor([1]), math.nan),
-    "inf": lambda z: torch.where(torch.arange(6).reshape(6, 1, 1, 1) == 1, torch.tensor(math.inf), z),
-    "one -inf": lambda z: torch.where((torch.arange(z.numel()) == 300).reshape(z.shape), -math.inf, z),
-    "zeros": lambda z: torch.where(torch.arange(6).reshape(6, 1, 1, 1) == 1, torch.tensor(0.0), z),
-    "scaled for sampling": lambda z: z * torch.tensor([1, 1 / 6, 1, 1, 1, 1]).reshape(6, 1, 1, 1),
-    "far too large": lambda z: z * torch.tensor([1, 1e6, 1, 1, 1, 1]).reshape(6, 1, 1, 1),
-    "overflowing": lambda z: z * torch.tensor([1, 1e30, 1, 1, 1, 1]).reshape(6, 1, 1, 1),
-}
-
-
-@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("kind", worlds.BROKEN)
 def test_one_broken_item_is_blocked_with_a_reason_and_the_others_are_judged(clip, kind):
     lenient = worlds.policy(strictness=-10.0)
     assert all(v.safe for v in lenient.judge(clip, Z)), "the policy must let all good items pass"
     before = Z.clone()
-    verdicts = lenient.judge(clip, BROKEN[kind](Z))
+    verdicts = lenient.judge(clip, worlds.BROKEN[kind](Z))
     assert [v.safe for v in verdicts] == [True, False, True, True, True, True]
     assert verdicts[1].concept == "unreadable" and math.isnan(verdicts[1].probability)
     assert "latents" in verdicts[1].reason

@@ -1,0 +1,126 @@
+"""What an artist reads about a node: its help page, and its texts in the browser's language."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_registration import inputs_of
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS, LOCALES = ROOT / "web" / "docs", ROOT / "locales"
+LITERAL = re.compile(r"\{'(.)'\}")  # a sign that means something to the message format
+MEANS_SOMETHING = re.compile(r"[{}@|]")
+CONTROL = "control_after_generate"  # the widget that the frontend puts behind a seed
+
+
+@pytest.fixture
+def ours(host) -> dict[str, Any]:
+    return {name: info for name, info in host.object_info.items() if name.startswith("LatentCLIP_")}
+
+
+def test_every_node_has_a_help_page_that_names_each_input_and_shows_it_wired(ours):
+    assert {path.stem for path in DOCS.glob("*.md")} == set(ours)
+    for name, info in ours.items():
+        page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {info['display_name']}\n"), name
+        for socket, _ in inputs_of(info):
+            assert f"`{socket}`" in page, f"{name}: the page does not name {socket}"
+        assert "## What can go wrong" in page, name
+        pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+        assert pictures and all((DOCS / picture).is_file() for picture in pictures), name
+
+
+def test_help_pages_name_no_input_that_is_gone(ours):
+    for name, info in ours.items():
+        page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+        known = {socket for socket, _ in inputs_of(info)}
+        rows = re.findall(r"^\|([^|]*)\|", page, re.MULTILINE)
+        named = {socket for row in rows for socket in re.findall(r"`([a-z0-9_]+)`", row)}
+        assert named <= known, f"{name}: {named - known}"
+
+
+def test_the_host_serves_the_pages_and_their_pictures_which_are_small(host, ours):
+    import urllib.request
+
+    files = sorted(DOCS.glob("*"))
+    assert sum(path.stat().st_size for path in files) < 1_000_000
+    module = next(iter(ours.values()))["python_module"].split(".")[1]
+    for path in (DOCS / "LatentCLIP_Score.md", DOCS / "LatentCLIP_Score.jpg"):
+        url = f"http://127.0.0.1:{host.port}/extensions/{module}/docs/{path.name}"
+        with urllib.request.urlopen(url, timeout=60) as reply:
+            assert reply.read() == path.read_bytes()
+
+
+def english(ours: dict[str, Any]) -> dict[str, Any]:
+    """The English texts as the schema has them, in the format of the browser's messages."""
+    return {name: texts_of(info) for name, info in sorted(ours.items())}
+
+
+def texts_of(info: dict[str, Any]) -> dict[str, Any]:
+    inputs: dict[str, dict[str, str]] = {}
+    for socket, spec in inputs_of(info):
+        inputs[socket] = {"name": socket, "tooltip": literal(spec[1]["tooltip"])}
+        if spec[1].get(CONTROL, socket == "seed"):
+            inputs[CONTROL] = {"name": "control after generate"}
+    outputs = zip(info["output_name"], info["output_tooltips"], strict=True)
+    return {
+        "display_name": info["display_name"],
+        "description": literal(info["description"]),
+        "inputs": inputs,
+        "outputs": {str(i): {"name": name, "tooltip": literal(tip)} for i, (name, tip) in enumerate(outputs)},
+    }
+
+
+def literal(text: str) -> str:
+    return MEANS_SOMETHING.sub(lambda sign: "{'" + sign.group() + "'}", text)
+
+
+def read(language: str) -> dict[str, Any]:
+    return json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))
+
+
+def test_english_texts_are_those_of_the_nodes(ours):
+    """UPDATE_LOCALES=1 writes them anew from the nodes; the other languages are written by hand."""
+    if "UPDATE_LOCALES" in os.environ:
+        text = json.dumps(english(ours), ensure_ascii=False, indent=2) + "\n"
+        (LOCALES / "en" / "nodeDefs.json").write_text(text, encoding="utf-8")
+    assert read("en") == english(ours)
+
+
+def test_chinese_texts_cover_every_node_and_socket_and_nothing_else(ours):
+    wanted, found = english(ours), read("zh")
+    assert list(keys_of(found)) == list(keys_of({name: wanted[name] for name in found}))
+    assert set(found) == set(wanted)
+    for place, text in leaves(found):
+        assert text.strip(), place
+        if place[-1] in ("tooltip", "description"):
+            assert re.search("[\u4e00-\u9fff]", text), f"{place} is not Chinese: {text}"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_signs_of_the_message_format_are_written_as_literals(language):
+    for place, text in leaves(read(language)):
+        assert not MEANS_SOMETHING.search(LITERAL.sub("", text)), f"{place}: {text}"
+
+
+def leaves(texts: dict[str, Any], place: tuple[str, ...] = ()):
+    for key, value in texts.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*place, key))
+        else:
+            yield (*place, key), value
+
+
+def keys_of(texts: dict[str, Any]):
+    return sorted(place for place, _ in leaves(texts))
+
+
+def test_the_host_hands_both_languages_to_the_browser(host):
+    served = host.get("/i18n")
+    for language in ("en", "zh"):
+        assert served[language]["nodeDefs"]["LatentCLIP_Score"] == read(language)["LatentCLIP_Score"]
