@@ -24,9 +24,9 @@ STORE_BYTES = 100 << 20  # of Ray's object store: nothing large goes through it
 def with_ray(shards: Iterable[Shard], work: Work, workers: int) -> Iterator[Outcome]:
     """Outcomes by that many workers of Ray Data."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-    import ray.data
-    from ray.exceptions import RayError
+    import ray  # pyright: ignore[reportMissingImports]
+    import ray.data  # pyright: ignore[reportMissingImports]
+    from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
     waiting = {shard.name: shard for shard in shards}
     if not waiting:

@@ -44,7 +44,7 @@ def format_of(path: Path) -> str:
 def require_pyarrow() -> Any:
     """The module pyarrow, with pyarrow.parquet. ValueError that says how to get it."""
     try:
-        import pyarrow.parquet
+        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(NO_PYARROW) from error
     return pyarrow
