@@ -1,0 +1,144 @@
+"""Where the frontend draws the wires of a workflow file, and where two of them cross.
+
+Splines as LiteGraph draws them: from socket to socket, or from point to point of a lane of reroutes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+Point = tuple[float, float]
+TITLE, ROW, FIRST_ROW = 30, 20, 14  # pixels: a title bar, a row of sockets, the first row's middle
+COLLAPSED = 80  # width of a collapsed node with a title of two letters
+REACH, LONGEST = 0.25, 80  # how far a spline's handles stretch: a share of the way; the most at a reroute
+PIECES = 40
+
+
+def spline(start: Point, end: Point, leaves: Point, arrives: Point) -> list[Point]:
+    """Points on a cubic Bezier curve; `leaves` and `arrives` are its handles relative to its ends."""
+    points = []
+    for step in range(PIECES + 1):
+        t = step / PIECES
+        weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+        handles = (start, (start[0] + leaves[0], start[1] + leaves[1]),
+                   (end[0] + arrives[0], end[1] + arrives[1]), end)  # fmt: skip
+        x, y = (sum(w * p[axis] for w, p in zip(weights, handles, strict=True)) for axis in (0, 1))
+        points.append((x, y))
+    return points
+
+
+class Wires:
+    """The wires of one workflow as lines of many short pieces, by link id."""
+
+    def __init__(self, workflow: dict[str, Any]) -> None:
+        self.nodes = {node["id"]: node for node in workflow["nodes"]}
+        self.links = {link[0]: link for link in workflow["links"]}
+        extra = workflow.get("extra", {})
+        self.reroutes = {reroute["id"]: reroute for reroute in extra.get("reroutes", [])}
+        self.last = {end["id"]: end["parentId"] for end in extra.get("linkExtensions", [])}
+        self.lines = {link: self._line(link) for link in self.links}
+
+    def output_at(self, node: dict[str, Any], slot: int) -> Point:
+        _, top, right, _ = box(node)
+        if node["flags"].get("collapsed"):
+            return right, top + TITLE / 2
+        return right, node["pos"][1] + FIRST_ROW + ROW * slot
+
+    def input_at(self, node: dict[str, Any], slot: int) -> Point:
+        """Only sockets without a widget take a row."""
+        if node["flags"].get("collapsed"):
+            return node["pos"][0], node["pos"][1] - TITLE / 2
+        row = sum("widget" not in socket for socket in node["inputs"][:slot])
+        return node["pos"][0], node["pos"][1] + FIRST_ROW + ROW * row
+
+    def ends(self, link: int) -> tuple[Point, Point]:
+        _, source, output, target, slot, _ = self.links[link]
+        return self.output_at(self.nodes[source], output), self.input_at(self.nodes[target], slot)
+
+    def lane(self, link: int) -> list[dict[str, Any]]:
+        """The reroutes on a link's way, first to last."""
+        found, number = [], self.last.get(link)
+        while number is not None:
+            found.insert(0, self.reroutes[number])
+            number = self.reroutes[number].get("parentId")
+        return found
+
+    def _line(self, link: int) -> list[Point]:
+        start, end = self.ends(link)
+        lane, line, leaves, at = self.lane(link), [], None, start
+        for reroute in lane:
+            there = (reroute["pos"][0], reroute["pos"][1])
+            angle = self._angle(at, reroute)
+            near = min(LONGEST, REACH * math.dist(at, there))
+            leaves = leaves or (REACH * math.dist(at, there), 0)
+            line += spline(at, there, leaves, (-near * math.cos(angle), -near * math.sin(angle)))
+            onward = self._next(link, reroute)
+            far = min(LONGEST, REACH * math.dist(there, onward))
+            at, leaves = there, (far * math.cos(angle), far * math.sin(angle))
+        way = REACH * math.dist(at, end)
+        return line + spline(at, end, leaves or (way, 0), (-way, 0))
+
+    def _next(self, link: int, reroute: dict[str, Any]) -> Point:
+        lane = self.lane(link)
+        place = lane.index(reroute) + 1
+        return tuple(lane[place]["pos"]) if place < len(lane) else self.ends(link)[1]
+
+    def _angle(self, before: Point, reroute: dict[str, Any]) -> float:
+        """Direction of the curve at a reroute: half way between how it comes and how it goes on."""
+        x, y = reroute["pos"]
+        onward = [self._next(link, reroute) for link in reroute["linkIds"]]
+        goes = sum(math.atan2(to[1] - y, to[0] - x) for to in onward) / len(onward)
+        comes = math.atan2(y - before[1], x - before[0])
+        half = (comes - goes) / 2
+        return comes - (half + math.pi if abs(half) > math.pi / 2 else half)
+
+    def crossings(self) -> list[tuple[int, int, Point]]:
+        """Pairs of links that cross, and where. Wires of one socket are one wire, however often it splits."""
+        found = []
+        ordered = sorted(self.lines)
+        for index, first in enumerate(ordered):
+            for second in ordered[:index]:
+                if self.links[first][1:3] == self.links[second][1:3]:
+                    continue
+                place = first_crossing(self.lines[first], self.lines[second])
+                if place:
+                    found.append((second, first, place))
+        return found
+
+    def hidden(self, link: int) -> list[str]:
+        """Types of the nodes that a link runs behind, its own two left out."""
+        own = {self.links[link][1], self.links[link][3]}
+        return [
+            node["type"]
+            for number, node in self.nodes.items()
+            if number not in own and any(is_inside(point, node) for point in self.lines[link])
+        ]
+
+
+def box(node: dict[str, Any]) -> tuple[float, float, float, float]:
+    """A node with its title bar: left, top, right, bottom."""
+    (left, top), (width, height) = node["pos"], node["size"]
+    if node["flags"].get("collapsed"):
+        return left, top - TITLE, left + COLLAPSED, top
+    return left, top - TITLE, left + width, top + height
+
+
+def is_inside(point: Point, node: dict[str, Any]) -> bool:
+    left, top, right, bottom = box(node)
+    return left < point[0] < right and top < point[1] < bottom
+
+
+def first_crossing(one: list[Point], other: list[Point]) -> Point | None:
+    for a, b in zip(one, one[1:], strict=False):
+        for c, d in zip(other, other[1:], strict=False):
+            if max(a[0], b[0]) < min(c[0], d[0]) or max(c[0], d[0]) < min(a[0], b[0]):
+                continue
+            if side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0:
+                return a
+    return None
+
+
+def side(a: Point, b: Point, p: Point) -> float:
+    """Positive left of the line from a to b, negative right of it."""
+    return (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0])
