@@ -1,5 +1,6 @@
 """What RESULTS.md rests on: intervals against scipy, sections that do not disturb each other."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from benchmarks import shapes
+from benchmarks import shapes, taste
+from benchmarks.__main__ import SECTIONS
 from benchmarks.harness import Report, Run, bootstrap, ratio, time_in_turns
 from benchmarks.parts import Parts
+from lclip.mini.drawing import render, sample_scenes
 from lclip.mini.intervals import wilson
 
 
@@ -118,3 +121,17 @@ def test_a_small_unet_of_that_shape_is_differentiable_in_its_noise():
     assert out.shape == noise.shape
     (gradient,) = torch.autograd.grad(out.sum(), noise)
     assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_section_has_its_function(name):
+    module, function, _ = SECTIONS[name]
+    assert callable(getattr(importlib.import_module(f"benchmarks.{module}"), function))
+
+
+def test_hidden_tastes_are_the_same_by_the_scene_and_by_the_oracle():
+    scenes = sample_scenes(60, 5, split="held-out")
+    for rule in taste.RULES.values():
+        by_scene = [rule(taste.of_content(scene.content)) for scene in scenes]
+        assert by_scene == [rule(taste.of_picture(render(scene))) for scene in scenes]
+        assert 0 < sum(by_scene) < len(scenes)
