@@ -40,6 +40,7 @@ SECTIONS = {
     "safety-attack": ("safety_runs", "attack", "Mini world: an optimiser against the gate"),
     "adapter": ("adapter", "adapter", "Mini world: another VAE's latents through an adapter"),
     "taste": ("taste", "taste", "Mini world: own taste from few examples"),
+    "adaptation": ("adaptation", "adaptation", "Mini world: a pixel CLIP made to read latents"),
     "bulk": ("bulk", "bulk", "Bulk work over tar shards: rate, workers, memory"),
     "cost": ("cost", "cost", "Cost of a score at real shapes, 512 px, random weights"),
     "overhead": ("cost", "overhead", "Overhead over the bare transformer, and batches"),
