@@ -43,7 +43,7 @@ from .scenes import (
 )
 
 STEPS = (150, 450)
-BATCH = 128
+BATCH = 64
 RATE = 1e-3  # the mini world's own, for all
 FIRST = 5  # one step of so many is of stage one, where there is one
 EACH = 1000  # samples in a shard
