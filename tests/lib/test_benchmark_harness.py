@@ -10,10 +10,13 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from benchmarks import shapes, taste
+from benchmarks import adaptation, bulk, shapes, taste
 from benchmarks.__main__ import SECTIONS
 from benchmarks.harness import Report, Run, bootstrap, ratio, time_in_turns
 from benchmarks.parts import Parts
+from lclip.guards import scale_doubt
+from lclip.latent_items import read_items
+from lclip.mini import load_world
 from lclip.mini.drawing import render, sample_scenes
 from lclip.mini.intervals import wilson
 
@@ -135,3 +138,26 @@ def test_hidden_tastes_are_the_same_by_the_scene_and_by_the_oracle():
         by_scene = [rule(taste.of_content(scene.content)) for scene in scenes]
         assert by_scene == [rule(taste.of_picture(render(scene))) for scene in scenes]
         assert 0 < sum(by_scene) < len(scenes)
+
+
+def test_the_shards_of_the_bulk_section_are_read_without_a_doubt(tmp_path):
+    bulk.write_shard(tmp_path / "one.tar", 5, seed=0)
+    items = list(read_items(tmp_path / "one.tar"))
+    assert [item.problem for item in items] == [None] * 5
+    assert {item.caption for item in items} == {"a red star"}
+    assert scale_doubt(torch.stack([item.latents for item in items]), shapes.LATENT_CLIPS["B/8"]) is None
+
+
+@pytest.mark.parametrize("way", adaptation.WAYS_TO_TRAIN)
+def test_an_adaptation_takes_the_steps_it_says_and_distillation_leaves_the_texts_alone(way, tmp_path):
+    bench = adaptation.Bench(load_world(), [], tmp_path, samples=24)
+    start, distilled = adaptation.WAYS_TO_TRAIN[way]
+    training = bench.training(start, distilled, 5, 8, tmp_path / "run")
+    assert sum(stage.settings.steps for stage in training.stages) == 5
+    begun = {name: value.clone() for name, value in training.model.state_dict().items()}
+    trained = training.run().state_dict()
+    changed = {name.partition(".")[0] for name in begun if not torch.equal(begun[name], trained[name])}
+    assert changed == {"visual"} if distilled else {"visual", "token_embedding"} <= changed
+    pixel = bench.world.pixel_clip.state_dict()
+    same = torch.equal(begun["token_embedding.weight"], pixel["token_embedding.weight"])
+    assert same == (start == "pixel")
