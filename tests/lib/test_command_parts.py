@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -111,6 +113,28 @@ def test_a_shard_that_mends_is_done_by_the_next_run(tmp_path, tiny, capsys):
     assert run(*embed(tiny, tmp_path / "in", tmp_path / "out")) == 0
     assert list(tables(tmp_path / "out")) == ["000", "001"]
     assert "(5 of them in earlier runs)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["header", "latents", "boundary"])
+def test_a_shard_that_was_read_too_early_is_read_again_when_it_is_whole(tmp_path, tiny, place, capsys):
+    """A shard that another program was still writing: samples 0 to 2 are whole, the fourth is not."""
+    z = pictures(5)
+    shard = write_shard(tmp_path / "in" / "a.tar", z)
+    whole = shard.read_bytes()
+    with tarfile.open(shard) as archive:
+        fourth = archive.getmember("00003.npy")
+    ends = {"header": fourth.offset + 100, "latents": fourth.offset_data + 100, "boundary": fourth.offset}
+    shard.write_bytes(whole[: ends[place]])
+    assert run(*embed(tiny, shard, tmp_path / "out")) == 1
+    (early,) = tables(tmp_path / "out").values()
+    assert [row["item"] for row in early if not row["error"]] == ["00000", "00001", "00002"]
+    assert len(early) == 4 and re.search("damaged|truncated", early[3]["error"])
+    assert "1 could not be read" in capsys.readouterr().err
+    shard.write_bytes(whole)
+    assert run(*embed(tiny, shard, tmp_path / "out")) == 0
+    (late,) = tables(tmp_path / "out").values()
+    assert [row["item"] for row in late] == [f"{index:05}" for index in range(5)]
+    torch.testing.assert_close(embeddings(tmp_path / "out"), model().encode_latents(z), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")

@@ -72,6 +72,26 @@ def test_a_parquet_that_was_interrupted_goes_on(tmp_path, tiny, capsys):
     assert run(*ask, out, "--overwrite") == 0
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_table_cut_anywhere_becomes_whole_again(tmp_path, tiny, suffix):
+    folder, out = write_files(tmp_path / "in", pictures(4)), tmp_path / f"s{suffix}"
+    assert run(*asked(tiny, folder, out)) == 0
+    whole = out.read_bytes()
+    ends = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
+    read = read_csv if suffix == ".csv" else read_jsonl
+    expected = read(out)
+    assert len(expected) == 4
+    for cut in sorted({*range(0, len(whole), 29), *ends, *(end - 1 for end in ends)}):
+        out.write_bytes(whole[:cut])
+        assert run(*asked(tiny, folder, out)) == 0
+        kept = max((end for end in ends if end <= cut), default=0)
+        assert out.read_bytes()[:kept] == whole[:kept]
+        for row, was in zip(read(out), expected, strict=True):
+            # What is asked again is asked in a smaller batch, which adds up in another order.
+            assert float(row.pop("blood")) == pytest.approx(float(was["blood"]), rel=1e-4, abs=1e-5)
+            assert row == {name: value for name, value in was.items() if name != "blood"}
+
+
 def test_new_files_are_added_and_finished_ones_are_not_read_again(tmp_path, tiny, capsys):
     folder, out = write_files(tmp_path / "in", pictures(3)), tmp_path / "s.csv"
     assert run(*asked(tiny, folder, out)) == 0

@@ -20,6 +20,7 @@ from command_world import (
 )
 
 import lclip
+from lclip.commands import WARNINGS_SHOWN
 from lclip.latent_files import read_latents, write_latents
 
 TEXTS = ("a photo of blood", "an arm, a bandage")
@@ -66,6 +67,62 @@ def test_captions_are_read_beside_files_and_in_shards(tmp_path, tiny):
     assert run("score", "--model", tiny, "--captions", tmp_path / "in", "--out", out, "--overwrite") == 1
     last = read_jsonl(out)[-1]
     assert last["caption"] is None and "no caption" in last["error"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_every_format_and_the_terminal_hold_the_same(tmp_path, tiny, suffix, capsys):
+    folder = write_files(tmp_path / "in", pictures(3))
+    (folder / "00001.npy").write_bytes(b"broken")
+    ask = ("score", "--model", tiny, "--text", TEXTS[0], folder)
+    assert run(*ask) == 1
+    printed = [row | {TEXTS[0]: row[TEXTS[0]] and float(row[TEXTS[0]])} for row in csv_rows(capsys)]
+    if suffix == ".jsonl":
+        assert run(*ask, "--format", "jsonl") == 1
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert same(found, printed)
+    out = tmp_path / f"s{suffix}"
+    if suffix == ".parquet":
+        pq = pytest.importorskip("pyarrow.parquet")
+    assert run(*ask, "--out", out) == 1
+    if suffix == ".parquet":
+        rows = pq.read_table(out).to_pylist()
+    else:
+        rows = read_csv(out) if suffix == ".csv" else read_jsonl(out)
+    assert same(rows, printed)
+
+
+def csv_rows(capsys):
+    return list(csv.DictReader(capsys.readouterr().out.splitlines()))
+
+
+def same(rows, others) -> bool:
+    """Whether tables agree: empty is empty in any format, and numbers need not agree in the last digit."""
+    assert len(rows) == len(others) == 3
+    for row, other in zip(rows, others, strict=True):
+        assert list(row) == list(other)
+        for name, value in row.items():
+            if name == TEXTS[0] and value:
+                assert float(value) == pytest.approx(other[name], rel=1e-5)
+            else:
+                assert (value or None) == (other[name] or None)
+    return [bool(row["error"]) for row in rows] == [False, True, False]
+
+
+def test_many_captions_that_are_too_long_are_told_of_a_few_times(tmp_path, tiny, caplog):
+    z, length = pictures(12), model().tokenizer.context_length
+    shard = write_shard(tmp_path / "a.tar", z, caption="{0} " * (length + 3))
+    assert run("score", "--model", tiny, "--captions", shard, "--out", tmp_path / "s.csv", "--batch", 5) == 0
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == WARNINGS_SHOWN < 12
+    assert all(f"the model reads {length}" in text for text in told)
+    assert [text.endswith("(more such warnings are not shown)") for text in told] == [False] * 4 + [True]
+    captions = [f"{word} " * length for word in ("blood", "arm", "statue")] * 4  # what is cut says no more
+    expected = lclip.similarity(model(), z, captions).diagonal()
+    close(numbers(read_csv(tmp_path / "s.csv"), "caption"), expected)
+    # The next command begins to count anew.
+    caplog.clear()
+    assert run("score", "--model", tiny, "--captions", shard, "--out", tmp_path / "t.csv") == 0
+    assert len(caplog.records) == WARNINGS_SHOWN
 
 
 def test_sizes_may_be_mixed_and_unreadable_items_stop_nothing(tmp_path, tiny, capsys):
