@@ -111,7 +111,7 @@ def _rates(run: Run, bench: Bench, path: Path) -> str:
         worker = Worker(work, Asker(question, model, BATCH))
         jobs[question.name] = lambda work=work, worker=worker: _finish([shard], work, worker)
     run.say(f"rates of {number} latents")
-    seconds = time_in_turns(jobs, run.choose(7, 2))
+    seconds = time_in_turns(jobs, run.choose(5, 2))
     rows = []
     for name, title in (("embed", "embed"), ("score", f"score, {len(TEXTS)} texts")):
         share = ratio(seconds["bare"], seconds[name])
@@ -147,7 +147,7 @@ def _rate(seconds: list[float], number: int) -> str:
 
 def _workers(run: Run, bench: Bench, path: Path) -> str:
     """One and two worker processes, one thread each, by each engine that is there."""
-    each, shards, rounds = run.choose(16, 8), run.choose(8, 4), run.choose(3, 1)
+    each, shards, rounds = run.choose(16, 8), run.choose(6, 4), run.choose(3, 1)
     inputs = bench.shards("workers", shards, each)
     engines = {"processes": "processes"} | ({"Ray Data": "ray"} if find_spec("ray") else {})
     found: dict[tuple[str, int], list[float]] = {}

@@ -82,14 +82,14 @@ def taste(run: Run) -> str:
         rows += _rows(name, found[name], numbers)
     size = _file_size(world)
     return (
-        "A hidden rule says which latents are liked: of drawn training scenes so many a side, encoded. Each "
-        f"rule is learnt {repeats} times from examples of its own; intervals are over these. Leave-one-out "
-        "is what the library reports. Held-out: the share on the right side of 0, of "
-        f"{held_out} latents of held-out scenes, half of them liked; chance is 50 %. Best {BEST} of {BATCH}: "
-        f"of {len(made.views)} latents, generated in one step from held-out captions, {BATCH} at a time, the "
-        f"{BEST} with the highest reward; the share of them in whose picture the oracle sees the rule "
-        f"obeyed, with the share of all ({BEST} at random), and the largest that there can be, as some "
-        f"batches hold fewer than {BEST}.\n\n"
+        "A hidden rule says which latents are liked: so many a side, encoded from drawn scenes. Each rule is "
+        f"learnt {repeats} times from examples of its own; intervals are over these. Leave-one-out is what "
+        f"the library reports. Held-out: the share on the right side of 0, of {held_out} other latents, half "
+        "of them liked; chance is 50 %. All scenes have captions that the Latent-CLIP never saw. "
+        f"Best {BEST} of {BATCH}: of {len(made.views)} latents, generated in one step from held-out "
+        f"captions, {BATCH} at a time, the {BEST} with the highest reward; the share of them in whose "
+        f"picture the oracle sees the rule obeyed, with the share of all ({BEST} at random), and the largest "
+        f"that there can be, as some batches hold fewer than {BEST}.\n\n"
         + table(
             ("liked", "a side", "leave-one-out", "held-out", f"best {BEST} of {BATCH}", "random", "at most"),
             rows,
@@ -112,12 +112,12 @@ def _generated(world: World, batches: int) -> Made:
     return Made(embeddings, [of_picture(picture) for picture in pictures])
 
 
-def _sides(world: World, rule: Rule, number: int, seed: int, split: str) -> tuple[Tensor, Tensor]:
-    """Latents of so many scenes that obey a rule, and of as many that do not."""
+def _sides(world: World, rule: Rule, number: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Latents of so many held-out scenes that obey a rule, and of as many that do not."""
     rng = np.random.default_rng(seed)
     scenes: dict[bool, list[Scene]] = {True: [], False: []}
     while min(map(len, scenes.values())) < number:
-        content = random_content(rng, split)
+        content = random_content(rng, "held-out")
         side = scenes[rule(of_content(content))]
         if len(side) < number:
             side.append(place(content, rng))
@@ -129,12 +129,12 @@ def _learnt(
 ) -> dict[str, np.ndarray]:
     """Figures [repeats, numbers] of one rule; the smaller sets of examples are part of the larger ones."""
     embed = world.latent_clip.encode_latents
-    judged = [in_chunks(embed, side) for side in _sides(world, rule, held_out // 2, seed, "held-out")]
+    judged = [in_chunks(embed, side) for side in _sides(world, rule, held_out // 2, seed)]
     obeyed = np.array([rule(view) for view in made.views]).reshape(-1, BATCH)
     columns = ("left out", "low", "high", "held-out", "best", "seconds")
     figures = np.zeros((len(columns), repeats, len(numbers)))
     for repeat in range(repeats):
-        liked, disliked = _sides(world, rule, max(numbers), seed + 1 + repeat, "train")
+        liked, disliked = _sides(world, rule, max(numbers), seed + 1 + repeat)
         for index, number in enumerate(numbers):
             start = time.perf_counter()
             learnt = train_taste(world.latent_clip, liked[:number], disliked[:number])
@@ -186,7 +186,7 @@ def _over_rules(found: list[dict[str, np.ndarray]], index: int, number: int) -> 
 
 
 def _file_size(world: World) -> int:
-    liked, disliked = _sides(world, RULES["a star"], 10, 8499, "train")
+    liked, disliked = _sides(world, RULES["a star"], 10, 8499)
     with tempfile.TemporaryDirectory(prefix="latent-clip-") as folder:
         path = save_taste(train_taste(world.latent_clip, liked, disliked), Path(folder) / "t.safetensors")
         return path.stat().st_size
