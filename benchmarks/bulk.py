@@ -101,7 +101,7 @@ def bulk(run: Run) -> str:
 
 def _rates(run: Run, bench: Bench, path: Path) -> str:
     """One shard through the whole way, reading to table, in turns with the model on ready batches."""
-    number = run.choose(64, 32)
+    number = BATCH
     (shard,) = bench.shards("rates", 1, number)
     model = ModelSource(path, "cpu").load()
     latents = torch.stack([item.latents for item in shard.items(True) if item.latents is not None])
@@ -147,7 +147,7 @@ def _rate(seconds: list[float], number: int) -> str:
 
 def _workers(run: Run, bench: Bench, path: Path) -> str:
     """One and two worker processes, one thread each, by each engine that is there."""
-    each, shards, rounds = run.choose(16, 8), run.choose(6, 4), run.choose(3, 1)
+    each, shards, rounds = 8, run.choose(8, 4), run.choose(3, 1)
     inputs = bench.shards("workers", shards, each)
     engines = {"processes": "processes"} | ({"Ray Data": "ray"} if find_spec("ray") else {})
     found: dict[tuple[str, int], list[float]] = {}
