@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from .harness import RESULTS, Report, Run, machine
+from .harness import RESULTS, Report, Run, Skipped, machine
 from .parts import Parts
 
 # section -> (module, function, title); in the order of the results file
@@ -45,6 +45,7 @@ SECTIONS = {
     "cost": ("cost", "cost", "Cost of a score at real shapes, 512 px, random weights"),
     "overhead": ("cost", "overhead", "Overhead over the bare transformer, and batches"),
     "files": ("files", "files", "Load time and peak memory of the file kinds"),
+    "import": ("imports", "imports", "What the pack adds to the start of ComfyUI"),
     "reno-cost": (
         "reno_cost",
         "reno_cost",
@@ -105,7 +106,12 @@ def run_section(name: str, run: Run, report: Report) -> None:
     parts = None if run.tiny else Parts(name)
     torch.manual_seed(run.seed)
     note, start = machine(run.device), time.perf_counter()
-    body = getattr(importlib.import_module(f".{module}", __package__), function)(replace(run, parts=parts))
+    section = getattr(importlib.import_module(f".{module}", __package__), function)
+    try:
+        body = section(replace(run, parts=parts))
+    except Skipped as reason:
+        print(f"  skipped: {reason}", flush=True)
+        return
     took = time.perf_counter() - start
     print(f"  {took:.0f} s", flush=True)
     trial = "TRIAL RUN, not to be reported; " if run.tiny else ""

@@ -29,6 +29,10 @@ are compared were taken in turns in one run; compare their ratio, not seconds fr
 """
 
 
+class Skipped(Exception):
+    """A section that cannot be measured here, and why."""
+
+
 @dataclass(frozen=True)
 class Run:
     """How the sections are run: `tiny` shrinks every count, to try the code and not to report."""

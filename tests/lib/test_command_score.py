@@ -76,6 +76,8 @@ def test_every_format_and_the_terminal_hold_the_same(tmp_path, tiny, suffix, cap
     ask = ("score", "--model", tiny, "--text", TEXTS[0], folder)
     assert run(*ask) == 1
     printed = [row | {TEXTS[0]: row[TEXTS[0]] and float(row[TEXTS[0]])} for row in csv_rows(capsys)]
+    expected = lclip.similarity(model(), pictures(3)[::2], TEXTS[0])[:, 0]
+    close(numbers([printed[0], printed[2]], TEXTS[0]), expected)
     if suffix == ".jsonl":
         assert run(*ask, "--format", "jsonl") == 1
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

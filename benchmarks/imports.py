@@ -1,0 +1,95 @@
+"""What the pack adds to the start of a real ComfyUI: seconds, and modules that nothing else had loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .harness import Run, Skipped, bootstrap, table
+
+ROOT = Path(__file__).resolve().parents[1]
+HOST_TESTS = ROOT / "tests" / "host"
+PACK = "latent-clip"
+
+
+def imports(run: Run) -> str:
+    """Seconds of the pack's import in every host that COMFYUI_PATH names. Raises Skipped for none."""
+    named = os.environ.get("COMFYUI_PATH", "").split(os.pathsep)
+    checkouts = [Path(part).expanduser() for part in named if part]
+    if not checkouts:
+        raise Skipped("COMFYUI_PATH names no ComfyUI to start")
+    rows = []
+    for checkout in checkouts:
+        start_host(checkout)  # compiles the pack
+        starts = [start_host(checkout) for _ in range(run.choose(10, 2))]
+        processor, wall = ([start[kind] for start in starts] for kind in ("processor", "wall"))
+        share = [start["processor"] / start["start_processor"] for start in starts]
+        foreign = sorted({name for start in starts for name in foreign_modules(start)})
+        rows.append(
+            (
+                version_of(checkout),
+                bootstrap(processor).text(1000, 0, " ms"),
+                bootstrap(wall).text(1000, 0, " ms"),
+                bootstrap(share).percent(),
+                ", ".join(foreign) or "none",
+            )
+        )
+        run.say(f"{rows[-1]}")
+    header = ("ComfyUI", "processor time", "wall time", "of the host's start before it", "modules of others")
+    return (
+        f"The pack's import and the making of its nodes, in {run.choose(10, 2)} starts of the host with "
+        "nothing else installed. Processor time does not depend on what else the machine does.\n\n"
+        + table(header, rows)
+    )
+
+
+def start_host(checkout: Path, pack: Path = ROOT) -> dict[str, Any]:
+    """Start a ComfyUI with the pack, until all is loaded; what the import probe saw of the pack."""
+    python = next((p for p in checkout.glob("venv/*/python*") if p.name in ("python", "python.exe")), None)
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        for place, name, target in (
+            ("custom_nodes", "import_probe", HOST_TESTS / "import_probe"),
+            ("more_nodes", PACK, pack),  # folders are read in turn: the probe is there first
+        ):
+            (base / place).mkdir()
+            (base / place / name).symlink_to(target, target_is_directory=True)
+        (base / "extra.yaml").write_text(f"more:\n  base_path: {base}\n  custom_nodes: more_nodes\n")
+        (base / "index.html").write_text("<html></html>")
+        command = [str(python or sys.executable), "main.py", *os.environ.get("COMFYUI_ARGS", "--cpu").split()]
+        command += ["--quick-test-for-ci", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
+        command += ["--base-directory", str(base), "--extra-model-paths-config", str(base / "extra.yaml")]
+        command += ["--front-end-root", str(base)]
+        answer = subprocess.run(
+            command, cwd=checkout, env=_environment(command[0], base), capture_output=True, text=True
+        )
+        try:
+            return json.loads((base / "found.json").read_text())[PACK]
+        except (OSError, KeyError) as error:
+            raise RuntimeError(f"{checkout} did not load the pack:\n{answer.stderr[-4000:]}") from error
+
+
+def _environment(python: str, base: Path) -> dict[str, str]:
+    environment = {**os.environ, "IMPORT_PROBE": str(base / "found.json")}
+    environment.setdefault("OMP_NUM_THREADS", "1")
+    environment.pop("PYTHONPATH", None)
+    works = subprocess.run([python, "-c", "import torchvision, torchaudio"], capture_output=True)
+    if works.returncode:  # wheels that do not load beside a CPU's torch
+        environment["PYTHONPATH"] = str(HOST_TESTS / "stubs")
+    return environment
+
+
+def foreign_modules(start: dict[str, Any]) -> list[str]:
+    """Modules that the pack was the first to load and that are neither its own nor Python's: top names."""
+    tops = {name.split(".")[0] for name in start["modules"] if PACK not in name}
+    return sorted(tops - set(sys.stdlib_module_names))
+
+
+def version_of(checkout: Path) -> str:
+    text = (checkout / "comfyui_version.py").read_text()
+    return text.split('"')[1] if '"' in text else checkout.name
