@@ -1,7 +1,7 @@
 """`python -m lclip.mini.train`: makes everything that the mini world ships, from nothing.
 
-vae -> generator, vae16 -> generator16  (one core)
-    -> latent_clip, pixel_clip          (another core)
+vae -> generator, pixel_clip             (one core)
+    -> latent_clip, vae16, generator16   (another core)
 
 Every stage writes one file of half-precision weights, can be stopped at any moment and goes on where it
 was. The same seed, thread count and torch give the same weights.
@@ -124,14 +124,14 @@ def ship(module: nn.Module, path: Path, about: dict | None = None) -> None:
 
 
 def run_all(arguments: list[str]) -> int:
-    """The VAE on all cores, then the generators beside the two CLIPs, one thread each."""
+    """The VAE on all cores, then the other stages on two of them, one thread each."""
     command = [sys.executable, "-m", __spec__.name if __spec__ else "lclip.mini.train", *arguments]
     if subprocess.call([*command, "--stages", "vae"]):
         return 1
-    generators = ["generator", "vae16", "generator16"]
-    generator = subprocess.Popen([*command, "--threads", "1", "--stages", *generators])
-    clips = subprocess.call([*command, "--threads", "1", "--stages", "latent_clip", "pixel_clip"])
-    return generator.wait() or clips
+    first = subprocess.Popen([*command, "--threads", "1", "--stages", "generator", "pixel_clip"])
+    second = subprocess.call([*command, "--threads", "1", "--stages", "latent_clip", "vae16"])
+    code = first.wait() or second  # the twin's generator needs the first one's
+    return code or subprocess.call([*command, "--threads", "1", "--stages", "generator16"])
 
 
 def main() -> int:
