@@ -1,0 +1,187 @@
+"""A real browser before a real host: what an artist does on the canvas, and what is seen there.
+
+The browser is a Chromium found on this machine; COMFYUI_BROWSER names another one. Pictures of the page are
+kept in tests/artefacts.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy
+from PIL import Image
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+FLAGS = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage")  # fmt: skip
+WINDOW = {"width": 1920, "height": 1000}
+PATIENCE = 180_000  # milliseconds for one step: a busy machine is slow, and no test is about speed
+NO_BROWSER = "NO BROWSER HERE: the tests in a browser are SKIPPED. Install chromium, or set COMFYUI_BROWSER."
+NO_DRIVER = "NO PLAYWRIGHT HERE: the tests in a browser are SKIPPED. Run `pip install playwright`."
+SHOTS = Path(__file__).resolve().parents[1] / "artefacts"
+
+READY = """() => window.app?.graph && app.api.clientId && document.querySelector('#graph-canvas')
+  && Object.keys(LiteGraph.registered_node_types).length > 100"""
+DROP = """([text, name]) => {
+  const files = new DataTransfer();
+  files.items.add(new File([text], name, {type: 'application/json'}));
+  const at = {dataTransfer: files, clientX: 900, clientY: 600, bubbles: true, cancelable: true};
+  for (const kind of ['dragenter', 'dragover', 'drop'])
+    document.querySelector('#graph-canvas').dispatchEvent(new DragEvent(kind, at));
+}"""
+# What the server tells the page about a run, from before the button is pressed.
+WATCH = """() => {
+  window.steps = 0;
+  app.api.addEventListener('progress', event => { window.steps = event.detail.value; });
+  window.ended = new Promise(done => {
+    for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
+      app.api.addEventListener(name, e => done([name, e.detail.exception_message || '']), {once: true});
+  });
+}"""
+NODES = """() => app.graph._nodes.map(node => ({
+  type: node.type, title: node.title, flagged: !!node.has_errors,
+  known: node.constructor === LiteGraph.registered_node_types[node.type],
+  pictures: (node.imgs || []).filter(picture => picture.naturalWidth).map(picture => picture.src),
+}))"""
+TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+SELECT = """type => {
+  app.canvas.selectNode(app.graph._nodes.find(node => node.type === type));
+  app.canvas.setDirty(true, true);
+}"""
+
+
+def find_browser() -> str | None:
+    named = os.environ.get("COMFYUI_BROWSER")
+    return named or next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+class Browser:
+    """Chromium without a window, and with nothing remembered from elsewhere."""
+
+    def __init__(self, executable: str) -> None:
+        from playwright.sync_api import sync_playwright
+
+        self.playwright = sync_playwright().start()
+        self.chromium = self.playwright.chromium.launch(
+            executable_path=executable, headless=True, args=list(FLAGS), timeout=PATIENCE
+        )
+
+    def close(self) -> None:
+        self.chromium.close()
+        self.playwright.stop()
+
+
+class Canvas:
+    """One host's page. `complaints`: the errors that its scripts did not catch."""
+
+    def __init__(self, browser: Browser, host: Any) -> None:
+        self.host = host
+        # A new user is shown the templates first; here each test opens what it wants.
+        host.post("/settings", {"Comfy.TutorialCompleted": True})
+        self.context = browser.chromium.new_context(viewport=WINDOW, locale="en-US")
+        self.context.set_default_timeout(PATIENCE)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.open()
+
+    def open(self) -> None:
+        self.page.goto(f"http://127.0.0.1:{self.host.port}/", wait_until="commit")
+        self.page.wait_for_function(READY)
+
+    def close(self) -> None:
+        self.context.close()
+
+    def tidy(self) -> None:
+        """Away with what an earlier test left open."""
+        for _ in range(5):
+            if self.dialogs().count():
+                self.page.keyboard.press("Escape")
+                self.settle()
+        self.complaints.clear()
+
+    def dialogs(self) -> Any:
+        return self.page.locator("[role=dialog]:visible")
+
+    def drop(self, path: Path) -> None:
+        """Drop a workflow file on the canvas, and wait until it is there and has been drawn."""
+        text = path.read_text(encoding="utf-8")
+        self.page.evaluate("app.graph.clear()")
+        self.page.evaluate(DROP, [text, path.name])
+        self.wait_for_workflow(json.loads(text))
+
+    def wait_for_workflow(self, workflow: dict[str, Any]) -> None:
+        wanted = [workflow["id"], len(workflow["nodes"])]
+        self.page.wait_for_function(
+            "([id, count]) => app.graph.id === id && app.graph._nodes.length === count", arg=wanted
+        )
+        self.settle()
+
+    def settle(self) -> None:
+        """Two frames and a moment: layout and pictures follow the graph with a delay."""
+        self.page.evaluate(TWO_FRAMES)
+        self.page.wait_for_timeout(600)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.page.evaluate(NODES)
+
+    def pictures(self, title: str) -> list[numpy.ndarray]:
+        """What the node of that title shows on itself, as [H, W, 3]."""
+        (sources,) = [node["pictures"] for node in self.nodes() if node["title"] == title]
+        return [self._picture(source) for source in sources]
+
+    def _picture(self, source: str) -> numpy.ndarray:
+        with urllib.request.urlopen(source, timeout=120) as reply:
+            return numpy.asarray(Image.open(io.BytesIO(reply.read())).convert("RGB"))
+
+    def wait_for_pictures(self, *titles: str) -> None:
+        self.page.wait_for_function(
+            "titles => titles.every(title => app.graph._nodes.find(node => node.title === title)"
+            ".imgs?.every(picture => picture.naturalWidth))",
+            arg=list(titles),
+        )
+
+    def start(self) -> None:
+        """Press Run."""
+        self.page.evaluate(WATCH)
+        self.page.get_by_role("button", name="Run", exact=True).first.click()
+
+    def end(self) -> tuple[str, str]:
+        """How the run ended, and the text of its error or ''."""
+        return tuple(self.page.evaluate("window.ended"))
+
+    def cancel(self) -> None:
+        """Press the cross beside Run."""
+        self.page.get_by_role("button", name="Cancel current run").first.click()
+
+    def set_widget(self, node: str, widget: str, value: Any) -> None:
+        self.page.evaluate(
+            "([type, name, value]) => { app.graph._nodes.find(node => node.type === type)"
+            ".widgets.find(widget => widget.name === name).value = value; }",
+            [node, widget, value],
+        )
+
+    def select(self, node: str) -> None:
+        self.page.evaluate(SELECT, node)
+        self.settle()
+
+    def command(self, name: str) -> None:
+        """What a menu entry does."""
+        self.page.evaluate("name => app.extensionManager.command.execute(name)", name)
+
+    def shown(self) -> str:
+        """All text on the page, without the canvas."""
+        return self.page.locator("body").inner_text()
+
+    def wait_for_text(self, text: str) -> None:
+        self.page.wait_for_function("text => document.body.innerText.includes(text)", arg=text)
+
+    def screenshot(self, name: str) -> None:
+        SHOTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=SHOTS / f"{self.host.checkout.name} {name}.png")

@@ -1,0 +1,209 @@
+"""In a real browser: workflows are dropped and run, missing files are listed, help and templates show."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from browser import NO_BROWSER, NO_DRIVER, Browser, Canvas, find_browser
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "workflows").glob("*.json"))
+MINI = [path for path in FILES if path.stem.startswith("Mini")]
+RELEASED = [path for path in FILES if path not in MINI]
+LOADERS = {"CheckpointLoaderSimple", "LatentCLIP_Load"}
+MODEL_FILE = re.compile(r"[\w.-]*\w\.(?:safetensors|ckpt|pth?|bin)\b")
+RENO = "LatentCLIP_ReNO"
+
+# Per workflow: nodes of which each shows as many pictures, and pairs whose pictures must differ one by one.
+SHOWN = {
+    "Mini 1 Score and choose": {"Latent-CLIP Score": 1, "Select Best Latents": 1, "The chosen two": 2},
+    "Mini 2 ReNO": {"ReNO KSampler": 1, "Before: the seed as it is": 2, "After: the best noise found": 2},
+    "Mini 3 Safety gate": {"Latent Safety Gate": 1, "Safe pictures": 5},
+    "Mini 4 Guidance": {"Without guidance": 4, "With guidance": 4},
+    "Mini 5 Heatmap": {"Latent-CLIP Heatmap": 1, "The pictures": 4, "Where it is, over a rough preview": 4},
+}
+DIFFER = {
+    "Mini 2 ReNO": ("Before: the seed as it is", "After: the best noise found"),
+    "Mini 4 Guidance": ("Without guidance", "With guidance"),
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = find_browser()
+    if executable is None:
+        pytest.skip(NO_BROWSER)
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip(NO_DRIVER)
+    chromium = Browser(executable)
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture(scope="module")
+def page_of_host(host, browser) -> Iterator[Canvas]:
+    if not host.has_frontend:
+        pytest.skip("this host has no frontend")
+    canvas = Canvas(browser, host)
+    yield canvas
+    canvas.close()
+
+
+@pytest.fixture
+def canvas(page_of_host) -> Canvas:
+    page_of_host.tidy()
+    return page_of_host
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def each(paths: list[Path]):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
+
+
+def require_known_nodes(canvas: Canvas) -> None:
+    """Every node is known to this host, and the page has not complained."""
+    assert all(node["known"] for node in canvas.nodes()), canvas.nodes()
+    assert not re.search("missing node", canvas.shown(), re.IGNORECASE)
+    assert not canvas.complaints
+
+
+@each(MINI)
+def test_a_mini_workflow_is_dropped_and_runs_to_the_end(canvas, path):
+    canvas.drop(path)
+    require_known_nodes(canvas)
+    assert not any(node["flagged"] for node in canvas.nodes())
+    canvas.start()
+    assert canvas.end() == ("execution_success", "")
+    canvas.wait_for_pictures(*SHOWN[path.stem])
+    canvas.command("Comfy.Canvas.FitView")
+    canvas.settle()
+    canvas.screenshot(path.stem)
+    pictures = {title: canvas.pictures(title) for title in SHOWN[path.stem]}
+    assert {title: len(found) for title, found in pictures.items()} == SHOWN[path.stem]
+    for found in pictures.values():
+        assert all(picture.std() > 5 for picture in found), "a picture of one colour"
+        assert all((one != two).any() for one, two in zip(found, found[1:], strict=False))
+    if path.stem in DIFFER:
+        before, after = (pictures[title] for title in DIFFER[path.stem])
+        for one, two in zip(before, after, strict=True):
+            assert numpy.abs(one.astype(int) - two).max() > 10
+    assert not any(node["flagged"] for node in canvas.nodes()) and not canvas.complaints
+
+
+def test_a_cached_run_shows_the_same_on_the_nodes(canvas):
+    """Dropped again, nothing has to run, and the nodes are new."""
+    path = next(path for path in MINI if "Score" in path.stem)
+    for _ in range(2):
+        canvas.drop(path)
+        assert not any(node["pictures"] for node in canvas.nodes())
+        canvas.start()
+        assert canvas.end() == ("execution_success", "")
+        canvas.wait_for_pictures(*SHOWN[path.stem])
+
+
+@each(RELEASED)
+def test_a_workflow_for_sdxl_misses_its_model_files_and_nothing_else(canvas, path):
+    models = [model for node in read(path)["nodes"] for model in node["properties"].get("models", [])]
+    assert len(models) == 2
+    canvas.drop(path)
+    require_known_nodes(canvas)
+    assert {node["type"] for node in canvas.nodes() if node["flagged"]} <= LOADERS
+    listed = missing_models(canvas)
+    canvas.screenshot(path.stem)
+    assert set(MODEL_FILE.findall(listed)) == {model["name"] for model in models}
+    assert all(model["directory"] in listed for model in models)
+
+
+def missing_models(canvas: Canvas) -> str:
+    """The text of the dialog, or of the panel that newer frontends have instead and ask about first."""
+    canvas.page.wait_for_function("/missing/i.test(document.body.innerText)")
+    canvas.settle()
+    if (ask := canvas.page.get_by_text("Show missing models")).count():
+        ask.first.click()
+        panel = canvas.page.get_by_test_id("missing-model-actions").locator("xpath=../..")
+        panel.wait_for()
+        return panel.inner_text()
+    return canvas.dialogs().inner_text()
+
+
+def test_the_templates_list_every_workflow_and_open_it(canvas):
+    canvas.command("Comfy.BrowseTemplates")
+    dialog = canvas.dialogs()
+    pack = dialog.get_by_text("latent-clip", exact=True).first
+    pack.wait_for()
+    canvas.settle()
+    if not dialog.get_by_text(FILES[0].stem, exact=True).count():  # shown already where no other pack has any
+        pack.click()
+    for path in FILES:
+        dialog.get_by_text(path.stem, exact=True).first.wait_for()
+    canvas.settle()
+    canvas.screenshot("Templates")
+    wanted = next(path for path in MINI if "Score" in path.stem)
+    dialog.get_by_text(wanted.stem, exact=True).first.click()
+    canvas.wait_for_workflow(read(wanted))
+    assert all(node["known"] for node in canvas.nodes())  # the dialog may miss the host's own templates
+
+
+def test_the_help_pane_shows_the_nodes_page_with_its_picture(canvas):
+    canvas.drop(next(path for path in MINI if "Score" in path.stem))
+    canvas.select("LatentCLIP_Score")
+    canvas.page.get_by_test_id("info-button").click()
+    canvas.wait_for_text("What can go wrong")
+    page = (ROOT / "web" / "docs" / "LatentCLIP_Score.md").read_text(encoding="utf-8")
+    first = page.split("\n\n")[1].replace("\n", " ").replace("`", "").replace("*", "")
+    canvas.wait_for_text(first)
+    canvas.page.wait_for_function(
+        "() => [...document.querySelectorAll('img')].some(picture =>"
+        " picture.src.includes('LatentCLIP_Score.jpg') && picture.naturalWidth)"
+    )
+    canvas.screenshot("Help")
+
+
+def test_a_noise_search_is_cancelled_half_way_and_the_next_one_runs(canvas):
+    canvas.drop(next(path for path in MINI if "ReNO" in path.stem))
+    canvas.set_widget(RENO, "iterations", 2000)
+    canvas.set_widget(RENO, "seed", 77)
+    canvas.start()
+    canvas.page.wait_for_function("window.steps >= 5")
+    canvas.cancel()
+    assert canvas.end()[0] == "execution_interrupted"
+    assert 5 <= canvas.page.evaluate("window.steps") < 1500
+    canvas.set_widget(RENO, "iterations", 4)
+    canvas.start()
+    assert canvas.end() == ("execution_success", "")
+    canvas.wait_for_pictures(*SHOWN["Mini 2 ReNO"])
+    assert not canvas.complaints
+
+
+def test_in_chinese_nodes_are_found_and_named_in_chinese(browser, page_of_host, host):
+    texts = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
+    name = texts["LatentCLIP_Score"]["display_name"]
+    host.post("/settings", {"Comfy.Locale": "zh"})
+    try:
+        canvas = Canvas(browser, host)
+        canvas.page.evaluate("app.graph.clear()")
+        canvas.settle()
+        canvas.page.mouse.dblclick(960, 560)
+        canvas.page.wait_for_timeout(600)
+        canvas.page.keyboard.type(name)
+        canvas.wait_for_text(name)  # among what the search found; what is typed is no text of the page
+        canvas.settle()
+        canvas.page.keyboard.press("Enter")
+        canvas.page.wait_for_function("app.graph._nodes.length === 1")
+        canvas.settle()
+        canvas.screenshot("Chinese")
+        (node,) = canvas.nodes()
+        assert (node["type"], node["title"]) == ("LatentCLIP_Score", name)
+        canvas.close()
+    finally:
+        host.post("/settings", {"Comfy.Locale": "en"})
