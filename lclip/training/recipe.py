@@ -19,7 +19,7 @@ from .metrics import Metrics
 from .objectives import Contrastive, Distillation, LatentSource
 from .pixel_clips import PixelCLIP
 from .ranks import Ranks
-from .shards import Shard
+from .shards import Shard, Tally
 from .towers import MADE_ANEW, set_trainable
 from .zero_shot import Evaluation
 
@@ -77,6 +77,8 @@ class Training:
         path = self.folder / f"stage_{number}.pt"
         kept = fit(self.model, loss, stage.settings, path, batches=batches, watch=watch)
         self.model.load_state_dict(kept.state_dict())
+        if self.ranks.first and batches.skipped:
+            logger.info("stage %d left out: %s", number, Tally(dict(batches.skipped)).text())
 
 
 class _Watch:
