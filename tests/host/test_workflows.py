@@ -225,7 +225,7 @@ def assert_changed(before, after, by: int) -> None:
 def test_reno_changes_the_pictures_and_draws_its_curve(host, graph):
     workflow, result = run(host, graph, "Mini 2 ReNO")
     before = pictures(result, workflow, "Before: the seed as it is")
-    after = pictures(result, workflow, "After: the best noise found")
+    after = pictures(result, workflow, "After: the best noise")
     assert_changed(before, after, by=30)
     asked = ["green triangle", "red square"]
     assert all(sorted(seen(picture)) != asked for picture in before)

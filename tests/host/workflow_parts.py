@@ -97,7 +97,7 @@ def start(canvas: Canvas, world: World, prompt: str, batch: int, negative: str =
     model, clip, vae = world.load(canvas, (0, top))
     left, size = world.loader + 55, {"width": world.size, "height": world.size, "batch_size": batch}
     words = canvas.node("CLIPTextEncode", (left, top + 60), (220, 96), "Prompt", {"text": prompt}, clip=clip)
-    unused = "Negative prompt" if negative else "Negative, unused at cfg 1"
+    unused = "Negative prompt" if negative else "Negative, unused"
     avoid = canvas.node("CLIPTextEncode", (left, top + 200), (220, 88), unused, {"text": negative}, clip=clip)
     empty = canvas.node("EmptyLatentImage", (left, top + 332), (220, 106), None, size)["LATENT"]
     lane = vae.via((left - 36, top + 125), (left - 27, top + 470), (left - 27, FLOOR - 25))

@@ -92,7 +92,7 @@ def reno(canvas: Canvas, world: World) -> None:
     d = 65 + show(canvas, world, at, size, "Before: the seed as it is", before, "reno-before")
     lane = lane.via((d - 35, FLOOR - 25), (d - 30, 170))
     after = decode(canvas, (d, 60), search["best"].via((d - 40, 14)), lane)
-    end = show(canvas, world, (d + 160, 60), (220, 440), "After: the best noise found", after, "reno-after")
+    end = show(canvas, world, (d + 160, 60), (220, 440), "After: the best noise", after, "reno-after")
 
     note(canvas, (begin.left, 700), (a + 230 - begin.left, 130), "What is good",
          "The reward: how well Latent-CLIP finds the text. Chain more by add_to.")  # fmt: skip
