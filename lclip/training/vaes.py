@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..spaces import LatentSpace, require_shape
+from ..spaces import LatentSpace, require_shape, require_space
 
 MINI = {"mini": "vae.safetensors", "mini-16": "vae16.safetensors"}
 
@@ -22,10 +22,14 @@ class Encoder:
     channels: int
     factor: int  # pixels per latent cell, each way
     encode: Callable[[Tensor], Tensor]
+    space: str | None = None  # the name of its latent space, where that is known
 
     def check(self, space: LatentSpace) -> None:
         """Refuse a VAE whose latents cannot be of that space. Raises ValueError."""
-        require_shape(space, self.channels, self.factor, f"the VAE {self.name}", "Name the space's own VAE.")
+        vae, advice = f"the VAE {self.name}", "Name the space's own VAE."
+        require_shape(space, self.channels, self.factor, vae, advice)
+        if self.space is not None:
+            require_space(space.name, self.space, "This training", f"{vae} makes", advice)
 
 
 def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
@@ -43,7 +47,7 @@ def _mini(name: str, device: torch.device | str) -> Encoder:
 
     vae, _ = load_module(MiniVAE() if name == "mini" else twin_vae(), WEIGHTS / MINI[name])
     vae.to(device)
-    return Encoder(name, vae.channels, FACTOR, lambda pixels: vae.encode(pixels * 2.0 - 1.0))
+    return Encoder(name, vae.channels, FACTOR, lambda pixels: vae.encode(pixels * 2.0 - 1.0), name)
 
 
 def _diffusers(name: str, device: torch.device | str) -> Encoder:

@@ -11,6 +11,7 @@ import torch
 from command_world import ROOT, npy, pictures, read_csv, run, save_model, start, write_shard, write_tar
 
 import lclip
+from lclip.training.vaes import load_encoder
 
 SHARES = {"one process": (1, 8), "two processes": (2, 4)}
 
@@ -142,3 +143,10 @@ def test_another_latent_space_is_refused_by_name(tmp_path, tiny, capsys):
         told = capsys.readouterr().err.lower()
         assert all(name in told for name in names), told
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_vae_that_knows_its_space_is_no_other_of_the_same_shape():
+    vae = load_encoder("mini")
+    vae.check(lclip.space_named("mini"))
+    with pytest.raises(ValueError, match="reads SDXL.*the VAE mini makes the mini world's"):
+        vae.check(lclip.space_named("sdxl"))
