@@ -46,7 +46,7 @@ class World:
     @property
     def loader(self) -> float:
         """The width of a loader: one with a file's name in it needs more."""
-        return 160 if self.mini else 210
+        return 195 if self.mini else 210
 
     def load(self, canvas: Canvas, at: Point) -> tuple[Output, Output, Output]:
         """MODEL, CLIP and VAE."""
