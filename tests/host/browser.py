@@ -83,7 +83,7 @@ class Canvas:
     def __init__(self, browser: Browser, host: Any) -> None:
         self.host = host
         # A new user is shown the templates first; here each test opens what it wants.
-        host.post("/settings", {"Comfy.TutorialCompleted": True})
+        host.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False})
         self.context = browser.chromium.new_context(viewport=WINDOW, locale="en-US")
         self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
