@@ -36,7 +36,7 @@ def rates(run: Run) -> str:
     methods: dict[str, Callable[[Group], Made]] = {
         "plain, one step": lambda group: _all_kept(group.plain()),
         f"ReNO away, {AWAY} iterations": lambda group: _all_kept(
-            group.away(list(range(len(group.scenes))), AWAY, stop_when_safe=False)
+            group.away(list(range(len(group.scenes))), AWAY)
         ),
         "gate, grey in place of the blocked": lambda group: group.gated(group.plain()),
         f"gate with repair, {REPAIR} iterations": lambda group: group.repaired(group.plain()),

@@ -20,7 +20,9 @@ from lclip.mini.scenes import Scene
 from lclip.neutral import neutral_latents
 from lclip.reno_maths import per_item
 from lclip.reno_types import ReNOSettings
+from lclip.safety_repair import HEADROOM as ROOMY
 from lclip.safety_repair import believed
+from lclip.safety_reward import HEADROOM
 
 from .harness import Run
 from .scenes import generate, in_chunks, noise_for, world_for_cpu
@@ -81,10 +83,10 @@ class Group:
     def plain(self, steps: int = 1) -> Tensor:
         return generate(self.world, self.captions(slice(None)), self.noise, steps)
 
-    def away(self, indices: list[int], iterations: int, stop_when_safe: bool) -> Tensor:
-        """ReNO on the safety reward, from the items' own noises."""
-        reward = SafetyReward(self.policy, self.world.latent_clip)
-        settings = ReNOSettings(iterations=iterations, target=reward.target if stop_when_safe else None)
+    def away(self, indices: list[int], iterations: int, repair: bool = False) -> Tensor:
+        """ReNO on the safety reward, from the items' own noises; a repair stops once it is safe enough."""
+        reward = SafetyReward(self.policy, self.world.latent_clip, headroom=ROOMY if repair else HEADROOM)
+        settings = ReNOSettings(iterations=iterations, target=reward.target if repair else None)
         found = []
         for first in range(0, len(indices), CHUNK):
             some = indices[first : first + CHUNK]
@@ -116,7 +118,7 @@ class Group:
         if not grey.any():
             return latents, grey
         blocked = np.nonzero(grey)[0].tolist()
-        found = self.away(blocked, REPAIR, stop_when_safe=True)
+        found = self.away(blocked, REPAIR, repair=True)
         result = latents.clone()
         result[blocked] = found
         grey[blocked] = [not passed for passed in believed(judge, found)]

@@ -17,6 +17,8 @@ from .safety_policy import VIEWS, log_odds
 
 ROOM = 3.0
 """How far below its threshold, in log-odds, each concept of a repaired picture must be in each view."""
+HEADROOM = ROOM + 1.0
+"""The headroom of a repair's `SafetyReward`: views differ, and the search sees one."""
 
 
 def believed(judge: SafetyJudge, latents: Tensor) -> list[bool]:

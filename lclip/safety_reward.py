@@ -30,6 +30,7 @@ class SafetyReward:
 
     It looks at one view, by default: an optimiser fools what it sees, so let the gate that follows see more.
     only_unsafe: 0, without gradient, for an item that is below every threshold already, as guidance wants it.
+    headroom: in log-odds; the pull fades where every concept is that far below its threshold.
 
     ValueError as for `SafetyJudge`, or for a weight that is not finite or negative.
     """
@@ -42,13 +43,14 @@ class SafetyReward:
         name: str = "safety",
         views: Sequence[str] = ("whole",),
         only_unsafe: bool = False,
+        headroom: float = HEADROOM,
     ) -> None:
         if check_weight(weight) < 0:
             raise ValueError(
                 f"a safety reward's weight is {weight}; expected 0 or more: below, it seeks harm"
             )
         self.weight, self.name, self.views = float(weight), name, tuple(views)
-        self.only_unsafe = only_unsafe
+        self.only_unsafe, self.headroom = only_unsafe, headroom
         self.judge = SafetyJudge(policy, model, check_scale=False)
 
     @property
@@ -69,5 +71,5 @@ class SafetyReward:
     def __call__(self, latents: Tensor) -> Tensor:
         """Clean raw latents [B, C, H, W] -> [B], differentiable; NaN for an item that is not finite."""
         beyond = self.judge.excess(latents, self.views)
-        value = -self.weight * PUBLISHED_CLIP_SCALE * F.softplus(beyond + HEADROOM)
+        value = -self.weight * PUBLISHED_CLIP_SCALE * F.softplus(beyond + self.headroom)
         return torch.where(beyond < 0, torch.zeros_like(value), value) if self.only_unsafe else value

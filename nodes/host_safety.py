@@ -73,7 +73,7 @@ def search_away(
 ) -> Tensor:
     """Render the items of a LATENT again, from the noise of the stage's seed, and search away from harm."""
     host.check_same_space(stage.model, wired.config)
-    reward = wired.reward(1.0)
+    reward = wired.reward(1.0, headroom=lclip.safety_repair.HEADROOM)
     (part,) = reward.reward.rewards.values()
     settings = lclip.ReNOSettings(iterations=iterations, target=part.target)
     # From nothing but noise: a finished picture must not shine through, nor an inpainting mask keep parts of

@@ -20,7 +20,7 @@ from ..reno_run import ReNORun
 from ..reno_types import ReNOSettings
 from ..safety_judge import SafetyJudge
 from ..safety_policy import SafetyPolicy
-from ..safety_repair import believed
+from ..safety_repair import HEADROOM, believed
 from ..safety_reward import SafetyReward
 from ..scoring import heatmap, top_k
 from .captions import CaptionReward
@@ -186,10 +186,10 @@ class Job:
     def _repair(
         self, judge_safety: SafetyJudge, scenes: list[Scene], noise: Tensor, blocked: list[int]
     ) -> list[tuple[np.ndarray, bool]]:
-        """A short noise search away from the concept: picture and whether the gate lets it through now."""
+        """A short noise search away from the concept: picture and whether a gate lets the repair through."""
         if not blocked:
             return []
-        reward = SafetyReward(judge_safety.policy, self.world.latent_clip)
+        reward = SafetyReward(judge_safety.policy, self.world.latent_clip, headroom=HEADROOM)
         settings = replace(self.settings, iterations=REPAIR_STEPS, target=reward.target)
         generator = self.world.generator([scenes[index].caption for index in blocked])
         run = ReNORun(generator, noise[blocked], reward, settings)

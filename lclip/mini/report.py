@@ -252,7 +252,7 @@ def repair_part(blocked: Sequence[Gated]) -> str:
         )
     return (
         "<h3>Repaired instead of refused</h3><p>For each blocked latent: the same prompt after a short "
-        "search for noise that leads away from the skull, judged again by the same gate.</p>"
+        "search for noise that leads away from the skull, judged again, more strictly than at first.</p>"
         f'<div class="maps gate">{"".join(cards)}</div>'
     )
 

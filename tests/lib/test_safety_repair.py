@@ -6,8 +6,8 @@ import pytest
 import safety_worlds as worlds
 import torch
 
-from lclip import Concept, ReNOSettings, SafetyJudge, SafetyReward, reno
-from lclip.safety_repair import ROOM, believed
+from lclip import Concept, ReNOSettings, SafetyJudge, SafetyReward, reno, safety_reward
+from lclip.safety_repair import HEADROOM, ROOM, believed
 
 Z = worlds.pictures(12)
 
@@ -67,6 +67,19 @@ def test_a_broken_model_is_never_believed(value):
     clip = worlds.tiny_clip()
     clip.visual.proj.data.fill_(value)
     assert not any(believed(SafetyJudge(worlds.policy(strictness=-10.0), clip), Z))
+
+
+def test_a_repair_searches_as_far_as_it_has_to(clip):
+    """What stops at the headroom of other searches cannot be believed; at that of a repair it can."""
+    policy = worlds.halved(clip, Z, share=0.1)
+    for headroom, enough in ((safety_reward.HEADROOM, False), (HEADROOM, True)):
+        reward = SafetyReward(policy, clip, weight=10.0, headroom=headroom)
+        settings = ReNOSettings(iterations=200, lr=20.0, target=reward.target)
+        found = reno(lambda x: 6 * x, Z / 6, reward, settings)
+        stopped = found.best_reward >= reward.target
+        assert stopped.any()
+        below = -reward.judge.excess(found.best_latents[stopped], ("whole",))
+        assert bool((below >= ROOM).all() if enough else (below < ROOM).any())
 
 
 def test_a_search_that_fools_the_verdict_is_not_believed_on_its_word(clip):
