@@ -6,6 +6,8 @@ has gradients without these (SmoothGrad, Smilkov et al. 2017; randomised smoothi
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,20 +32,11 @@ class SmoothedReward:
         self.name = reward_name(reward)
         self._noise = torch.Generator().manual_seed(seed)
 
-    @property
-    def weight(self) -> float:
-        """The weight that the reward inside says it has; AttributeError where it says nothing."""
-        return self.reward.weight  # pyright: ignore[reportFunctionMemberAccess]
-
-    @property
-    def latent_space(self) -> str:
-        """The latents that the reward inside says it reads; AttributeError where it says nothing."""
-        return self.reward.latent_space  # pyright: ignore[reportFunctionMemberAccess]
-
-    @property
-    def channels(self) -> int:
-        """Channels of the latents that the reward inside says it reads; AttributeError likewise."""
-        return self.reward.channels  # pyright: ignore[reportFunctionMemberAccess]
+    def __getattr__(self, name: str) -> Any:
+        """What else the reward says of itself: its weight, the latents that it reads."""
+        if name == "reward":  # before __init__, as in a copy
+            raise AttributeError(name)
+        return getattr(self.reward, name)
 
     def __call__(self, latents: Tensor) -> Tensor:
         """Clean raw latents [B, C, H, W] -> [B], differentiable."""
