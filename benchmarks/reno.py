@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lclip import ReNOSettings, Reward, SmoothedReward, reno
+from lclip import ReNOSettings, reno
 from lclip.mini import World
 from lclip.mini.captions import CaptionReward
 from lclip.mini.drawing import sample_scenes
@@ -24,12 +24,6 @@ ITERATIONS = 50
 SEEDS = 3
 CHUNK = 100  # items searched at once
 MARKS = (0, 5, 10, 25, 49, 99, 149, 199)
-REWARDS = {
-    "best-of-N": "latent",
-    "latent ReNO": "latent",
-    "smoothed ReNO": "smoothed",
-    "pixel ReNO": "pixel",
-}
 TRACED = ("reward", "held-out", "best correct", "current correct")
 
 
@@ -48,12 +42,10 @@ class Search:
     def generator(self, part: slice) -> Callable[[Tensor], Tensor]:
         return self.world.generator([scene.caption for scene in self.scenes[part]])
 
-    def reward(self, part: slice, kind: str) -> Reward:
+    def reward(self, part: slice, kind: str) -> CaptionReward:
         captions = [scene.caption for scene in self.scenes[part]]
         if kind == "latent":
             return CaptionReward(self.world.latent_clip, captions)
-        if kind == "smoothed":
-            return SmoothedReward(self.reward(part, "latent"))
         return CaptionReward(self.world.pixel_clip, captions, before=self.world.decode)
 
     def correct(self, latents: Tensor, part: slice = slice(None)) -> np.ndarray:
@@ -72,20 +64,19 @@ def draw_search(run: Run, seeds: int, prompts: int) -> Search:
 
 
 def gain(run: Run) -> str:
-    """Oracle accuracy: plain, best of N at equal cost, ReNO on latents, the same smoothed, and on pixels."""
+    """Oracle accuracy: plain, best of N at equal cost, ReNO on latents, ReNO through the VAE on pixels."""
     search = draw_search(run, seeds=SEEDS, prompts=run.choose(200, 4))
     iterations = run.choose(ITERATIONS, 3)
     tries, times = _equal_cost(run, search, iterations)
     settings = {
         "best-of-N": ReNOSettings(iterations=tries, method="best_of_n"),
         "latent ReNO": ReNOSettings(iterations=iterations),
-        "smoothed ReNO": ReNOSettings(iterations=iterations),
         "pixel ReNO": ReNOSettings(iterations=iterations),
     }
     plain = None
     correct: dict[str, np.ndarray] = {}
     for name, setting in settings.items():
-        kind = REWARDS[name]
+        kind = "pixel" if name == "pixel ReNO" else "latent"
         results = [_search(run, search, part, kind, setting, name) for part in search.parts()]
         plain = np.concatenate([result["plain correct"] for result in results])
         correct[name] = np.concatenate([result["correct"] for result in results])
@@ -124,7 +115,6 @@ def _equal_cost(run: Run, search: Search, iterations: int) -> tuple[int, dict[st
     jobs = {
         "best-of-N": job("latent", "best_of_n"),
         "latent ReNO": job("latent", "gradient"),
-        "smoothed ReNO": job("smoothed", "gradient"),
         "pixel ReNO": job("pixel", "gradient"),
     }
     # Kept like all parts: a run that goes on must compare with the same number of renders.
@@ -145,7 +135,6 @@ def _write_gain(
         "plain": "plain, one step",
         "best-of-N": f"best of {tries} by Latent-CLIP (equal cost)",
         "latent ReNO": f"latent ReNO, {iterations} iterations",
-        "smoothed ReNO": f"latent ReNO, reward averaged over 4 noisy copies, {iterations} iterations",
         "pixel ReNO": f"pixel ReNO through the VAE, {iterations} iterations",
     }
     rows = []
@@ -156,8 +145,6 @@ def _write_gain(
     against = {
         "latent ReNO - pixel ReNO": correct["latent ReNO"] - correct["pixel ReNO"],
         "latent ReNO - best of N": correct["latent ReNO"] - correct["best-of-N"],
-        "smoothed latent ReNO - pixel ReNO": correct["smoothed ReNO"] - correct["pixel ReNO"],
-        "smoothed latent ReNO - latent ReNO": correct["smoothed ReNO"] - correct["latent ReNO"],
     }
     differences = [(name, bootstrap(values, search.prompt).text(100, 1)) for name, values in against.items()]
     prompts = len(set(search.prompt.tolist()))

@@ -22,7 +22,6 @@ from .safety_presets import parse_concepts
 from .safety_reward import SafetyReward
 from .scoring import classify, heatmap, label_embeddings, similarity, top_k
 from .sizing import DEFAULT_SIZE_RULE, SIZE_RULES
-from .smoothing import SmoothedReward
 from .spaces import LATENT_SPACES, LatentSpace, space_named, space_title
 from .taste import Taste, TasteReward, train_taste
 from .taste_files import load_taste, save_taste
@@ -54,7 +53,6 @@ __all__ = [
     "SafetyJudge",
     "SafetyPolicy",
     "SafetyReward",
-    "SmoothedReward",
     "Taste",
     "TasteReward",
     "TextReward",
