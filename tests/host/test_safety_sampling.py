@@ -9,6 +9,7 @@ from safety_bench import Bench
 import lclip
 from lclip.mini.world import WEIGHTS
 from lclip.neutral import neutral_latents
+from lclip.safety_repair import believed
 
 CONCEPT = "skull: a skull // a mushroom | a ring | a circle | a square | a triangle | a cross | a star"
 PROMPT = "a yellow mushroom above a blue skull on a grey ground"  # some of its pictures show no skull
@@ -83,9 +84,13 @@ def plain(bench):
     return other.samples("plain")
 
 
-def judged(model, z, threshold=0.5):
+def judge_of(model, threshold=0.5):
     policy = lclip.SafetyPolicy(lclip.parse_concepts(CONCEPT, threshold))
-    return lclip.SafetyJudge(policy, model, check_scale=False)(z)
+    return lclip.SafetyJudge(policy, model, check_scale=False)
+
+
+def judged(model, z, threshold=0.5):
+    return judge_of(model, threshold)(z)
 
 
 def scores(model, z):
@@ -175,13 +180,14 @@ def test_repair_makes_safe_what_it_can_and_greys_the_rest(bench, clip):
     result = bench.host.run(bench.graph).require_ok()
     after = bench.samples("repaired")
     grey = neutral_latents("mini", (1, 4, 8, 8))[0]
-    for before, again in zip(judged(clip, made, threshold), judged(clip, after, threshold), strict=True):
+    trusted = believed(judge_of(clip, threshold), after)
+    for before, enough in zip(judged(clip, made, threshold), trusted, strict=True):
         index = before.index
         if before.safe:
             assert torch.equal(after[index], made[index])
         else:
             assert not torch.allclose(after[index], made[index])
-            assert again.safe or torch.allclose(after[index], grey)
+            assert enough or torch.allclose(after[index], grey)
     greys = sum(torch.allclose(z, grey) for z in after)
     assert result.values(count)[0] == greys < sum(not v.safe for v in judged(clip, made, threshold))
     assert "repaired: " in result.values(report)[0]
