@@ -15,6 +15,7 @@ from .harness import Run, Skipped, bootstrap, table
 ROOT = Path(__file__).resolve().parents[1]
 HOST_TESTS = ROOT / "tests" / "host"
 PACK = "latent-clip"
+PATIENCE = 600  # seconds for a start of the host
 
 
 def imports(run: Run) -> str:
@@ -66,12 +67,20 @@ def start_host(checkout: Path, pack: Path = ROOT) -> dict[str, Any]:
         command += ["--base-directory", str(base), "--extra-model-paths-config", str(base / "extra.yaml")]
         command += ["--front-end-root", str(base)]
         answer = subprocess.run(
-            command, cwd=checkout, env=_environment(command[0], base), capture_output=True, text=True
+            command,
+            cwd=checkout,
+            env=_environment(command[0], base),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
         try:
-            return json.loads((base / "found.json").read_text())[PACK]
-        except (OSError, KeyError) as error:
-            raise RuntimeError(f"{checkout} did not load the pack:\n{answer.stderr[-4000:]}") from error
+            seen = json.loads((base / "found.json").read_text())[PACK]
+        except (OSError, KeyError):
+            seen = {"success": False}
+        if not seen["success"]:
+            raise RuntimeError(f"{checkout} did not load the pack:\n{answer.stderr[-4000:]}")
+        return seen
 
 
 def _environment(python: str, base: Path) -> dict[str, str]:

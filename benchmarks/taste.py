@@ -14,7 +14,6 @@ from torch import Tensor
 from lclip import TasteReward, save_taste, train_taste
 from lclip.mini import World
 from lclip.mini.drawing import place, sample_scenes
-from lclip.mini.intervals import wilson
 from lclip.mini.oracle import describe
 from lclip.mini.scenes import Content, Scene, random_content
 from lclip.taste import TasteFigures
@@ -179,9 +178,10 @@ def _over_rules(found: list[dict[str, np.ndarray]], index: int, number: int) -> 
         np.concatenate([rule[key][:, index] for rule in found])
         for key in ("low", "high", "left out", "held-out", "seconds")
     )
-    inside = (low <= held_out) & (held_out <= high)
-    gap = bootstrap(left_out - held_out).text(100, 1)
-    kept = wilson(int(inside.sum()), len(inside)).percent()
+    rules = np.repeat(np.arange(len(found)), len(found[0]["low"]))  # tastes of one rule share their test
+    inside = ((low <= held_out) & (held_out <= high)).astype(float)
+    gap = bootstrap(left_out - held_out, rules).text(100, 1)
+    kept = bootstrap(inside, rules).percent()
     return number, gap, kept, bootstrap(seconds).text(1000, 0, " ms")
 
 

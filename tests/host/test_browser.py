@@ -157,7 +157,7 @@ def test_the_templates_list_every_workflow_and_open_it(canvas, host):
     canvas.settle()
     canvas.screenshot("Templates")
     if dialog.locator(".p-progressspinner").count() and not has_own_templates(host):
-        return  # frontend 1.27 opens nothing before it has the host's own templates, and here are none
+        pytest.skip("listed; this frontend opens none without the host's own templates, which are missing")
     wanted = next(path for path in MINI if "Score" in path.stem)
     dialog.get_by_text(wanted.stem, exact=True).first.click()
     canvas.wait_for_workflow(read(wanted))

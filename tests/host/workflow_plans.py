@@ -63,7 +63,7 @@ def score_and_choose(canvas: Canvas, world: World) -> None:
     ).splitlines())  # fmt: skip
     note(canvas, (b, 560), (260, 270), "The best two go on",
          "Select keeps the best k; its picture shows the rejects, small, as rough previews.",
-         "Score tells every number. Its text may be another than the prompt.")  # fmt: skip
+         "A reward is the score times a constant. Score's text may be another than the prompt.")  # fmt: skip
     note(canvas, (c, 560), (end - c, 270), "Two decodes, not eight",
          "Only the chosen are decoded and saved. The others wait at the socket rest.")  # fmt: skip
     canvas.group("1 Make eight candidates", -30, TOP, x + 25, FLOOR, BLUE)
@@ -105,7 +105,7 @@ def reno(canvas: Canvas, world: World) -> None:
     note(canvas, (d, 560), (end - d, 270), "Is it really better?",
          "A higher reward is not always a better picture: look.",
          "Wire a second reward into held_out, to watch it in the curve.",
-         world.says("The prompt and seed here are ones that the search mends. Many others it does not.",
+         world.says("Here the first picture is mended. The second was right, and gets worse.",
                     "Was the picture right already? Try another seed."))  # fmt: skip
     canvas.group("1 Prompt and reward", -30, TOP, b - 30, FLOOR, BLUE)
     canvas.group("2 Search better noise", b - 20, TOP, b + 290, FLOOR, GREEN)
