@@ -216,11 +216,16 @@ def _reno(run: Run, pair: Pair, each: LatentAdapter) -> str:
             (name, bootstrap(before, groups).percent(), bootstrap(after, groups).percent(),
              bootstrap(after - before, groups).text(100, 1))
         )  # fmt: skip
+    share = (
+        f"Gain kept: {_kept(gains[1], gains[0], groups).percent()} of the native one."
+        if bootstrap(gains[0], groups).low > 0
+        else "The native gain is not told from nothing, so no share of it can be either."
+    )
     return (
         f"ReNO, {settings.iterations} iterations at the published settings, from paired noises; {prompts} "
         f"held-out prompts x {seeds} seeds, intervals over prompts. Oracle: all of the caption is shown. The "
-        f"adapter is the one from {run.choose(USED, 0) or 'few'} pictures. Gain kept: "
-        f"{_kept(gains[1], gains[0], groups).percent()} of the native one.\n\n"
+        f"adapter is the one from {run.choose(USED, 0) or 'few'} pictures. "
+        f"{share}\n\n"
         + table(("latents", "before", "after", "gain, points"), rows)
     )
 
