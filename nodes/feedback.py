@@ -14,11 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from . import charts
-from .charts import BLUE, FAINT, INK, MARGIN, PAPER, RED, REST, SMALL, WIDTH
+from .charts import BLUE, FAINT, INK, MARGIN, PAPER, RED, REST, WIDTH
 from .lettering import fit_text, wrap_text
 from .pen import Pen
 
-MOST_TILES, GAP, LINE = 16, 10, 21
+MOST_TILES, GAP = 16, 10
+# Of letters: a node shows the picture at half its size or less, and few columns leave room.
+HEADING, LETTERS, LEADING = 28, {1: 28, 2: 28, 3: 24, 4: 20}, 6
 LARGEST = 260  # pixels of a picture that stands alone
 
 
@@ -103,24 +105,25 @@ def _sheet(heading: str, tiles: Sequence[Tile], order: Sequence[int] | None = No
     columns = min(4, math.ceil(len(shown) ** 0.5))
     width = (WIDTH - 2 * MARGIN - GAP * (columns - 1)) // columns
     side = min(width, LARGEST)
-    texts = [_lines(tiles[index], width) for index in shown]
+    letters = LETTERS[columns]
+    texts = [_lines(tiles[index], width, letters) for index in shown]
     picture_height = max(_fitted(tiles[index].picture, side)[1] for index in shown)
     rows = [texts[start : start + columns] for start in range(0, len(texts), columns)]
-    heights = [picture_height + 6 + LINE * max(map(len, row)) + GAP for row in rows]
+    heights = [picture_height + 6 + (letters + LEADING) * max(map(len, row)) + GAP for row in rows]
     left = len(tiles) - len(shown)
-    pen = Pen(WIDTH, charts.TITLE + sum(heights) + (left > 0) * 28 + 4, PAPER)
-    pen.text((MARGIN, 10), fit_text(heading, WIDTH - 2 * MARGIN, charts.HEADING), charts.HEADING, INK)
+    pen = Pen(WIDTH, charts.TITLE + sum(heights) + (left > 0) * 32 + 4, PAPER)
+    pen.text((MARGIN, 6), fit_text(heading, WIDTH - 2 * MARGIN, HEADING), HEADING, INK)
     for place, (index, lines) in enumerate(zip(shown, texts, strict=True)):
         row, column = divmod(place, columns)
         corner = MARGIN + (width + GAP) * column, charts.TITLE + sum(heights[:row])
-        _tile(pen, corner, tiles[index], lines, (width, side, picture_height))
+        _tile(pen, corner, tiles[index], lines, letters, (width, side, picture_height))
     if left:
-        pen.text((WIDTH - MARGIN, charts.TITLE + sum(heights)), f"and {left} more", SMALL, INK, "ra")
+        pen.text((WIDTH - MARGIN, charts.TITLE + sum(heights)), f"and {left} more", letters, INK, "ra")
     return charts.as_image([pen.picture()])
 
 
-def _lines(tile: Tile, width: int) -> list[str]:
-    return [line for text in tile.lines for line in wrap_text(text, width, SMALL, 3)]
+def _lines(tile: Tile, width: int, letters: int) -> list[str]:
+    return [line for text in tile.lines for line in wrap_text(text, width, letters, 3)]
 
 
 def _fitted(picture: Image.Image | None, side: int) -> tuple[int, int]:
@@ -132,7 +135,12 @@ def _fitted(picture: Image.Image | None, side: int) -> tuple[int, int]:
 
 
 def _tile(
-    pen: Pen, corner: tuple[float, float], tile: Tile, lines: Sequence[str], room: tuple[int, int, int]
+    pen: Pen,
+    corner: tuple[float, float],
+    tile: Tile,
+    lines: Sequence[str],
+    letters: int,
+    room: tuple[int, int, int],
 ) -> None:
     width, side, height = room
     size = _fitted(tile.picture, side) if tile.picture else (side, height)
@@ -146,4 +154,5 @@ def _tile(
         pen.paste(tile.picture, (x, y), size)
     pen.box((x, y), far, outline=tile.frame, width=4 if tile.thick else 2)
     for number, text in enumerate(lines):
-        pen.text((corner[0] + width / 2, corner[1] + height + 6 + LINE * number), text, SMALL, INK, "ma")
+        below = corner[1] + height + 6 + (letters + LEADING) * number
+        pen.text((corner[0] + width / 2, below), text, letters, INK, "ma")
