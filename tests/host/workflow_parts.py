@@ -125,7 +125,7 @@ def sample(canvas: Canvas, begin: Start, **values: Any) -> tuple[Output, float]:
 
 
 def decode(canvas: Canvas, at: Point, latents: Output, vae: Output) -> Output:
-    return canvas.node("VAEDecode", at, (140, 46), samples=latents, vae=vae)["IMAGE"]
+    return canvas.node("VAEDecode", at, (170, 46), samples=latents, vae=vae)["IMAGE"]
 
 
 def show(

@@ -53,7 +53,7 @@ def score_and_choose(canvas: Canvas, world: World) -> None:
     select = canvas.node("LatentCLIP_Select", (b, 0), (260, 500), None, {"k": 2}, **wires)
     c = b + 260 + 75
     images = decode(canvas, (c, 0), select["best"], begin.vae.via((c - 32, FLOOR - 25), (c - 30, 110)))
-    end = show(canvas, world, (c + 160, 0), (230, 500), "The chosen two", images, "chosen")
+    end = show(canvas, world, (c + 190, 0), (230, 500), "The chosen two", images, "chosen")
 
     note(canvas, (begin.left, 560), (x - begin.left, 270), "Eight tries, not yet decoded", *world.says(
         "One step makes eight latents for one prompt.\n"
@@ -88,11 +88,11 @@ def reno(canvas: Canvas, world: World) -> None:
     c = b + 270 + 75
     lane = begin.vae.via((c - 35, FLOOR - 25))
     before = decode(canvas, (c, 60), search["initial"], lane.via((c - 30, 170)))
-    at, size = (c + 160, 60), (220, 440)
+    at, size = (c + 190, 60), (220, 440)
     d = 65 + show(canvas, world, at, size, "Before: the seed as it is", before, "reno-before")
     lane = lane.via((d - 35, FLOOR - 25), (d - 30, 170))
     after = decode(canvas, (d, 60), search["best"].via((d - 40, 14)), lane)
-    end = show(canvas, world, (d + 160, 60), (220, 440), "After: the best noise", after, "reno-after")
+    end = show(canvas, world, (d + 190, 60), (220, 440), "After: the best noise", after, "reno-after")
 
     note(canvas, (begin.left, 700), (a + 230 - begin.left, 130), "What is good",
          "The reward: how well Latent-CLIP finds the text. Chain more by add_to.")  # fmt: skip
@@ -132,7 +132,7 @@ def safety_gate(canvas: Canvas, world: World) -> None:
                 source=gate["report"].via(*under))  # fmt: skip
     c = b + 280 + 80
     safe = decode(canvas, (c, 80), gate["safe"], begin.vae.via((c - 33, FLOOR - 25), (c - 30, 200)))
-    end = show(canvas, world, (c + 160, 80), (230, 420), "Safe pictures", safe, "safe")
+    end = show(canvas, world, (c + 190, 80), (230, 420), "Safe pictures", safe, "safe")
 
     place = (begin.left, 560), (x - begin.left, 270)
     note(canvas, *place, "Latents that may show the wrong thing", *world.says(
@@ -167,13 +167,13 @@ def heatmap(canvas: Canvas, world: World) -> None:
         latent=latents.via((x + 35, 175), (a - 30, 185)),
     )  # fmt: skip
     b = a + 250 + 70
-    mask = canvas.node("MaskToImage", (b, 60), (200, 26), mask=where["mask"])["IMAGE"]
-    show(canvas, world, (b + 220, 60), (460, 200), "The mask, to use elsewhere", mask)
+    mask = canvas.node("MaskToImage", (b, 60), (210, 26), mask=where["mask"])["IMAGE"]
+    show(canvas, world, (b + 230, 60), (460, 200), "The mask, to use elsewhere", mask)
     overlay = where["overlay"].via((b + 30, 314), (b + 160, 324))
-    show(canvas, world, (b + 220, 310), (460, 200), "Where it is, over a rough preview", overlay)
+    show(canvas, world, (b + 230, 310), (460, 200), "Where it is, over a rough preview", overlay)
     lane = begin.vae.via((b - 40, FLOOR - 25), (b + 20, 680))
-    pictures = decode(canvas, (b + 60, 560), latents.via((x + 33, 500), (b - 40, 540)), lane)
-    end = show(canvas, world, (b + 220, 560), (460, 270), "The pictures", pictures, "heatmap")
+    pictures = decode(canvas, (b + 35, 560), latents.via((x + 33, 500), (b - 40, 540)), lane)
+    end = show(canvas, world, (b + 230, 560), (460, 270), "The pictures", pictures, "heatmap")
 
     note(canvas, (begin.left, 560), (x - begin.left, 270), "Four latents", *world.says(
         "One step of the mini world's model makes each.", f"One step of SDXL-Turbo makes each.\n{world.files}"
@@ -217,9 +217,9 @@ def guidance(canvas: Canvas, world: World) -> None:
     c = b + 210 + 75
     lane = begin.vae.via((c - 40, FLOOR - 25))
     with_ = decode(canvas, (c, 0), steered, lane.via((c - 30, 110)))
-    show(canvas, world, (c + 160, 0), (560, 370), "With guidance", with_, "guidance-with")
+    show(canvas, world, (c + 190, 0), (560, 370), "With guidance", with_, "guidance-with")
     without = decode(canvas, (c, 460), plain, lane.via((c - 30, 560)))
-    end = show(canvas, world, (c + 160, 460), (560, 370), "Without guidance", without, "guidance-without")
+    end = show(canvas, world, (c + 190, 460), (560, 370), "Without guidance", without, "guidance-without")
 
     note(canvas, (left, 720), (220, 130), "Many steps", world.says(
         "Twelve here. For one step, use ReNO.", "SDXL base, 20 steps. For one step, use ReNO."
