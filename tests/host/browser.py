@@ -179,6 +179,33 @@ class Canvas:
         """All text on the page, without the canvas."""
         return self.page.locator("body").inner_text()
 
+    def place_by_search(self, name: str) -> None:
+        """Place the first node that the search finds for a name; tries again where a key came too early."""
+        for _ in range(5):
+            self.page.keyboard.press("Escape")
+            self.page.mouse.dblclick(960, 560)
+            if not self.becomes("document.activeElement?.tagName === 'INPUT'"):
+                continue
+            self.page.keyboard.type(name)
+            # Among what was found; what is typed is no text of the page.
+            if not self.becomes(f"document.body.innerText.includes({json.dumps(name)})"):
+                continue
+            self.settle()
+            self.page.keyboard.press("Enter")
+            if self.becomes("app.graph._nodes.length > 0"):
+                return
+        raise AssertionError(f"the search placed no {name}")
+
+    def becomes(self, condition: str, seconds: int = 20) -> bool:
+        """Whether a condition of the page comes true before long."""
+        from playwright.sync_api import TimeoutError as TooLate
+
+        try:
+            self.page.wait_for_function(condition, timeout=1000 * seconds)
+        except TooLate:
+            return False
+        return True
+
     def wait_for_text(self, text: str) -> None:
         self.page.wait_for_function("text => document.body.innerText.includes(text)", arg=text)
 
