@@ -104,15 +104,17 @@ def test_wrong_arguments(tiny_model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+# VmHWM is this program's own; ru_maxrss begins as its parent's, however large that has been.
 PEAK = """
-import resource, sys, lclip
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import sys, lclip
+peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+before = peak()
 lclip.convert(sys.argv[1], sys.argv[2])
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)
+print((peak() - before) << 10)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in other units elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in other ways elsewhere")
 def test_peak_memory_stays_under_the_pickles_size(clip_like, tmp_path):
     """As in the released files, three quarters of the pickle are not the model's."""
     numbers = sum(parameter.numel() for parameter in clip_like.parameters())
@@ -120,4 +122,4 @@ def test_peak_memory_stays_under_the_pickles_size(clip_like, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PEAK, str(source), str(tmp_path / "small.safetensors")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 1.3 * source.stat().st_size
+    assert 0 < int(done.stdout) < 1.3 * source.stat().st_size
