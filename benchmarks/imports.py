@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .harness import Run, Skipped, bootstrap, table
+from .hosts import arguments_of, environment_of, interpreter_of
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST_TESTS = ROOT / "tests" / "host"
@@ -51,7 +52,7 @@ def imports(run: Run) -> str:
 
 def start_host(checkout: Path, pack: Path = ROOT) -> dict[str, Any]:
     """Start a ComfyUI with the pack, until all is loaded; what the import probe saw of the pack."""
-    python = next((p for p in checkout.glob("venv/*/python*") if p.name in ("python", "python.exe")), None)
+    python = interpreter_of(checkout)
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         for place, name, target in (
@@ -62,14 +63,14 @@ def start_host(checkout: Path, pack: Path = ROOT) -> dict[str, Any]:
             (base / place / name).symlink_to(target, target_is_directory=True)
         (base / "extra.yaml").write_text(f"more:\n  base_path: {base}\n  custom_nodes: more_nodes\n")
         (base / "index.html").write_text("<html></html>")
-        command = [str(python or sys.executable), "main.py", *os.environ.get("COMFYUI_ARGS", "--cpu").split()]
+        command = [python, "main.py", *arguments_of()]
         command += ["--quick-test-for-ci", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
         command += ["--base-directory", str(base), "--extra-model-paths-config", str(base / "extra.yaml")]
         command += ["--front-end-root", str(base)]
         answer = subprocess.run(
             command,
             cwd=checkout,
-            env=_environment(command[0], base),
+            env={**environment_of(python), "IMPORT_PROBE": str(base / "found.json")},
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -81,16 +82,6 @@ def start_host(checkout: Path, pack: Path = ROOT) -> dict[str, Any]:
         if not seen["success"]:
             raise RuntimeError(f"{checkout} did not load the pack:\n{answer.stderr[-4000:]}")
         return seen
-
-
-def _environment(python: str, base: Path) -> dict[str, str]:
-    environment = {**os.environ, "IMPORT_PROBE": str(base / "found.json")}
-    environment.setdefault("OMP_NUM_THREADS", "1")
-    environment.pop("PYTHONPATH", None)
-    works = subprocess.run([python, "-c", "import torchvision, torchaudio"], capture_output=True)
-    if works.returncode:  # wheels that do not load beside a CPU's torch
-        environment["PYTHONPATH"] = str(HOST_TESTS / "stubs")
-    return environment
 
 
 def foreign_modules(start: dict[str, Any]) -> list[str]:

@@ -11,7 +11,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from workflow_canvas import HOST as WRITTEN_FOR
+
+from benchmarks.hosts import arguments_of, can_import, environment_of, interpreter_of
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -62,10 +64,8 @@ class Host:
         self.output, self.input = base / "output", base / "input"
         self.models, self.elsewhere = base / "models" / "latent_clip", base / "elsewhere"
         self.log = base / "server.log"
-        self.python = next(
-            (p for p in checkout.glob("venv/*/python*") if p.name in ("python", "python.exe")), None
-        )
-        self.has_frontend = self._can_import("comfyui_frontend_package")
+        self.python = interpreter_of(checkout)
+        self.has_frontend = can_import(self.python, "comfyui_frontend_package")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -84,14 +84,15 @@ class Host:
         for name, target in self.packs.items():
             if not (place := self.base / "custom_nodes" / name).exists():
                 place.symlink_to(target, target_is_directory=True)
+        environment = {**environment_of(self.python), "PYTHONUNBUFFERED": "1"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                self._command(), cwd=self.checkout, env=self._environment(), stdout=log, stderr=log
+                self._command(), cwd=self.checkout, env=environment, stdout=log, stderr=log
             )
         self._wait_until_ready(time.monotonic() + timeout)
 
     def _command(self) -> list[str]:
-        arguments = os.environ.get("COMFYUI_ARGS", "--cpu").split()
+        arguments = arguments_of()
         arguments += ["--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(self.base)]
         arguments += ["--database-url", "sqlite:///:memory:"]
         if not self.has_frontend:  # an empty page in its place: enough for all that no browser looks at
@@ -99,21 +100,7 @@ class Host:
         arguments += ["--extra-model-paths-config", str(self.base / "extra.yaml")]
         arguments += ["--disable-auto-launch", "--disable-api-nodes", "--disable-all-custom-nodes"]
         arguments += ["--whitelist-custom-nodes", *self.packs]
-        return [str(self.python or sys.executable), "main.py", *arguments]
-
-    def _environment(self) -> dict[str, str]:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        environment.setdefault("OMP_NUM_THREADS", "1")
-        environment.pop("PYTHONPATH", None)
-        # Its wheels do not load beside a CPU-only torch; a host that has working ones keeps them.
-        if not self._can_import("torchvision, torchaudio"):
-            environment["PYTHONPATH"] = str(HERE / "stubs")
-        return environment
-
-    def _can_import(self, modules: str) -> bool:
-        return not subprocess.run(
-            [str(self.python or sys.executable), "-c", f"import {modules}"], capture_output=True
-        ).returncode
+        return [self.python, "main.py", *arguments]
 
     def _wait_until_ready(self, deadline: float) -> None:
         while time.monotonic() < deadline:
@@ -261,6 +248,15 @@ def host(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
         server.stop()
         if "COMFYUI_KEEP" not in os.environ:
             shutil.rmtree(server.base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def definitions(host: Host) -> dict[str, Any]:
+    """The node definitions of the host whose version workflows and blueprints are written for."""
+    version = host.get("/system_stats")["system"]["comfyui_version"].lstrip("v")
+    if version != WRITTEN_FOR["ver"]:
+        pytest.skip(f"the files are written by the definitions of {WRITTEN_FOR['ver']}, this is {version}")
+    return host.object_info
 
 
 @pytest.fixture(scope="session")
