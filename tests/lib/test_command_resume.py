@@ -1,10 +1,12 @@
 """An interrupted run goes on: no item twice, none lost, no half line; memory does not grow with it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from command_world import (
     write_shard,
     write_tar,
 )
+from peak_memory import counted
 
 
 @pytest.fixture
@@ -144,25 +147,28 @@ def test_odd_names_come_back_as_themselves(tmp_path, tiny, capsys):
         assert [row["item"] for row in rows] == ['a,"quoted"', "line\\nbreak", "ünïcode", " blank "]
 
 
-# VmHWM is this program's own; ru_maxrss begins as its parent's, however large that has been.
 PEAK = """
 import json, sys
 from lclip.commands import main
+from peak_memory import peak_memory
 code = main(sys.argv[1:])
-print(json.dumps([code, int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])]))
+print(json.dumps([code, peak_memory() >> 10]))
 """
 
 
 def peak_kib(*arguments) -> int:
     """Peak memory of a command in a process of its own."""
     command = [sys.executable, "-c", PEAK, *map(str, arguments)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
     code, peak = json.loads(result.stdout.splitlines()[-1])
     assert code == 0, result.stderr
     return peak
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in other ways elsewhere")
+@counted
 def test_memory_does_not_grow_with_the_number_of_latents(tmp_path, tiny):
     z, peaks = pictures(50), {}
     for name, number in {"few": 200, "many": 6_000}.items():

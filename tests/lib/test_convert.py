@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peak_memory import counted
 from safetensors import safe_open
 
 import lclip
@@ -104,22 +105,21 @@ def test_wrong_arguments(tiny_model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-# VmHWM is this program's own; ru_maxrss begins as its parent's, however large that has been.
 PEAK = """
 import sys, lclip
-peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
-before = peak()
+from peak_memory import peak_memory
+before = peak_memory()
 lclip.convert(sys.argv[1], sys.argv[2])
-print((peak() - before) << 10)
+print(peak_memory() - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in other ways elsewhere")
+@counted
 def test_peak_memory_stays_under_the_pickles_size(clip_like, tmp_path):
     """As in the released files, three quarters of the pickle are not the model's."""
     numbers = sum(parameter.numel() for parameter in clip_like.parameters())
     source = released_like(tmp_path / "epoch_34.pt", clip_like, ballast=3 * numbers)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(Path(__file__).parent)))}
     command = [sys.executable, "-c", PEAK, str(source), str(tmp_path / "small.safetensors")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert 0 < int(done.stdout) < 1.3 * source.stat().st_size

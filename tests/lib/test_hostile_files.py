@@ -9,7 +9,6 @@ import pickle
 import shutil
 import struct
 import subprocess
-import sys
 import tarfile
 import zipfile
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peak_memory import counted, forget_peak, peak_memory
 
 import lclip
 from lclip.pickles import MAX_PICKLE_BYTES
@@ -213,15 +213,10 @@ def test_wrong_types(content, tmp_path):
     refused(tmp_path / "a.pt")
 
 
-def peak_memory() -> int:
-    """Bytes at most in use by this process since it was last asked to forget."""
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) << 10
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in other ways elsewhere")
+@counted
 def test_memory(tmp_path):
     """The peak is forgotten first, so this sees an allocation that any of the files above made."""
-    Path("/proc/self/clear_refs").write_text("5")
+    forget_peak()
     before = peak_memory()
     for name, instructions in RAW_INSTRUCTIONS.items():
         refused(zipped(tmp_path / f"{abs(hash(name))}.pt", instructions))
