@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
@@ -41,6 +40,7 @@ from .scenes import (
     to_pixels,
     world_for_cpu,
 )
+from .tars import npy, write_samples
 
 STEPS = (150, 450)
 BATCH = 64
@@ -124,18 +124,19 @@ class Bench:
 
 
 def write_shard(path: Path, world: World, scenes: Sequence[Scene]) -> None:
-    """A tar shard in WebDataset's layout."""
+    """A tar shard of scenes: latents, picture and caption of each."""
     latents, pictures = encode_scenes(world, scenes).numpy(), render_batch(scenes)
-    with tarfile.open(path, "w") as shard:
-        for index, scene in enumerate(scenes):
-            array, picture = io.BytesIO(), io.BytesIO()
-            np.save(array, latents[index])
-            Image.fromarray(pictures[index]).save(picture, "png")
-            fields = {"npy": array.getvalue(), "png": picture.getvalue(), "txt": scene.caption.encode()}
-            for ending, content in fields.items():
-                member = tarfile.TarInfo(f"{index:06}.{ending}")
-                member.size = len(content)
-                shard.addfile(member, io.BytesIO(content))
+    samples = (
+        {"npy": npy(latents[index]), "png": _png(pictures[index]), "txt": scene.caption.encode()}
+        for index, scene in enumerate(scenes)
+    )
+    write_samples(path, samples)
+
+
+def _png(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png")
+    return file.getvalue()
 
 
 def adaptation(run: Run) -> str:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import subprocess
-import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,17 +25,16 @@ from lclip.mini.train_clip import tokenizer
 
 from . import shapes
 from .harness import Run, bootstrap, ratio, table, time_in_turns
+from .probes import PEAK_KIB, STATUS, probe
+from .tars import npy, write_samples
 
 BATCH = 32  # the commands' own
 TEXTS = ("a red star", "a blue ring", "a skull")
-STATUS = Path("/proc/self/status")
 PEAK = f"""
 import sys
-from pathlib import Path
 import lclip.commands
 code = lclip.commands.main(sys.argv[1:])
-lines = Path({str(STATUS)!r}).read_text().splitlines()
-print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+print({PEAK_KIB})
 sys.exit(code)
 """
 
@@ -81,14 +76,8 @@ class Bench:
 def write_shard(path: Path, number: int, seed: int) -> None:
     """A tar shard in WebDataset's layout: KEY.npy, [4, 64, 64] float16, and KEY.txt."""
     rng = np.random.default_rng(seed)
-    with tarfile.open(path, "w") as shard:
-        for index in range(number):
-            file = io.BytesIO()
-            np.save(file, (6 * rng.standard_normal((4, 64, 64), np.float32)).astype(np.float16))
-            for ending, content in (("npy", file.getvalue()), ("txt", b"a red star")):
-                member = tarfile.TarInfo(f"{index:06}.{ending}")
-                member.size = len(content)
-                shard.addfile(member, io.BytesIO(content))
+    drawn = ((6 * rng.standard_normal((4, 64, 64), np.float32)).astype(np.float16) for _ in range(number))
+    write_samples(path, ({"npy": npy(latents), "txt": b"a red star"} for latents in drawn))
 
 
 def bulk(run: Run) -> str:
@@ -217,11 +206,7 @@ def _memory(run: Run, bench: Bench) -> str:
 
 
 def _peak(bench: Bench, model: Path, shard: Shard, name: str) -> float:
-    """MiB. The kernel's high-water mark of the new process itself, not what it inherits from this one."""
-    command = [sys.executable, "-c", PEAK, "embed", "--model", str(model), str(shard.files[0]), "--quiet"]
-    command += ["--out", str(bench.folder / name), "--format", bench.suffix[1:], "--device", "cpu"]
-    root = Path(__file__).parent.parent
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
-    if done.returncode:
-        raise RuntimeError(f"embed failed: {done.stderr.strip().splitlines()[-1:]}")
-    return int(done.stdout.split()[-1]) / 1024
+    """MiB, of a process of its own."""
+    arguments = ("--model", model, shard.files[0], "--quiet", "--out", bench.folder / name)
+    printed = probe(PEAK, "embed", *arguments, "--format", bench.suffix[1:], "--device", "cpu")
+    return int(printed.split()[-1]) / 1024

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,13 +12,13 @@ from torch import Tensor
 import lclip
 
 from . import shapes
-from .harness import Run, bootstrap, table
+from .harness import Run, Skipped, bootstrap, table
+from .probes import PEAK_KIB, STATUS, probe
 
-# VmHWM is the probe's own; ru_maxrss begins as its parent's, which has made the files.
-PROBE = """
+PROBE = f"""
 import json, sys, time
 import torch, safetensors.torch, lclip
-peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
+peak = lambda: {PEAK_KIB} / 1024
 before, start = peak(), time.perf_counter()
 getattr(lclip, sys.argv[1])(*sys.argv[2:])
 print(json.dumps([time.perf_counter() - start, peak() - before]))
@@ -28,7 +26,9 @@ print(json.dumps([time.perf_counter() - start, peak() - before]))
 
 
 def files(run: Run) -> str:
-    """The released layout (synthetic weights) and our safetensors, at both released sizes."""
+    """The released layout (synthetic weights) and our safetensors, at both released sizes. Raises Skipped."""
+    if not STATUS.exists():
+        raise Skipped(f"this system has no {STATUS} to read peak memory from")
     rows, conversions = [], []
     layers = run.choose(12, 1)
     with tempfile.TemporaryDirectory(prefix="latent-clip-") as folder:
@@ -37,10 +37,10 @@ def files(run: Run) -> str:
             released = Path(folder) / "epoch_34.pt"
             write_released(shapes.with_layers(base, layers), released)
             small = Path(folder) / "small.safetensors"
-            convert = [probe("convert", released, small) for _ in range(run.choose(3, 1))]
+            convert = [measured("convert", released, small) for _ in range(run.choose(3, 1))]
             conversions.append((name, _seconds(convert), _memory(convert, released), _mebibytes(small)))
             for title, path in (("released .pt", released), ("converted fp16 .safetensors", small)):
-                loads = [probe("load", path) for _ in range(run.choose(5, 1))]
+                loads = [measured("load", path) for _ in range(run.choose(5, 1))]
                 rows.append((name, title, _mebibytes(path), _seconds(loads), _memory(loads, path)))
             released.unlink()
             small.unlink()
@@ -56,15 +56,9 @@ def files(run: Run) -> str:
     )
 
 
-def probe(call: str, *paths: Path) -> tuple[float, float]:
+def measured(call: str, *paths: Path) -> tuple[float, float]:
     """Seconds and added peak MiB of `lclip.<call>(*paths)` in a fresh process."""
-    command = [sys.executable, "-c", PROBE, call, *map(str, paths)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"lclip.{call} failed in the probe: {done.stderr.strip().splitlines()[-1:]}")
-    seconds, mebibytes = json.loads(done.stdout)
+    seconds, mebibytes = json.loads(probe(PROBE, call, *paths))
     return seconds, mebibytes
 
 

@@ -16,7 +16,6 @@ from lclip.mini import World
 from lclip.mini.drawing import place, sample_scenes
 from lclip.mini.oracle import describe
 from lclip.mini.scenes import Content, Scene, random_content
-from lclip.taste import TasteFigures
 
 from .harness import Run, bootstrap, table
 from .scenes import encode_scenes, generate, in_chunks, noise_for, world_for_cpu
@@ -142,7 +141,7 @@ def _learnt(
             score = TasteReward(world.latent_clip, learnt).score_embedding
             right = [score(side).numpy() > 0 for side in judged]
             figures[:, repeat, index] = (
-                *_reported(learnt.figures),
+                *learnt.figures.interval().figures,
                 (right[0].mean() + (~right[1]).mean()) / 2,
                 _best(score(made.embeddings).numpy(), obeyed),
                 seconds,
@@ -152,10 +151,6 @@ def _learnt(
         **dict(zip(columns, figures, strict=True)),
         **{key: np.array(value) for key, value in chance.items()},
     }
-
-
-def _reported(figures: TasteFigures) -> tuple[float, float, float]:
-    return figures.interval().figures
 
 
 def _best(rewards: np.ndarray, obeyed: np.ndarray) -> float:
