@@ -1,7 +1,7 @@
 """`python -m lclip.mini.train`: makes everything that the mini world ships, from nothing.
 
-vae -> generator, pixel_clip             (one core)
-    -> latent_clip, vae16, generator16   (another core)
+vae -> generator, pixel_clip  (one core)     -> generator16
+    -> latent_clip, vae16     (another core)
 
 Every stage writes one file of half-precision weights, can be stopped at any moment and goes on where it
 was. The same seed, thread count and torch give the same weights.
