@@ -1,10 +1,11 @@
 """`python -m lclip.mini.train`: makes everything that the mini world ships, from nothing.
 
-vae -> generator, pixel_clip  (one core)     -> generator16
-    -> latent_clip, vae16     (another core)
+pixel_clip             vae -> latent_clip, generator
+vae16, generator -> generator16
 
-Every stage writes one file of half-precision weights, can be stopped at any moment and goes on where it
-was. The same seed, thread count and torch give the same weights.
+Two stages are at work at a time, one thread each. Every stage writes one file of half-precision weights, can
+be stopped at any moment and goes on where it was. The same seed, thread count and torch give the same
+weights.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -79,14 +82,24 @@ def make_pixel_clip(work: Path, out: Path, steps: int | None) -> None:
     save_checkpoint(model, out / "pixel_clip.safetensors", torch.float16, source_name="lclip.mini.train")
 
 
-STAGES: dict[str, Callable[[Path, Path, int | None], None]] = {
-    "vae": make_vae,
-    "generator": make_generator,
-    "vae16": make_twin_vae,
-    "generator16": make_twin_generator,
-    "latent_clip": make_latent_clip,
-    "pixel_clip": make_pixel_clip,
+@dataclass(frozen=True)
+class Stage:
+    """One part of the world: what makes it from its files and a number of steps, and which parts it needs."""
+
+    make: Callable[[Path, Path, int | None], None]
+    needs: tuple[str, ...] = ()
+
+
+# In the order in which they begin, the longest way to the end first.
+STAGES = {
+    "vae": Stage(make_vae),
+    "pixel_clip": Stage(make_pixel_clip),
+    "latent_clip": Stage(make_latent_clip, ("vae",)),
+    "generator": Stage(make_generator, ("vae",)),
+    "vae16": Stage(make_twin_vae),
+    "generator16": Stage(make_twin_generator, ("vae", "generator", "vae16")),
 }
+WORKERS = 2
 
 
 def pool_pixels(pool: Pool) -> torch.Tensor:
@@ -123,15 +136,26 @@ def ship(module: nn.Module, path: Path, about: dict | None = None) -> None:
         save_file(weights, temporary, metadata={"about": json.dumps({"version": VERSION, **(about or {})})})
 
 
-def run_all(arguments: list[str]) -> int:
-    """The VAE on all cores, then the other stages on two of them, one thread each."""
-    command = [sys.executable, "-m", __spec__.name if __spec__ else "lclip.mini.train", *arguments]
-    if subprocess.call([*command, "--stages", "vae"]):
-        return 1
-    first = subprocess.Popen([*command, "--threads", "1", "--stages", "generator", "pixel_clip"])
-    second = subprocess.call([*command, "--threads", "1", "--stages", "latent_clip", "vae16"])
-    code = first.wait() or second  # the twin's generator needs the first one's
-    return code or subprocess.call([*command, "--threads", "1", "--stages", "generator16"])
+def run_all(
+    start: Callable[[str], subprocess.Popen], stages: Mapping[str, Stage] = STAGES, workers: int = WORKERS
+) -> int:
+    """Run every stage as a process of its own as soon as what it needs is there, `workers` at a time.
+
+    -> 0, or the exit code of the first one that failed: then no other begins, and those at work finish.
+    """
+    waiting, done, running, code = list(stages), set(), {}, 0
+    while running or (waiting and not code):
+        for name in [name for name in waiting if done.issuperset(stages[name].needs)]:
+            if len(running) < workers and not code:
+                running[name] = start(name)
+                waiting.remove(name)
+        for name, process in list(running.items()):
+            if process.poll() is not None:
+                del running[name]
+                done.add(name)
+                code = code or process.returncode
+        time.sleep(0.1)
+    return code
 
 
 def main() -> int:
@@ -146,15 +170,16 @@ def main() -> int:
         "--work", type=Path, default=Path("build/mini"), help="resumable checkpoints (%(default)s)"
     )
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the shipped files go")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads per process (%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads per process (%(default)s)")
     parser.add_argument("--steps", type=int, help="fewer steps per stage, to try the pipeline")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not options.stages:
-        return run_all(sys.argv[1:])
+        command = [sys.executable, "-m", __spec__.name if __spec__ else "lclip.mini.train", *sys.argv[1:]]
+        return run_all(lambda stage: subprocess.Popen([*command, "--stages", stage]))
     torch.set_num_threads(options.threads)
     for stage in options.stages:
-        STAGES[stage](options.work, options.out, options.steps)
+        STAGES[stage].make(options.work, options.out, options.steps)
         logger.info("%s is done", stage)
     return 0
 

@@ -26,9 +26,9 @@ class Recipe:
     raw_std: float
 
 
-VAE = Recipe("vae", MiniVAE, FitSettings(4200, 2e-3, ema_decay=0.998, seed=1), 11, RAW_STD)
+VAE = Recipe("vae", MiniVAE, FitSettings(3400, 2e-3, ema_decay=0.998, seed=1), 11, RAW_STD)
 # Other pictures, another start and half the width: what the two have in common is what pictures are like.
-TWIN = Recipe("vae16", twin_vae, FitSettings(3600, 3e-3, ema_decay=0.998, seed=6), 61, TWIN_STD)
+TWIN = Recipe("vae16", twin_vae, FitSettings(3000, 3e-3, ema_decay=0.998, seed=6), 61, TWIN_STD)
 BATCH = 36
 ENLARGED_BATCH = 4
 SCENES = 24_000

@@ -1,6 +1,8 @@
 """The training of the mini world, at a size of seconds: what it learns from, and that every stage runs."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -60,7 +62,7 @@ def test_every_stage_writes_its_file(stage, tmp_path, monkeypatch):
     )
     (tmp_path / "vae.safetensors").write_bytes((WEIGHTS / "vae.safetensors").read_bytes())
     before = (tmp_path / "vae.safetensors").stat().st_mtime_ns
-    train.STAGES[stage](tmp_path / "work", tmp_path, 2)
+    train.STAGES[stage].make(tmp_path / "work", tmp_path, 2)
     written = tmp_path / f"{stage}.safetensors"
     assert written.stat().st_size > 100_000
     assert (stage == "vae") == (written.stat().st_mtime_ns != before) or stage != "vae"
@@ -71,3 +73,47 @@ def test_layouts_differ_between_scenes_of_one_content():
     rng = np.random.default_rng(0)
     content = canonical(draw_pool(21, groups=1).contents[0])
     assert len({tuple((item.x, item.y) for item in place(content, rng).objects) for _ in range(20)}) > 3
+
+
+def _stage(*needs: str) -> train.Stage:
+    return train.Stage(lambda work, out, steps: None, needs)
+
+
+def test_stages_begin_when_what_they_need_is_there_two_at_a_time(tmp_path):
+    order = tmp_path / "order"
+    code = "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + ' '); time.sleep(0.3); "
+    code += "open(sys.argv[1], 'a').write(sys.argv[2].upper() + ' ')"
+    stages = {"a": _stage(), "b": _stage("a"), "c": _stage(), "d": _stage("b", "c"), "e": _stage()}
+
+    def start(name: str) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-c", code, str(order), name])
+
+    assert train.run_all(start, stages, workers=2) == 0
+    events = order.read_text().split()
+    assert sorted(events) == sorted("abcdeABCDE")
+    for name, stage in stages.items():
+        assert all(events.index(need.upper()) < events.index(name) for need in stage.needs)
+    at_work = np.cumsum([1 if event.islower() else -1 for event in events])
+    assert at_work.max() == 2
+
+
+def test_a_stage_that_fails_ends_the_training_with_its_exit_code(tmp_path):
+    started = []
+
+    def start(name: str) -> subprocess.Popen:
+        started.append(name)
+        code = f"raise SystemExit({3 if name == 'bad' else 0})"
+        return subprocess.Popen([sys.executable, "-c", code])
+
+    stages = {"bad": _stage(), "good": _stage(), "after": _stage("bad"), "last": _stage("good", "bad")}
+    assert train.run_all(start, stages, workers=2) == 3
+    assert started == ["bad", "good"]
+
+
+def test_the_shipped_plan_can_be_carried_out():
+    done: list[str] = []
+    for name, stage in train.STAGES.items():
+        assert set(stage.needs) <= set(train.STAGES) - {name}
+        if set(stage.needs) <= set(done):
+            done.append(name)
+    assert done == list(train.STAGES), "a stage stands before one that it needs"

@@ -126,7 +126,7 @@ def test_every_stage_writes_its_file(stage, tmp_path, monkeypatch):
         (tmp_path / f"{name}.safetensors").write_bytes((WEIGHTS / f"{name}.safetensors").read_bytes())
     written = tmp_path / f"{stage}.safetensors"
     before = written.stat().st_mtime_ns if written.exists() else None
-    train.STAGES[stage](tmp_path / "work", tmp_path, 2)
+    train.STAGES[stage].make(tmp_path / "work", tmp_path, 2)
     assert written.stat().st_size > 100_000 and written.stat().st_mtime_ns != before
 
 
