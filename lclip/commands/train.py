@@ -112,6 +112,12 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--warmup", type=int, default=500, help="steps of rising learning rate (default %(default)s)"
     )
+    group.add_argument(
+        "--optimizer",
+        choices=("adamw", "muon"),
+        default="adamw",
+        help="muon: for the matrices inside; the rest stays with AdamW (default %(default)s)",
+    )
     group.add_argument("--weight-decay", type=float, default=0.2, help="of matrices (default %(default)s)")
     group.add_argument("--clip-norm", type=float, default=1.0, help="of the gradient (default %(default)s)")
     group.add_argument(

@@ -93,6 +93,7 @@ def _stages(options: argparse.Namespace) -> list[Stage]:
         save_every=options.save_every,
         seed=options.seed,
         eps=ADAM_EPS,
+        optimizer=options.optimizer,
         precision=options.precision,
     )
     first = None

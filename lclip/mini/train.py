@@ -90,13 +90,13 @@ class Stage:
     needs: tuple[str, ...] = ()
 
 
-# In the order in which they begin, the longest way to the end first.
+# In the order in which they begin: so both workers are at work nearly to the end.
 STAGES = {
     "vae": Stage(make_vae),
     "pixel_clip": Stage(make_pixel_clip),
+    "vae16": Stage(make_twin_vae),
     "latent_clip": Stage(make_latent_clip, ("vae",)),
     "generator": Stage(make_generator, ("vae",)),
-    "vae16": Stage(make_twin_vae),
     "generator16": Stage(make_twin_generator, ("vae", "generator", "vae16")),
 }
 WORKERS = 2

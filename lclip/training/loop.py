@@ -1,4 +1,4 @@
-"""The training loop: AdamW, warmup and cosine, weight averaging, many processes, resumable at any step.
+"""The training loop: AdamW or Muon, warmup and cosine, averaged weights, many processes, resumable anywhere.
 
 Every step seeds torch by (seed, step), and the batches know where they are, so that a resumed run is the
 same run.
@@ -20,18 +20,23 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint import atomic_file
+from .muon import Muon
 from .ranks import gather_objects, rank, world_size
 
 logger = logging.getLogger("latent-clip")
 
 M = TypeVar("M", bound=nn.Module)
+OPTIMIZERS = ("adamw", "muon")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 FAST = 5.0  # how many times faster the fast parameters learn
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How long and how fast to train one module."""
+    """How long and how fast to train one module.
+
+    optimizer: "muon" gives the matrices inside to Muon, and what it is not for to AdamW.
+    """
 
     steps: int
     learning_rate: float
@@ -42,6 +47,7 @@ class FitSettings:
     save_every: int = 100
     seed: int = 0
     eps: float = 1e-8  # of AdamW
+    optimizer: str = "adamw"
     precision: str = "float32"  # of the maths; weights and their averages are always float32
 
     def __post_init__(self) -> None:
@@ -50,6 +56,8 @@ class FitSettings:
                 f"steps {self.steps}, warmup {self.warmup}, save_every {self.save_every}, learning rate "
                 f"{self.learning_rate}; expected at least 1, 0, 1, and more than 0"
             )
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {self.optimizer!r}; expected {' or '.join(OPTIMIZERS)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; expected {' or '.join(PRECISIONS)}")
 
@@ -130,14 +138,14 @@ def fit(
     loss or its gradient is no longer finite; ValueError for a checkpoint of other settings.
     """
     batches = batches or SeededDraws(settings.seed)
-    run = _Run(module, settings, checkpoint, batches, _optimizer(module, settings, fast_parameters))
+    run = _Run(module, settings, checkpoint, batches, _optimizers(module, settings, fast_parameters))
     first = run.resume()
     trained = _shared(module, loss_of)
     bar = _bar(first, settings.steps, checkpoint.stem)
     smooth: Tensor | None = None
     for step in bar:
         share = learning_rate_share(step, settings)
-        for group in run.optimizer.param_groups:
+        for group in (group for optimizer in run.optimizers for group in optimizer.param_groups):
             group["lr"] = settings.learning_rate * share * group["speed"]
         # Ranks draw different noise; the first draws what a single process would.
         torch.manual_seed(settings.seed * 1_000_003 + step + rank() * 7_919_000_117)
@@ -157,7 +165,7 @@ def fit(
 
 
 class _Run:
-    """What a checkpoint holds: the module, its average, the optimizer and the place in the data."""
+    """What a checkpoint holds: the module, its average, the optimizers and the place in the data."""
 
     def __init__(
         self,
@@ -165,10 +173,10 @@ class _Run:
         settings: FitSettings,
         path: Path,
         batches: Batches,
-        optimizer: torch.optim.Optimizer,
+        optimizers: list[torch.optim.Optimizer],
     ) -> None:
         self.module, self.settings, self.path = module, settings, path
-        self.batches, self.optimizer = batches, optimizer
+        self.batches, self.optimizers = batches, optimizers
         self.average = None
         if settings.ema_decay is not None:
             self.average = copy.deepcopy(module).requires_grad_(False)
@@ -179,7 +187,7 @@ class _Run:
 
     def descend(self, loss: Tensor, step: int) -> None:
         """One step down the gradient, clipped to the settings' norm."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.module.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm)
         if not bool(norm.isfinite()):
@@ -188,7 +196,8 @@ class _Run:
                 f"{loss.item():.4g}; expected numbers. The checkpoint is of before: lower the learning rate, "
                 "or warm up for longer"
             )
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         if self.average is not None:
             decay = min(self.settings.ema_decay or 0.0, (step + 1) / (step + 10))
             _update_average(self.average, self.module, decay)
@@ -203,7 +212,7 @@ class _Run:
             "step": step,
             "module": self.module.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "settings": asdict(self.settings),
             "places": places,
         }
@@ -220,7 +229,8 @@ class _Run:
             self.module.load_state_dict(state["module"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{self.path} was begun with another model; expected the same. Pass the same options, or "
@@ -274,24 +284,34 @@ def _bar(first: int, steps: int, name: str) -> Any:
     )  # fmt: skip
 
 
-def _optimizer(module: nn.Module, settings: FitSettings, fast: tuple[str, ...]) -> torch.optim.Optimizer:
-    """AdamW over what is trainable, weight decay on matrices only."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+def _optimizers(
+    module: nn.Module, settings: FitSettings, fast: tuple[str, ...]
+) -> list[torch.optim.Optimizer]:
+    """What is trainable, weight decay on matrices only; no optimizer without a parameter."""
+    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            key = (settings.weight_decay if parameter.ndim > 1 else 0.0, FAST if name in fast else 1.0)
+            inside = parameter.ndim == 2 and "embedding" not in name and name not in fast
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            key = (settings.optimizer == "muon" and inside, decay, FAST if name in fast else 1.0)
             groups.setdefault(key, []).append(parameter)
     if not groups:
         raise ValueError(f"{type(module).__name__} has no trainable weight; expected at least one")
-    return torch.optim.AdamW(
-        [
+
+    def chosen(muon: bool) -> list[dict[str, Any]]:
+        return [
             {"params": parameters, "weight_decay": decay, "speed": speed}
-            for (decay, speed), parameters in groups.items()
-        ],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.98),
-        eps=settings.eps,
-    )
+            for (by_muon, decay, speed), parameters in groups.items()
+            if by_muon == muon
+        ]
+
+    rate = settings.learning_rate
+    optimizers: list[torch.optim.Optimizer] = []
+    if chosen(False):
+        optimizers.append(torch.optim.AdamW(chosen(False), rate, betas=(0.9, 0.98), eps=settings.eps))
+    if chosen(True):
+        optimizers.append(Muon(chosen(True), rate))
+    return optimizers
 
 
 @torch.no_grad()

@@ -11,9 +11,10 @@ import torch
 from lclip.mini import train
 from lclip.mini.drawing import place, random_palette
 from lclip.mini.scenes import COLOURS, GROUNDS, SHAPES, canonical, caption, is_held_out
-from lclip.mini.train_clip import GROUP_SIZE, draw_pool, tokenizer
+from lclip.mini.train_clip import CONFIG, GROUP_SIZE, draw_pool, encode_by_length, tokenizer
 from lclip.mini.train_generator import draw_pairs
 from lclip.mini.vae import MiniVAE
+from lclip.model import LatentCLIP
 
 
 def test_nothing_held_out_is_in_the_training_pictures():
@@ -47,6 +48,14 @@ def test_pairs_belong_together():
     noises = [item.noise.sample(np.arange(8), np.random.default_rng(0)) for item in (pairs, again)]
     assert np.array_equal(*noises)
     assert pairs.latents.shape == (8, 4, 8, 8)
+
+
+def test_texts_encoded_by_length_are_the_same_in_the_same_order():
+    torch.manual_seed(0)
+    model = LatentCLIP(CONFIG, tokenizer=tokenizer())
+    ids = tokenizer().encode(["a small red star", "a ring", "three skulls on a grey ground", "a", "rings"])
+    with torch.no_grad():
+        torch.testing.assert_close(encode_by_length(model, ids, 3), model.encode_tokens(ids))
 
 
 @pytest.mark.parametrize("stage", ["vae", "generator", "latent_clip", "pixel_clip"])

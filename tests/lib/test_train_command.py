@@ -11,6 +11,7 @@ import torch
 from command_world import ROOT, npy, pictures, read_csv, run, save_model, start, write_shard, write_tar
 
 import lclip
+from lclip.training.loop import OPTIMIZERS
 from lclip.training.vaes import load_encoder
 
 SHARES = {"one process": (1, 8), "two processes": (2, 4)}
@@ -55,16 +56,18 @@ def together(number, arguments) -> None:
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch trains in one process only")
-def test_two_processes_are_one_process_of_the_whole_batch(tmp_path, tiny):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_two_processes_are_one_process_of_the_whole_batch(optimizer, tmp_path, tiny):
     """Each reads every second sample, so that both together read what one process reads."""
     shard = write_shard(tmp_path / "in" / "a.tar", pictures(32))
+    chosen = ("--optimizer", optimizer)
     for name, (number, batch) in SHARES.items():
-        together(number, training(tiny, shard, tmp_path / name, batch=batch))
+        together(number, training(tiny, shard, tmp_path / name, *chosen, batch=batch))
     one, two = (weights(tmp_path / name) for name in SHARES)
     assert furthest(one, two) < 1e-4
     assert furthest(one, lclip.load(tiny).state_dict()) > 2e-3
     # Without the other's negatives, or with gradients that are not averaged, it would be another training.
-    assert run(*training(tiny, shard, tmp_path / "half", batch=4)) == 0
+    assert run(*training(tiny, shard, tmp_path / "half", *chosen, batch=4)) == 0
     assert furthest(one, weights(tmp_path / "half")) > 1e-3
 
 

@@ -2,14 +2,16 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lclip.training.loop import FitSettings, fit, learning_rate_share
+from lclip.training.loop import FitSettings, _optimizers, fit, learning_rate_share
 from lclip.training.losses import contrastive_loss, distillation_loss
+from lclip.training.muon import Muon, orthogonal
 
 SETTINGS = FitSettings(steps=12, learning_rate=1e-2, warmup=2, save_every=4)
 
@@ -40,12 +42,14 @@ def unit(*shape, seed=0):
     return nn.functional.normalize(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def test_a_resumed_run_is_the_same_run(tmp_path):
-    whole = fit(*problem(), SETTINGS, tmp_path / "whole.pt")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_is_the_same_run(optimizer, tmp_path):
+    settings = replace(SETTINGS, optimizer=optimizer)
+    whole = fit(*problem(), settings, tmp_path / "whole.pt")
     module, loss_of = problem()
     with pytest.raises(KeyboardInterrupt):
-        fit(module, stopped_after(loss_of, 6), SETTINGS, tmp_path / "part.pt")
-    resumed = fit(*problem(), SETTINGS, tmp_path / "part.pt")
+        fit(module, stopped_after(loss_of, 6), settings, tmp_path / "part.pt")
+    resumed = fit(*problem(), settings, tmp_path / "part.pt")
     assert torch.equal(whole.weight, resumed.weight)
 
 
@@ -138,7 +142,15 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"learning_rate": 0.0}, {"warmup": -1}, {"save_every": 0}, {"precision": "half"}]
+    "wrong",
+    [
+        {"steps": 0},
+        {"learning_rate": 0.0},
+        {"warmup": -1},
+        {"save_every": 0},
+        {"precision": "half"},
+        {"optimizer": "lion"},
+    ],
 )
 def test_wrong_settings(wrong):
     with pytest.raises(ValueError, match="expected"):
@@ -199,3 +211,52 @@ def test_distillation_loss_is_half_the_squared_distance():
     expected = (student - teacher).square().sum(1).mean() / 2
     torch.testing.assert_close(distillation_loss(student, teacher), expected)
     assert distillation_loss(teacher, teacher).item() == pytest.approx(0, abs=1e-6)
+
+
+def matrices(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((8, 24), (24, 8), (8, 8))]
+
+
+def test_muon_agrees_with_torchs():
+    """torch's own works in bfloat16, so its updates agree to two digits."""
+    ours, theirs = matrices(), matrices()
+    before = matrices()
+    settings = {"lr": 0.02, "weight_decay": 0.05}
+    pair = (
+        (ours, Muon(ours, **settings)),
+        (theirs, torch.optim.Muon(theirs, **settings, adjust_lr_fn="match_rms_adamw")),
+    )
+    for _ in range(5):
+        gradients = [torch.randn_like(p).detach() for p in ours]
+        for parameters, optimizer in pair:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+    for mine, reference, start in zip(ours, theirs, before, strict=True):
+        moved = reference.detach() - start.detach()
+        assert (mine - reference).norm() < 0.02 * moved.norm()
+
+
+def test_muon_brings_every_singular_value_near_one():
+    matrix = (
+        torch.randn(8, 24, generator=torch.Generator().manual_seed(1)) * torch.logspace(-2, 1, 8)[:, None]
+    )
+    values = torch.linalg.svdvals(orthogonal(matrix))
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+
+
+def test_muon_refuses_what_is_no_matrix():
+    with pytest.raises(ValueError, match="matrices"):
+        Muon([nn.Parameter(torch.zeros(3))], lr=0.1)
+
+
+def test_each_optimizer_gets_what_it_is_for(tmp_path):
+    """Vectors and embeddings stay with AdamW."""
+    module = nn.ModuleDict({"embedding": nn.Embedding(5, 4), "inside": nn.Linear(4, 3)})
+    settings = FitSettings(4, 1e-2, optimizer="muon")
+    adamw, muon = _optimizers(module, settings, ())
+    shapes = [tuple(p.shape) for group in muon.param_groups for p in group["params"]]
+    assert shapes == [(3, 4)]
+    assert sum(len(group["params"]) for group in adamw.param_groups) == 2
