@@ -82,9 +82,8 @@ def main() -> None:
     trial = Path(tempfile.gettempdir()) / "latent-clip-trial-results.md"
     report = Report(arguments.output or (trial if arguments.tiny else RESULTS), tuple(SECTIONS))
     run = Run(device=arguments.device, tiny=arguments.tiny)
-    for name in names:
-        run_section(name, run, report)
-    print(f"written to {report.path}")
+    written = [run_section(name, run, report) for name in names]
+    print(f"written to {report.path}" if any(written) else "nothing was written")
 
 
 def run_beside_each_other(names: list[str], arguments: argparse.Namespace) -> int:
@@ -99,8 +98,8 @@ def run_beside_each_other(names: list[str], arguments: argparse.Namespace) -> in
     return int(any(codes))
 
 
-def run_section(name: str, run: Run, report: Report) -> None:
-    """Run one section and put it into the report."""
+def run_section(name: str, run: Run, report: Report) -> bool:
+    """Run one section and put it into the report. -> whether it was not skipped."""
     module, function, title = SECTIONS[name]
     print(f"{name}: {title}", flush=True)
     parts = None if run.tiny else Parts(name)
@@ -111,7 +110,7 @@ def run_section(name: str, run: Run, report: Report) -> None:
         body = section(replace(run, parts=parts))
     except Skipped as reason:
         print(f"  skipped: {reason}", flush=True)
-        return
+        return False
     took = time.perf_counter() - start
     print(f"  {took:.0f} s", flush=True)
     trial = "TRIAL RUN, not to be reported; " if run.tiny else ""
@@ -119,6 +118,7 @@ def run_section(name: str, run: Run, report: Report) -> None:
     report.write(name, title, body, f"{trial}{note}; the section took {took:.0f} s{earlier}")
     if parts is not None:
         parts.forget()
+    return True
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from .loop import FitSettings, Moment, fit
 from .metrics import Metrics
 from .objectives import Contrastive, Distillation, LatentSource
 from .pixel_clips import PixelCLIP
-from .ranks import Ranks
+from .ranks import Ranks, gather_objects
 from .shards import Shard, Tally
 from .towers import MADE_ANEW, set_trainable
 from .zero_shot import Evaluation
@@ -77,8 +78,9 @@ class Training:
         path = self.folder / f"stage_{number}.pt"
         kept = fit(self.model, loss, stage.settings, path, batches=batches, watch=watch)
         self.model.load_state_dict(kept.state_dict())
-        if self.ranks.first and batches.skipped:
-            logger.info("stage %d left out: %s", number, Tally(dict(batches.skipped)).text())
+        skipped = sum(gather_objects(batches.skipped), Counter[str]())  # of all ranks
+        if self.ranks.first and skipped:
+            logger.info("stage %d left out: %s", number, Tally(dict(skipped)).text())
 
 
 class _Watch:

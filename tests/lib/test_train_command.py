@@ -40,8 +40,8 @@ def furthest(some, others) -> float:
     return max(float((some[name] - others[name]).abs().max()) for name in some)
 
 
-def together(number, arguments) -> None:
-    """The command by that many processes, as torchrun starts them."""
+def together(number, arguments) -> str:
+    """The command by that many processes, as torchrun starts them. -> what it told."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -53,6 +53,7 @@ def together(number, arguments) -> None:
     command = [*launcher, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch trains in one process only")
@@ -69,6 +70,15 @@ def test_two_processes_are_one_process_of_the_whole_batch(optimizer, tmp_path, t
     # Without the other's negatives, or with gradients that are not averaged, it would be another training.
     assert run(*training(tiny, shard, tmp_path / "half", *chosen, batch=4)) == 0
     assert furthest(one, weights(tmp_path / "half")) > 1e-3
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch trains in one process only")
+def test_what_the_second_process_skips_is_told_too(tmp_path, tiny):
+    samples = pictures(16)
+    samples[1] = float("nan")  # the second process reads every second sample
+    shard = write_shard(tmp_path / "in" / "a.tar", samples)
+    told = together(2, training(tiny, shard, tmp_path / "run", steps=2, batch=2))
+    assert "stage 1 left out: 1 latents with NaN or infinity" in told
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
