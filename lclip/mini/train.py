@@ -1,9 +1,10 @@
 """`python -m lclip.mini.train`: makes everything that the mini world ships, from nothing.
 
-pixel_clip             vae -> latent_clip, generator
-vae16, generator -> generator16
+vae -> latent_clip, generator
+vae, vae16, generator -> generator16
+pixel_clip
 
-Two stages are at work at a time, one thread each. Every stage writes one file of half-precision weights, can
+Two stages are at work at a time. Every stage writes one file of half-precision weights, can
 be stopped at any moment and goes on where it was. The same seed, thread count and torch give the same
 weights.
 """
@@ -149,6 +150,8 @@ def run_all(
             if len(running) < workers and not code:
                 running[name] = start(name)
                 waiting.remove(name)
+        if not running and not code:
+            raise ValueError(f"{', '.join(waiting)} wait for what no stage makes; expected stages as needs")
         for name, process in list(running.items()):
             if process.poll() is not None:
                 del running[name]

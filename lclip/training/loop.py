@@ -35,7 +35,9 @@ FAST = 5.0  # how many times faster the fast parameters learn
 class FitSettings:
     """How long and how fast to train one module.
 
-    optimizer: "muon" gives the matrices inside to Muon, and what it is not for to AdamW.
+    optimizer: "muon" leaves vectors, convolutions and embeddings to AdamW and takes all other matrices. That
+        includes the projections to the shared space, which Jordan et al. would leave to AdamW, and the joint
+        one to queries, keys and values, whole.
     """
 
     steps: int
@@ -231,10 +233,10 @@ class _Run:
                 self.average.load_state_dict(state["average"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
-        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise ValueError(
-                f"{self.path} was begun with another model; expected the same. Pass the same options, or "
-                "begin elsewhere"
+                f"{self.path} was begun with another model or version; expected the same. Pass the same "
+                "options, or begin elsewhere"
             ) from error
         self.batches.restore(state.get("places", []), state["step"])
         logger.info("going on with %s from step %d", self.path.stem, state["step"])
@@ -288,29 +290,27 @@ def _optimizers(
     module: nn.Module, settings: FitSettings, fast: tuple[str, ...]
 ) -> list[torch.optim.Optimizer]:
     """What is trainable, weight decay on matrices only; no optimizer without a parameter."""
-    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
+    groups: dict[str, dict[tuple[float, float], list[nn.Parameter]]] = {"adamw": {}, "muon": {}}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            inside = parameter.ndim == 2 and "embedding" not in name and name not in fast
-            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-            key = (settings.optimizer == "muon" and inside, decay, FAST if name in fast else 1.0)
-            groups.setdefault(key, []).append(parameter)
-    if not groups:
-        raise ValueError(f"{type(module).__name__} has no trainable weight; expected at least one")
-
-    def chosen(muon: bool) -> list[dict[str, Any]]:
-        return [
+            hidden = parameter.ndim == 2 and "embedding" not in name and name not in fast
+            key = (settings.weight_decay if parameter.ndim > 1 else 0.0, FAST if name in fast else 1.0)
+            groups[settings.optimizer if hidden else "adamw"].setdefault(key, []).append(parameter)
+    adamw, muon = (
+        [
             {"params": parameters, "weight_decay": decay, "speed": speed}
-            for (by_muon, decay, speed), parameters in groups.items()
-            if by_muon == muon
+            for (decay, speed), parameters in groups[name].items()
         ]
-
+        for name in OPTIMIZERS
+    )
+    if not adamw and not muon:
+        raise ValueError(f"{type(module).__name__} has no trainable weight; expected at least one")
     rate = settings.learning_rate
     optimizers: list[torch.optim.Optimizer] = []
-    if chosen(False):
-        optimizers.append(torch.optim.AdamW(chosen(False), rate, betas=(0.9, 0.98), eps=settings.eps))
-    if chosen(True):
-        optimizers.append(Muon(chosen(True), rate))
+    if adamw:
+        optimizers.append(torch.optim.AdamW(adamw, rate, betas=(0.9, 0.98), eps=settings.eps))
+    if muon:
+        optimizers.append(Muon(muon, rate))
     return optimizers
 
 

@@ -13,11 +13,10 @@ ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """As `torch.optim.Muon` with Nesterov momentum and adjust_lr_fn "match_rms_adamw", in float32.
+    """As `torch.optim.Muon` with Nesterov momentum and adjust_lr_fn "match_rms_adamw", but in float32.
 
-    torch's computes in bfloat16, which a CPU without such units does slowly: a step of the mini world's CLIPs
-    took 1.7 times as long. params: matrices, no embeddings. lr: as for AdamW. Raises ValueError for a
-    parameter that is no matrix.
+    torch has it from 2.9 on, and computes in bfloat16, which is slow on a CPU without such units. params:
+    matrices, no embeddings. lr: as for AdamW. Raises ValueError for a parameter that is no matrix.
     """
 
     def __init__(
@@ -45,9 +44,9 @@ class Muon(torch.optim.Optimizer):
     def _descend(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         if not state:
-            state["momentum"] = torch.zeros_like(gradient)
-        mean = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        update = orthogonal(gradient.lerp(mean, group["momentum"]))
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        buffer = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
+        update = orthogonal(gradient.lerp(buffer, group["momentum"]))
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         # An orthogonal update brought to the rms of AdamW's (arXiv 2502.16982, section 2.2).
         parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)

@@ -11,7 +11,15 @@ import torch
 from lclip.mini import train
 from lclip.mini.drawing import place, random_palette
 from lclip.mini.scenes import COLOURS, GROUNDS, SHAPES, canonical, caption, is_held_out
-from lclip.mini.train_clip import CONFIG, GROUP_SIZE, draw_pool, encode_by_length, tokenizer
+from lclip.mini.train_clip import (
+    CONFIG,
+    GROUP_SIZE,
+    adversarial_examples,
+    draw_pool,
+    encode_by_length,
+    loss_on,
+    tokenizer,
+)
 from lclip.mini.train_generator import draw_pairs
 from lclip.mini.vae import MiniVAE
 from lclip.model import LatentCLIP
@@ -58,6 +66,29 @@ def test_texts_encoded_by_length_are_the_same_in_the_same_order():
         torch.testing.assert_close(encode_by_length(model, ids, 3), model.encode_tokens(ids))
 
 
+def test_adversarial_examples_climb_the_loss_within_epsilon():
+    torch.manual_seed(0)
+    pictures, slope = torch.randn(6, 4, 8, 8), torch.randn(6, 4, 8, 8)
+    change = adversarial_examples(pictures, lambda x: (x * slope).sum(), 0.4) - pictures
+    sizes = change.square().mean(dim=(1, 2, 3)).sqrt()
+    assert sizes.max() <= 0.4 + 1e-5
+    assert sizes.std() > 0.02  # of random size
+    cosines = torch.cosine_similarity(change.flatten(1), slope.flatten(1))
+    torch.testing.assert_close(cosines, torch.ones(6))
+
+
+def test_the_adversarial_cycle_is_harder_for_the_model():
+    torch.manual_seed(0)
+    model = LatentCLIP(CONFIG, tokenizer=tokenizer())
+    pool = draw_pool(21, groups=40)
+    latents = torch.randn(len(pool.contents), 4, 8, 8)
+    losses = []
+    for adversarial in (False, True):
+        torch.manual_seed(1)
+        losses.append(loss_on(model, latents, pool, adversarial)(np.random.default_rng(0)).item())
+    assert losses[1] > losses[0]
+
+
 @pytest.mark.parametrize("stage", ["vae", "generator", "latent_clip", "pixel_clip"])
 def test_every_stage_writes_its_file(stage, tmp_path, monkeypatch):
     """Two steps of each stage, on a handful of pictures, through the real command's functions."""
@@ -90,7 +121,7 @@ def _stage(*needs: str) -> train.Stage:
 
 def test_stages_begin_when_what_they_need_is_there_two_at_a_time(tmp_path):
     order = tmp_path / "order"
-    code = "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + ' '); time.sleep(0.3); "
+    code = "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + ' '); time.sleep(1); "
     code += "open(sys.argv[1], 'a').write(sys.argv[2].upper() + ' ')"
     stages = {"a": _stage(), "b": _stage("a"), "c": _stage(), "d": _stage("b", "c"), "e": _stage()}
 
@@ -117,6 +148,12 @@ def test_a_stage_that_fails_ends_the_training_with_its_exit_code(tmp_path):
     stages = {"bad": _stage(), "good": _stage(), "after": _stage("bad"), "last": _stage("good", "bad")}
     assert train.run_all(start, stages, workers=2) == 3
     assert started == ["bad", "good"]
+
+
+def test_a_stage_whose_need_nobody_makes_is_named():
+    stages = {"first": _stage("missing")}
+    with pytest.raises(ValueError, match="first wait"):
+        train.run_all(lambda stage: subprocess.Popen([sys.executable, "-c", ""]), stages)
 
 
 def test_the_shipped_plan_can_be_carried_out():

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from lclip.mini.train_clip import CONFIG, tokenizer
+from lclip.model import LatentCLIP
 from lclip.training.loop import FitSettings, _optimizers, fit, learning_rate_share
 from lclip.training.losses import contrastive_loss, distillation_loss
 from lclip.training.muon import Muon, orthogonal
@@ -213,36 +215,33 @@ def test_distillation_loss_is_half_the_squared_distance():
     assert distillation_loss(teacher, teacher).item() == pytest.approx(0, abs=1e-6)
 
 
-def matrices(seed=0):
+def matrices(seed):
     generator = torch.Generator().manual_seed(seed)
     return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((8, 24), (24, 8), (8, 8))]
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
 def test_muon_agrees_with_torchs():
-    """torch's own works in bfloat16, so its updates agree to two digits."""
-    ours, theirs = matrices(), matrices()
-    before = matrices()
+    """torch's own works in bfloat16, so that its updates agree to two digits."""
+    ours, theirs, before = (matrices(0) for _ in range(3))
     settings = {"lr": 0.02, "weight_decay": 0.05}
     pair = (
         (ours, Muon(ours, **settings)),
         (theirs, torch.optim.Muon(theirs, **settings, adjust_lr_fn="match_rms_adamw")),
     )
-    for _ in range(5):
-        gradients = [torch.randn_like(p).detach() for p in ours]
+    for step in range(1, 6):
         for parameters, optimizer in pair:
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient.clone()
+            for parameter, gradient in zip(parameters, matrices(step), strict=True):
+                parameter.grad = gradient.detach()
             optimizer.step()
     for mine, reference, start in zip(ours, theirs, before, strict=True):
         moved = reference.detach() - start.detach()
-        assert (mine - reference).norm() < 0.02 * moved.norm()
+        assert (mine - reference).norm() < 0.05 * moved.norm()
 
 
 def test_muon_brings_every_singular_value_near_one():
-    matrix = (
-        torch.randn(8, 24, generator=torch.Generator().manual_seed(1)) * torch.logspace(-2, 1, 8)[:, None]
-    )
-    values = torch.linalg.svdvals(orthogonal(matrix))
+    rows = torch.randn(8, 24, generator=torch.Generator().manual_seed(1))
+    values = torch.linalg.svdvals(orthogonal(rows * torch.logspace(-2, 1, 8)[:, None]))
     assert values.min() > 0.3
     assert values.max() < 1.3
 
@@ -252,11 +251,19 @@ def test_muon_refuses_what_is_no_matrix():
         Muon([nn.Parameter(torch.zeros(3))], lr=0.1)
 
 
-def test_each_optimizer_gets_what_it_is_for(tmp_path):
-    """Vectors and embeddings stay with AdamW."""
-    module = nn.ModuleDict({"embedding": nn.Embedding(5, 4), "inside": nn.Linear(4, 3)})
-    settings = FitSettings(4, 1e-2, optimizer="muon")
-    adamw, muon = _optimizers(module, settings, ())
-    shapes = [tuple(p.shape) for group in muon.param_groups for p in group["params"]]
-    assert shapes == [(3, 4)]
-    assert sum(len(group["params"]) for group in adamw.param_groups) == 2
+def test_each_optimizer_gets_what_it_is_for():
+    model = LatentCLIP(CONFIG, tokenizer=tokenizer())
+    adamw, muon = _optimizers(model, FitSettings(4, 1e-2, optimizer="muon"), ("log_logit_scale",))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+
+    def of(optimizer):
+        return {names[id(p)] for group in optimizer.param_groups for p in group["params"]}
+
+    assert of(adamw) | of(muon) == set(names.values())
+    assert not of(adamw) & of(muon)
+    assert {"token_embedding.weight", "positional_embedding", "log_logit_scale"} <= of(adamw)
+    assert all("embedding" in name or model.get_parameter(name).ndim != 2 for name in of(adamw))
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    assert of(muon) == linear | {"text_projection", "visual.proj"}
+    (only,) = _optimizers(model, FitSettings(4, 1e-2), ())
+    assert of(only) == set(names.values())
