@@ -51,7 +51,7 @@ SETTINGS = FitSettings(
 # without a name (domain randomisation, Tobin et al. 2017): a single object has so few combinations of
 # attributes that the first cycle learns them by heart, and shapes of held-out ones are misread. And now the
 # pictures are adversarial examples, because ReNO climbs a CLIP's gradient and finds such.
-SECOND_CYCLE = replace(SETTINGS, steps=500, learning_rate=1e-3, seed=4)
+SECOND_CYCLE = replace(SETTINGS, steps=700, learning_rate=1e-3, seed=4)
 CYCLES = (Cycle(SETTINGS, 21), Cycle(SECOND_CYCLE, 22, nameless=0.5, adversarial=True))
 SINGLES, GROUPS, GROUP_SIZE = 24, 26, 4  # a batch: unrelated scenes, and groups that differ in one attribute
 VAGUENESS = (0.0, 0.0, 0.3, 0.9)  # share that a caption leaves out, drawn per caption
