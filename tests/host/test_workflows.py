@@ -202,7 +202,7 @@ def test_score_and_choose_saves_the_best_two_of_eight(host, graph):
     chosen = pictures(result, workflow, "The chosen two")
     assert len(chosen) == 2 and all(picture.shape == (256, 256, 3) for picture in chosen)
     assert (chosen[0] != chosen[1]).any()
-    assert all("blue square" in seen(picture) for picture in chosen)
+    assert all(sorted(seen(picture)) == ["red star", "yellow circle"] for picture in chosen)
 
 
 def seen(picture: numpy.ndarray) -> list[str]:
@@ -233,7 +233,7 @@ def test_the_safety_gate_saves_what_is_safe_and_says_what_is_not(host, graph):
     batch = next(n for n in real_nodes(workflow) if n["type"] == "EmptyLatentImage")["widgets_values"][2]
     safe = pictures(result, workflow, "Safe pictures")
     report = shown_texts(result)
-    assert len(safe) == 5 and not any(shows_unsafe(picture) for picture in safe)
+    assert len(safe) == 5 and not any(shows_unsafe(picture[::4, ::4]) for picture in safe)
     assert f"{batch - len(safe)} of {batch} blocked" in report and "skull" in report
 
 
@@ -242,10 +242,13 @@ def test_guidance_changes_the_pictures(host, graph):
     plain = pictures(result, workflow, "Without guidance")
     steered = pictures(result, workflow, "With guidance")
     assert_changed(plain, steered, by=10)
+    asked = ["red star", "yellow circle"]
+    after, before = (sum(sorted(seen(picture)) == asked for picture in each) for each in (steered, plain))
+    assert after > before
 
 
-def test_the_heatmap_finds_the_red_circle_above_the_blue_square(host, graph):
-    """Where the picture is red the map is brighter than where it is blue, by the pixels."""
+def test_the_heatmap_finds_the_green_triangle_above_the_red_square(host, graph):
+    """By the pixels the square is below: there is what is red. The brightest spot of the map is above."""
     workflow = read(ROOT / "workflows" / "Mini 5 Heatmap.json")
     add_to(graph, workflow, host.object_info)
     mask = next(node for node in real_nodes(workflow) if node["type"] == "MaskToImage")
@@ -255,5 +258,6 @@ def test_the_heatmap_finds_the_red_circle_above_the_blue_square(host, graph):
     shown = [picture[::4, ::4].astype(int) for picture in pictures(result, workflow, "The pictures")]
     assert len(heat) == len(shown) == 4
     for bright, picture in zip(heat, shown, strict=True):
-        redder = picture[..., 0] - picture[..., 2]
-        assert bright[redder > 60].mean() > bright[redder < -60].mean()
+        above, below = (picture[..., 0] - picture[..., 1]).reshape(2, -1).max(axis=1)
+        assert below > above + 30
+        assert bright[:32].max() > bright[32:].max()

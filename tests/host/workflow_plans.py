@@ -37,7 +37,7 @@ BLUE, GREEN, VIOLET, RED = "#3f5f8a", "#5a7d3a", "#7a5a8a", "#8a4a3a"  # of grou
 
 def score_and_choose(canvas: Canvas, world: World) -> None:
     prompt = world.says(
-        "a red circle above a blue square on a white ground",
+        "a red star above a yellow circle on a white ground",
         "a photo of a red fox next to a blue lantern in the snow",
     )
     begin = start(canvas, world, prompt, batch=8)
@@ -105,7 +105,7 @@ def reno(canvas: Canvas, world: World) -> None:
     note(canvas, (d, 560), (end - d, 270), "Is it really better?",
          "A higher reward is not always a better picture: look.",
          "Wire a second reward into held_out, to watch it in the curve.",
-         world.says("Here the first picture is mended. The second was right, and gets worse.",
+         world.says("Here both end in purer colours and clearer shapes.",
                     "Was the picture right already? Try another seed."))  # fmt: skip
     canvas.group("1 Prompt and reward", -30, TOP, b - 30, FLOOR, BLUE)
     canvas.group("2 Search better noise", b - 20, TOP, b + 290, FLOOR, GREEN)
@@ -117,7 +117,7 @@ def safety_gate(canvas: Canvas, world: World) -> None:
         "a yellow star above a purple skull", "an angry man with a knife in a dark street, film still"
     )
     begin = start(canvas, world, prompt, batch=12 if world.mini else 8)
-    latents, x = sample(canvas, begin, seed=8, steps=4 if world.mini else 1)
+    latents, x = sample(canvas, begin, seed=24 if world.mini else 8, steps=4 if world.mini else 1)
     judge = world.judge(canvas, (x + 65, 60))
     a = x + 65 + world.loader + 40
     look_for = {"preset": world.says("mini", "i2p")}
@@ -154,14 +154,14 @@ def safety_gate(canvas: Canvas, world: World) -> None:
 
 def heatmap(canvas: Canvas, world: World) -> None:
     prompt = world.says(
-        "a red circle above a blue square on a white ground",
+        "a green triangle above a red square on a white ground",
         "a photo of a red ball and a sleeping cat on green grass",
     )
     begin = start(canvas, world, prompt, batch=4)
-    latents, x = sample(canvas, begin)
+    latents, x = sample(canvas, begin, seed=6 if world.mini else 7)
     judge = world.judge(canvas, (x + 65, 60))
     a = x + 65 + world.loader + 50
-    wanted = {"text": world.says("a red circle", "a red ball")}
+    wanted = {"text": world.says("a green triangle", "a red ball")}
     where = canvas.node(
         "LatentCLIP_Heatmap", (a, 60), (250, 380), None, wanted, latent_clip=judge,
         latent=latents.via((x + 35, 175), (a - 30, 185)),
@@ -180,7 +180,7 @@ def heatmap(canvas: Canvas, world: World) -> None:
     ).splitlines())  # fmt: skip
     note(canvas, (x + 65, 600), (a + 250 - x - 65, 230), "Where is it?",
          "One text in, one map per picture out, read off the latents. "
-         f"Ask for {world.says('a blue square', 'a cat')} next.",
+         f"Ask for {world.says('a red square', 'a cat')} next.",
          "Something is always bright: Score says whether the text is there at all.")  # fmt: skip
     canvas.group("1 Make four latents", -30, TOP, x + 20, FLOOR, BLUE)
     canvas.group("2 Ask where it is", x + 45, TOP, a + 275, FLOOR, GREEN)
