@@ -170,7 +170,7 @@ def test_sampling_without_guard_still_works_afterwards(bench, plain):
 
 
 def test_repair_makes_safe_what_it_can_and_greys_the_rest(bench, clip):
-    latent = bench.sample(bench.model, name="before", steps=1, batch=6)
+    latent = bench.sample(bench.model, name="before", steps=1, batch=16)
     bench.host.run(bench.graph).require_ok()
     made = bench.samples("before")
     threshold = between(scores(clip, made))
