@@ -4,9 +4,8 @@ vae -> latent_clip, generator
 vae, vae16, generator -> generator16
 pixel_clip
 
-Two stages are at work at a time. Every stage writes one file of half-precision weights, can
-be stopped at any moment and goes on where it was. The same seed, thread count and torch give the same
-weights.
+Two stages are at work at a time. Every stage writes one file of half-precision weights, can be stopped at any
+moment and goes on where it was. The same seed, thread count and torch give the same weights.
 """
 
 from __future__ import annotations
@@ -143,6 +142,7 @@ def run_all(
     """Run every stage as a process of its own as soon as what it needs is there, `workers` at a time.
 
     -> 0, or the exit code of the first one that failed: then no other begins, and those at work finish.
+    Raises ValueError for stages that need what no stage makes.
     """
     waiting, done, running, code = list(stages), set(), {}, 0
     while running or (waiting and not code):

@@ -147,8 +147,9 @@ def fit(
     smooth: Tensor | None = None
     for step in bar:
         share = learning_rate_share(step, settings)
-        for group in (group for optimizer in run.optimizers for group in optimizer.param_groups):
-            group["lr"] = settings.learning_rate * share * group["speed"]
+        for optimizer in run.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * share * group["speed"]
         # Ranks draw different noise; the first draws what a single process would.
         torch.manual_seed(settings.seed * 1_000_003 + step + rank() * 7_919_000_117)
         with _precision(module, settings):

@@ -55,10 +55,11 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor) -> Tensor:
     """Bring the singular values of a matrix [M, N] near 1 and keep its singular vectors."""
     a, b, c = NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.float()
-    x = x.T if matrix.shape[0] > matrix.shape[1] else x
+    x = x.T if tall else x
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix)
+    return (x.T if tall else x).to(matrix)

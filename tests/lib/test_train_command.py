@@ -14,6 +14,9 @@ import lclip
 from lclip.training.loop import OPTIMIZERS
 from lclip.training.vaes import load_encoder
 
+several_processes = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this torch trains in one process only"
+)
 SHARES = {"one process": (1, 8), "two processes": (2, 4)}
 
 
@@ -56,7 +59,7 @@ def together(number, arguments) -> str:
     return done.stderr
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch trains in one process only")
+@several_processes
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_two_processes_are_one_process_of_the_whole_batch(optimizer, tmp_path, tiny):
     """Each reads every second sample, so that both together read what one process reads."""
@@ -72,7 +75,7 @@ def test_two_processes_are_one_process_of_the_whole_batch(optimizer, tmp_path, t
     assert furthest(one, weights(tmp_path / "half")) > 1e-3
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch trains in one process only")
+@several_processes
 def test_what_the_second_process_skips_is_told_too(tmp_path, tiny):
     samples = pictures(16)
     samples[1] = float("nan")  # the second process reads every second sample

@@ -11,7 +11,7 @@ from torch import nn
 
 from lclip.mini.train_clip import CONFIG, tokenizer
 from lclip.model import LatentCLIP
-from lclip.training.loop import FitSettings, _optimizers, fit, learning_rate_share
+from lclip.training.loop import OPTIMIZERS, FitSettings, _optimizers, fit, learning_rate_share
 from lclip.training.losses import contrastive_loss, distillation_loss
 from lclip.training.muon import Muon, orthogonal
 
@@ -44,7 +44,7 @@ def unit(*shape, seed=0):
     return nn.functional.normalize(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_resumed_run_is_the_same_run(optimizer, tmp_path):
     settings = replace(SETTINGS, optimizer=optimizer)
     whole = fit(*problem(), settings, tmp_path / "whole.pt")
