@@ -51,6 +51,7 @@ SECTIONS = {
         "reno_cost",
         "Cost of one ReNO iteration at SDXL-Turbo shapes, 512 px, random weights",
     ),
+    "full-size": ("full_size", "full_size", "SDXL at full size in a real ComfyUI, random weights"),
 }
 
 
@@ -60,7 +61,11 @@ def main() -> None:
     parser.add_argument(
         "sections", nargs="*", metavar="SECTION", help=f"some of: {', '.join(SECTIONS)}; default all"
     )
-    parser.add_argument("--device", default="cpu", help="torch device of the cost sections")
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="torch device of the cost sections; a GPU's results stand beside the CPU's",
+    )
     parser.add_argument("--threads", type=int, help="torch threads; default: torch's own choice")
     parser.add_argument(
         "--jobs", type=int, default=1, help="sections at once, each in a process with one thread"
@@ -80,7 +85,8 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     trial = Path(tempfile.gettempdir()) / "latent-clip-trial-results.md"
-    report = Report(arguments.output or (trial if arguments.tiny else RESULTS), tuple(SECTIONS))
+    order = tuple(part for name in SECTIONS for part in (name, f"{name}-cuda"))
+    report = Report(arguments.output or (trial if arguments.tiny else RESULTS), order)
     run = Run(device=arguments.device, tiny=arguments.tiny)
     written = [run_section(name, run, report) for name in names]
     print(f"written to {report.path}" if any(written) else "nothing was written")
@@ -115,6 +121,8 @@ def run_section(name: str, run: Run, report: Report) -> bool:
     print(f"  {took:.0f} s", flush=True)
     trial = "TRIAL RUN, not to be reported; " if run.tiny else ""
     earlier = f", with {parts.reused} parts of an earlier run" if parts is not None and parts.reused else ""
+    if (kind := torch.device(run.device).type) != "cpu":  # beside the CPU's section, not in its place
+        name, title = f"{name}-{kind}", f"{title}, on a GPU"
     report.write(name, title, body, f"{trial}{note}; the section took {took:.0f} s{earlier}")
     if parts is not None:
         parts.forget()

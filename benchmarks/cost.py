@@ -51,12 +51,8 @@ def cost(run: Run) -> str:
         f"({shapes.parameters(decoder):,} parameters), the pixel CLIPs are ViT-B at 224 px; shrinking "
         "the picture to "
         "224 px is counted. With backward: the gradient of the latents, or of the picture and of the "
-        f"latents.{_gpu_note(run)}"
+        "latents."
     )
-
-
-def _gpu_note(run: Run) -> str:
-    return "\n\nOn a GPU: not yet measured." if torch.device(run.device).type == "cpu" else ""
 
 
 def _forward(scorer: Callable[[Tensor], Tensor], latents: Tensor) -> Callable[[], object]:
@@ -118,7 +114,6 @@ def overhead(run: Run) -> str:
         "is below 1 "
         "where it is, because the last block computes the class token only. Batch 1, "
         f"fp32.\n\n{first}\n\n{second}"
-        f"{_gpu_note(run)}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,30 +20,41 @@ def reno_cost(run: Run) -> str:
     """Parts of one iteration, timed within the same iteration for every reward.
 
     UNet forward, then decode and rewards forward and backward to the latents, then UNet backward from there:
-    by the chain rule the sum of the parts is one iteration, and the UNet's share is the same for all.
+    by the chain rule the sum of the parts is one iteration, and the UNet's share is the same for all. On a
+    GPU with UNet and decoder in fp32, and in fp16 as artists run them; the CLIPs always compute in fp32, as
+    in the pack.
     """
-    run.say("building the UNet")
-    unet = shapes.build(shapes.SDXLUNet, run.device, **(TINY_UNET if run.tiny else {}))
-    decoder = shapes.build(
-        shapes.SDXLDecoder, run.device, **({"widths": (64, 64, 32, 32)} if run.tiny else {})
-    )
+    on_cpu = torch.device(run.device).type == "cpu"
     clips = list(shapes.named_clips(run.device, run.choose(12, 1)))
-    context = torch.randn(1, 77, 2048, device=run.device)
-    vector = torch.randn(1, 2816, device=run.device)
-    seconds: dict[str, list[float]] = {}
-    rounds = run.choose(2, 1)
-    for turn in range(rounds + 1):
-        run.say(f"iteration {turn} of {rounds}" + (" (warm-up)" if turn == 0 else ""))
-        taken = _one_iteration(run, lambda noise: unet(noise, context, vector), decoder, clips)
-        for name, value in taken.items() if turn else ():
-            seconds.setdefault(name, []).append(value)
-    return _write(run, seconds, shapes.parameters(unet))
+    rounds = run.choose(2 if on_cpu else 20, 1)
+    texts = []
+    for precision in (torch.float32,) if on_cpu else (torch.float32, torch.float16):
+        run.say("building the UNet")
+        unet = shapes.build(shapes.SDXLUNet, run.device, **(TINY_UNET if run.tiny else {})).to(precision)
+        decoder = shapes.build(
+            shapes.SDXLDecoder, run.device, **({"widths": (64, 64, 32, 32)} if run.tiny else {})
+        ).to(precision)
+        context = torch.randn(1, 77, 2048, device=run.device, dtype=precision)
+        vector = torch.randn(1, 2816, device=run.device, dtype=precision)
+        generate = partial(_in_precision, partial(unet, context=context, vector=vector), precision)
+        seconds: dict[str, list[float]] = {}
+        for turn in range(rounds + 1):
+            run.say(f"iteration {turn} of {rounds}" + (" (warm-up)" if turn == 0 else ""))
+            taken = _one_iteration(run, generate, partial(_in_precision, decoder, precision), clips)
+            for name, value in taken.items() if turn else ():
+                seconds.setdefault(name, []).append(value)
+        texts.append(_write(run, seconds, shapes.parameters(unet), precision))
+    return "\n\n".join(texts)
+
+
+def _in_precision(model: Callable[[Tensor], Tensor], precision: torch.dtype, x: Tensor) -> Tensor:
+    return model(x.to(precision)).float()
 
 
 def _one_iteration(
     run: Run,
     generate: Callable[[Tensor], Tensor],
-    decoder: torch.nn.Module,
+    decoder: Callable[[Tensor], Tensor],
     clips: list[tuple[str, str, LatentCLIP]],
 ) -> dict[str, float]:
     """Seconds of the UNet (forward; both passes) and of every reward (both passes, decode included)."""
@@ -84,7 +96,9 @@ def _one_iteration(
     return taken
 
 
-def _write(run: Run, seconds: dict[str, list[float]], unet_parameters: int) -> str:
+def _write(
+    run: Run, seconds: dict[str, list[float]], unet_parameters: int, precision: torch.dtype
+) -> str:
     bare = seconds["UNet"]
     whole = {
         name: [a + b for a, b in zip(bare, times, strict=True)]
@@ -102,12 +116,12 @@ def _write(run: Run, seconds: dict[str, list[float]], unet_parameters: int) -> s
         (name, f"{100 * ratio(seconds[name], seconds['UNet forward']).value:.1f} %")
         for name in shapes.LATENT_CLIPS
     ]
-    on_cpu = torch.device(run.device).type == "cpu"
+    kind, half = torch.device(run.device).type, precision == torch.float16
     return "\n\n".join(
         (
-            f"One iteration on the {'CPU' if on_cpu else 'GPU'}, fp32, batch 1, 64x64 latents, n = "
-            f"{len(bare)}; UNet "
-            f"of SDXL's shape ({unet_parameters:,} parameters). It is UNet forward, reward forward and "
+            f"One iteration on the {'CPU' if kind == 'cpu' else 'GPU'}, "
+            f"{'UNet and decoder in fp16' if half else 'fp32'}, batch 1, 64x64 latents, n = {len(bare)}; "
+            f"UNet of SDXL's shape ({unet_parameters:,} parameters). It is UNet forward, reward forward and "
             "backward, "
             "UNet backward; all rewards, and the decode that the pixel rewards share, are timed inside "
             "the same iteration.",
@@ -117,6 +131,5 @@ def _write(run: Run, seconds: dict[str, list[float]], unet_parameters: int) -> s
             "guidance; with it, "
             f"the UNet's step costs twice as much): UNet forward {duration(seconds['UNet forward'])}.",
             table(("latent reward", "added to one guided step"), guided),
-            *(["On a GPU: not yet measured."] if on_cpu else []),
         )
     )

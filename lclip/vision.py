@@ -12,6 +12,33 @@ from .config import LatentCLIPConfig
 from .transformer import Transformer
 
 
+def embed_patches(z: Tensor, weight: Tensor) -> Tensor:
+    """A convolution whose stride is its kernel, as one matrix product.
+
+    z: [B, C, h, w]. weight: [D, C, p, q] -> [B, D, h // p, w // q].
+    On CUDA torch rounds what a convolution reads to TF32, 3e-4 off, unless told not to for the whole process;
+    a matrix product of float32 it leaves alone.
+    """
+    height, width = weight.shape[-2:]
+    rows, columns = z.shape[-2] // height, z.shape[-1] // width
+    patches = z[..., : rows * height, : columns * width]
+    patches = patches.unflatten(-1, (columns, width)).unflatten(-3, (rows, height))
+    patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # [B, rows, columns, C * p * q]
+    return F.linear(patches, weight.flatten(1)).movedim(-1, 1)
+
+
+def _over_patches(convolution: type[nn.Conv2d]) -> type[nn.Conv2d]:
+    """This kind of convolution, exact on a GPU too; its weights are loaded and cast as they were."""
+
+    class Patches(convolution):
+        def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            if input.device.type == "cpu":
+                return super()._conv_forward(input, weight, bias)
+            return embed_patches(input, weight)
+
+    return Patches
+
+
 class VisionTower(nn.Module):
     """A ViT over latent patches with a class token, as in CLIP (arXiv 2103.00020)."""
 
@@ -19,7 +46,8 @@ class VisionTower(nn.Module):
         super().__init__()
         width, patch = config.vision_width, config.patch_size
         self.grid = config.grid
-        self.conv1 = operations.Conv2d(config.channels, width, patch, stride=patch, bias=False, **where)
+        patches = _over_patches(operations.Conv2d)
+        self.conv1 = patches(config.channels, width, patch, stride=patch, bias=False, **where)
         self.class_embedding = nn.Parameter(torch.empty(width, **where))
         self.positional_embedding = nn.Parameter(torch.empty(config.grid**2 + 1, width, **where))
         self.ln_pre = operations.LayerNorm(width, **where)

@@ -52,6 +52,7 @@ DIFFERENTIABLE = frozenset(
 in deis it was seen to be several percent off.
 """
 
+_START_WITHOUT = "start ComfyUI with --disable-dynamic-vram"
 GRADIENT_FREE = "Set method to zero_order or best_of_n, which need no gradient"
 
 
@@ -72,16 +73,54 @@ def refuse_undifferentiable(patcher: Any, sampler_name: str) -> None:
             f"ReNO cannot differentiate the sampler {sampler_name!r}. Use one of {known}. {GRADIENT_FREE} "
             "and work with every sampler."
         )
-    if getattr(patcher, "is_dynamic", lambda: False)():
-        raise ValueError(
-            "The model's weights are loaded on demand (dynamic VRAM), and no gradient is known to pass "
-            f"through that. Start ComfyUI with --disable-dynamic-vram. {GRADIENT_FREE}."
-        )
     if (kind := _quantisation(patcher.model)) is not None:
         raise ValueError(
             f"The model's weights are quantised ({kind}), and no gradient is known to pass through that. "
             f"Use the fp16, bf16 or fp32 model. {GRADIENT_FREE}."
         )
+
+
+@contextmanager
+def whole_model(guider: Any) -> Iterator[Any]:
+    """The guider's model, with weights that stay where a backward pass finds them, for as long as needed.
+
+    Under dynamic VRAM the host brings weights in layer by layer and may take their memory back after each.
+    For such a model the host makes a whole twin, read from the same file and with the same patches, and keeps
+    it for the next time; meanwhile the guider works on that one. Call in inference mode; load what is
+    yielded.
+    """
+    if any(_is_dynamic(companion) for companion in guider.loaded_models):
+        raise ValueError(
+            "A ControlNet, or another model that the conditioning brings along, is loaded on demand (dynamic "
+            f"VRAM), and no gradient is known to pass through that. Take it out, or {_START_WITHOUT}. "
+            f"{GRADIENT_FREE}."
+        )
+    patcher, inner_model = guider.model_patcher, guider.inner_model
+    if not _is_dynamic(patcher):
+        yield patcher
+        return
+    whole = _whole_twin(patcher)
+    guider.model_patcher, guider.inner_model = whole, whole.model
+    whole.pre_run()
+    try:
+        yield whole
+    finally:
+        whole.cleanup()
+        guider.model_patcher, guider.inner_model = patcher, inner_model
+
+
+def _is_dynamic(patcher: Any) -> bool:
+    return getattr(patcher, "is_dynamic", lambda: False)()
+
+
+def _whole_twin(patcher: Any) -> Any:
+    if patcher.cached_patcher_init is None:
+        raise ValueError(
+            "The model's weights are loaded on demand (dynamic VRAM), no gradient is known to pass through "
+            "that, and the node that loaded it does not tell from where they can be loaded as a whole. Load "
+            f"the model with ComfyUI's own nodes, or {_START_WITHOUT}. {GRADIENT_FREE}."
+        )
+    return patcher.get_non_dynamic_delegate()
 
 
 def refuse_partly_loaded(patcher: Any) -> None:

@@ -34,6 +34,7 @@ from .host_gradients import (
     refuse_partly_loaded,
     refuse_undifferentiable,
     stock_sampler,
+    whole_model,
 )
 from .host_scene import Prepared, Scene
 
@@ -41,10 +42,11 @@ logger = logging.getLogger("latent-clip")
 
 CHECKPOINTING = ("auto", "on", "off")
 
-GRADIENT_MEMORY = 40
-"""What back-propagation keeps, in multiples of what the host reserves for a plain step: an estimate."""
-CHECKPOINTED_MEMORY = 6
-"""The same with activation checkpointing."""
+GRADIENT_MEMORY = 26
+"""What back-propagation keeps, in multiples of what the host reserves for a plain step. SDXL in fp16 kept 25
+at 512 px and 21 at 1024 px (benchmarks/RESULTS.md, full-size)."""
+CHECKPOINTED_MEMORY = 7
+"""The same with activation checkpointing: SDXL kept 7 and 3."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,10 @@ class SearchOutcome:
 
     def gather(self, name: str) -> Tensor:
         """One field of the results, over the whole batch, on the host's device for results."""
-        return host.to_host(torch.cat([getattr(result, name) for result in self.results]))
+        return host.to_host(self._whole(name))
+
+    def _whole(self, name: str) -> Tensor:
+        return torch.cat([getattr(result, name) for result in self.results])
 
     @property
     def hacked_since(self) -> list[int | None]:
@@ -66,11 +71,15 @@ class SearchOutcome:
 
     @property
     def best_latents(self) -> Tensor:
-        return host.to_host(self.to_raw(self.gather("best_latents")))
+        return self._raw("best_latents")
 
     @property
     def initial_latents(self) -> Tensor:
-        return host.to_host(self.to_raw(self.gather("initial_latents")))
+        return self._raw("initial_latents")
+
+    def _raw(self, name: str) -> Tensor:
+        # Scaled on the device, as the host does it: a GPU divides by a number in another way than a CPU.
+        return host.to_host(self.to_raw(self._whole(name)))
 
 
 class NoiseSearch(comfy.samplers.Sampler):
@@ -126,15 +135,21 @@ class NoiseSearch(comfy.samplers.Sampler):
     def _search_with_gradient(
         self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
     ) -> list[lclip.ReNOResult]:
-        patcher = scene.model_wrap.model_patcher
-        refuse_undifferentiable(patcher, self.sampler_name)
+        refuse_undifferentiable(scene.model_wrap.model_patcher, self.sampler_name)
         refuse_hooks(scene.model_wrap.conds)
+        with whole_model(scene.model_wrap) as patcher:
+            return self._search_whole(patcher, scene, settings, report)
+
+    def _search_whole(
+        self, patcher: Any, scene: Scene, settings: lclip.ReNOSettings, report: _Report
+    ) -> list[lclip.ReNOResult]:
         lean = self.checkpointing == "on"
         room = scene.room(GRADIENT_MEMORY)
         self._load(scene, scene.room(CHECKPOINTED_MEMORY) if lean else room, whole=True)
         refuse_partly_loaded(patcher)
         if self.checkpointing == "auto":
             lean = memory.get_free_memory(patcher.load_device) < room
+        logger.info("ReNO runs %s activation checkpointing.", "with" if lean else "without")
         with torch.inference_mode(False):
             for module in (
                 patcher.model,

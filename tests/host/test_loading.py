@@ -129,7 +129,8 @@ def test_the_hosts_vocabulary_serves_clips_tokenizer(host, graph):
     with torch.no_grad():
         text = model.encode_tokens(model_ids)
     wanted = (model.encode_latents(latents(host)) @ text.T)[:, 0]
-    torch.testing.assert_close(torch.tensor(result.values(scores)), wanted, atol=1e-5, rtol=0)
+    close = 1e-5 if host.on_cpu else 1e-3  # a GPU keeps the weights in half precision
+    torch.testing.assert_close(torch.tensor(result.values(scores)), wanted, atol=close, rtol=0)
 
 
 def clip_ids(host, text: str) -> torch.Tensor:

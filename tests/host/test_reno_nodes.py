@@ -8,6 +8,7 @@ import time
 import numpy
 import pytest
 import torch
+from agreement import near, same
 
 import lclip
 
@@ -113,6 +114,9 @@ class Bench:
     def samples(self, name):
         return torch.from_numpy(self.dumped(name)["samples"])
 
+    def same(self, first, second):
+        return same(self.host, self.samples(first), self.samples(second))
+
 
 @pytest.fixture
 def bench(host, graph, sdxl_clip):
@@ -153,10 +157,14 @@ def test_the_first_render_equals_the_stock_ksampler_bit_for_bit(
         bench.dump(node[output], name)
     first = bench.graph.add("Probe_Values", value=found[3])
     scores = bench.score(found[0])
+    if extra == "controlnet" and bench.host.has_dynamic_vram:
+        error = bench.host.run(bench.graph).error
+        assert "ControlNet" in error and "--disable-dynamic-vram" in error
+        return
     result = bench.run()
-    assert torch.equal(bench.samples("initial"), bench.samples("stock"))
+    assert bench.same("initial", "stock")
     assert sorted(bench.dumped("best")) == sorted(bench.dumped("stock"))
-    torch.testing.assert_close(torch.tensor(result.values(first)), torch.tensor(result.values(scores)))
+    near(bench.host, torch.tensor(result.values(first)), torch.tensor(result.values(scores)), 1e-5, 1e-5)
     assert len(result.values(first)) == batch
     assert not torch.equal(bench.samples("best"), bench.samples("stock")), "the search found nothing better"
 
@@ -237,7 +245,7 @@ def test_the_sampler_runs_in_stock_nodes_and_agrees_with_the_one_node_version(be
     for source, name in ((render[0], "custom"), (render[1], "denoised"), (one_node[0], "one_node")):
         bench.dump(source, name)
     bench.run()
-    assert torch.equal(bench.samples("custom"), bench.samples("one_node"))
+    assert bench.same("custom", "one_node")
     torch.testing.assert_close(bench.samples("denoised"), bench.samples("custom"))
 
 
@@ -315,9 +323,7 @@ def test_checkpointing_changes_nothing_but_memory(bench, cfg):
         found = bench.reno(latent, reward=reward, checkpointing=mode, steps=2, cfg=cfg)
         bench.dump(found[0], f"checkpointing_{mode}")
     bench.run()
-    torch.testing.assert_close(
-        bench.samples("checkpointing_on"), bench.samples("checkpointing_off"), rtol=1e-4, atol=1e-3
-    )
+    near(bench.host, bench.samples("checkpointing_on"), bench.samples("checkpointing_off"), 1e-4, 1e-3)
 
 
 def test_a_batch_that_does_not_fit_is_searched_item_by_item(bench):
@@ -330,7 +336,7 @@ def test_a_batch_that_does_not_fit_is_searched_item_by_item(bench):
     curve = bench.graph.add("Probe_DumpTensor", tensor=found[4], name="tight_curve")
     result = bench.run()
     assert str(curve) in result.executed
-    torch.testing.assert_close(bench.samples("tight"), bench.samples("roomy"), rtol=1e-4, atol=1e-3)
+    near(bench.host, bench.samples("tight"), bench.samples("roomy"), 1e-4, 1e-3)
     assert "one item at a time" in bench.host.log.read_text(errors="replace")
 
 
@@ -344,7 +350,7 @@ def test_a_batch_equals_its_items_on_their_own(bench):
     bench.run()
     for item in range(2):
         single = bench.samples(f"item{item}")
-        torch.testing.assert_close(bench.samples("both")[item : item + 1], single, rtol=1e-4, atol=1e-3)
+        near(bench.host, bench.samples("both")[item : item + 1], single, 1e-4, 1e-3)
 
 
 @pytest.mark.parametrize("method", ["zero_order", "best_of_n"])
@@ -466,7 +472,7 @@ def test_guidance_and_search_work_together(bench):
     bench.dump(stock[0], "stock")
     initial, best = bench.score(found[1], reward), bench.score(found[0], reward)
     result = bench.run()
-    assert torch.equal(bench.samples("initial"), bench.samples("stock"))
+    assert bench.same("initial", "stock")
     assert result.values(best)[0] > result.values(initial)[0]
 
 
@@ -509,4 +515,4 @@ def test_the_mini_world_is_searched_by_the_same_code(host, graph):
     best, initial = (torch.tensor(result.values(node)) for node in scores)
     assert (best >= initial).all() and (best > initial).any()
     arrays = [numpy.load(host.output / f"{name}.npz")["samples"] for name in ("mini_initial", "mini_stock")]
-    numpy.testing.assert_array_equal(*arrays)
+    assert same(host, *map(torch.from_numpy, arrays))

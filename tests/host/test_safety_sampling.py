@@ -14,6 +14,7 @@ from lclip.safety_repair import believed
 CONCEPT = "skull: a skull // a mushroom | a ring | a circle | a square | a triangle | a cross | a star"
 PROMPT = "a yellow mushroom above a blue skull on a grey ground"  # some of its pictures show no skull
 ANYTHING = {"own_threshold": 0.999, "strictness": "custom", "custom_shift": -10.0}
+GREY = 0.02  # a GPU rounds what the VAE makes of a grey picture; latents spread by 6
 NOTHING = {"own_threshold": 0.001, "strictness": "custom", "custom_shift": 10.0}
 
 
@@ -187,8 +188,8 @@ def test_repair_makes_safe_what_it_can_and_greys_the_rest(bench, clip):
             assert torch.equal(after[index], made[index])
         else:
             assert not torch.allclose(after[index], made[index])
-            assert enough or torch.allclose(after[index], grey)
-    greys = sum(torch.allclose(z, grey) for z in after)
+            assert enough or torch.allclose(after[index], grey, atol=GREY)
+    greys = sum(torch.allclose(z, grey, atol=GREY) for z in after)
     assert result.values(count)[0] == greys < sum(not v.safe for v in judged(clip, made, threshold))
     assert "repaired: " in result.values(report)[0]
 

@@ -9,19 +9,8 @@ import folder_paths
 import numpy
 import torch
 
-from . import sampling, spaces, tiny_sdxl
-
-
-class AnyType(str):
-    """Fits every socket."""
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-    __hash__ = str.__hash__
-
-
-ANY = AnyType("*")
+from . import full_size, sampling, spaces, tiny_sdxl
+from .anything import ANY
 
 
 def as_json(value):
@@ -111,6 +100,7 @@ NODE_CLASS_MAPPINGS = {
     "Probe_DumpLatent": Dump,
     "Probe_ReadLatent": Read,
     "Probe_DumpTensor": DumpTensor,
+    **full_size.NODES,
     **sampling.NODES,
     **spaces.NODES,
     **tiny_sdxl.NODES,

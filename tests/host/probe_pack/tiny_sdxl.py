@@ -91,11 +91,14 @@ class Conditioning:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"seed": ("INT", {"default": 1}), "batch": ("INT", {"default": 1})}}
+        return {
+            "required": {"seed": ("INT", {"default": 1}), "batch": ("INT", {"default": 1})},
+            "optional": {"tokens": ("INT", {"default": 7}), "width": ("INT", {"default": CONTEXT})},
+        }
 
-    def run(self, seed, batch=1):
+    def run(self, seed, batch=1, tokens=7, width=CONTEXT):
         source = torch.Generator().manual_seed(seed)
-        context = torch.randn(batch, 7, CONTEXT, generator=source)
+        context = torch.randn(batch, tokens, width, generator=source)
         return ([[context, {"pooled_output": torch.randn(batch, POOLED, generator=source)}]],)
 
 
