@@ -55,6 +55,10 @@ SECTIONS = {
 }
 
 
+# Measured on a GPU too, and written beside what the CPU gave
+ON_DEVICE = ("cost", "overhead", "reno-cost", "full-size")
+
+
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -85,7 +89,7 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     trial = Path(tempfile.gettempdir()) / "latent-clip-trial-results.md"
-    order = tuple(part for name in SECTIONS for part in (name, f"{name}-cuda"))
+    order = tuple(part for name in SECTIONS for part in (name, f"{name}-cuda")[: 1 + (name in ON_DEVICE)])
     report = Report(arguments.output or (trial if arguments.tiny else RESULTS), order)
     run = Run(device=arguments.device, tiny=arguments.tiny)
     written = [run_section(name, run, report) for name in names]
@@ -108,6 +112,11 @@ def run_section(name: str, run: Run, report: Report) -> bool:
     """Run one section and put it into the report. -> whether it was not skipped."""
     module, function, title = SECTIONS[name]
     print(f"{name}: {title}", flush=True)
+    if (kind := torch.device(run.device).type) != "cpu":
+        if name not in ON_DEVICE:
+            print("  skipped: it computes on the CPU", flush=True)
+            return False
+        name, title = f"{name}-{kind}", f"{title}, on a GPU"
     parts = None if run.tiny else Parts(name)
     torch.manual_seed(run.seed)
     note, start = machine(run.device), time.perf_counter()
@@ -121,8 +130,6 @@ def run_section(name: str, run: Run, report: Report) -> bool:
     print(f"  {took:.0f} s", flush=True)
     trial = "TRIAL RUN, not to be reported; " if run.tiny else ""
     earlier = f", with {parts.reused} parts of an earlier run" if parts is not None and parts.reused else ""
-    if (kind := torch.device(run.device).type) != "cpu":  # beside the CPU's section, not in its place
-        name, title = f"{name}-{kind}", f"{title}, on a GPU"
     report.write(name, title, body, f"{trial}{note}; the section took {took:.0f} s{earlier}")
     if parts is not None:
         parts.forget()

@@ -12,31 +12,35 @@ from .config import LatentCLIPConfig
 from .transformer import Transformer
 
 
-def embed_patches(z: Tensor, weight: Tensor) -> Tensor:
+def embed_patches(z: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A convolution whose stride is its kernel, as one matrix product.
 
-    z: [B, C, h, w]. weight: [D, C, p, q] -> [B, D, h // p, w // q].
-    On CUDA torch rounds what a convolution reads to TF32, 3e-4 off, unless told not to for the whole process;
-    a matrix product of float32 it leaves alone.
+    z: [B, C, h, w]. weight: [D, C, p, q]. bias: [D] -> [B, D, h // p, w // q].
+    On CUDA torch by default rounds what a convolution of float32 reads to TF32, 3e-4 off, and a matrix
+    product not.
     """
     height, width = weight.shape[-2:]
     rows, columns = z.shape[-2] // height, z.shape[-1] // width
     patches = z[..., : rows * height, : columns * width]
     patches = patches.unflatten(-1, (columns, width)).unflatten(-3, (rows, height))
     patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # [B, rows, columns, C * p * q]
-    return F.linear(patches, weight.flatten(1)).movedim(-1, 1)
+    return F.linear(patches, weight.flatten(1), bias).movedim(-1, 1)
 
 
-def _over_patches(convolution: type[nn.Conv2d]) -> type[nn.Conv2d]:
-    """This kind of convolution, exact on a GPU too; its weights are loaded and cast as they were."""
+class PatchEmbedding(nn.Conv2d):
+    """A convolution over patches that lie side by side, in full float32 on CUDA too."""
 
-    class Patches(convolution):
-        def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            if input.device.type == "cpu":
-                return super()._conv_forward(input, weight, bias)
-            return embed_patches(input, weight)
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if input.device.type != "cuda":
+            return super()._conv_forward(input, weight, bias)
+        return embed_patches(input, weight, bias)
 
-    return Patches
+
+def _patch_embedding(operations: Any) -> type[nn.Conv2d]:
+    """`PatchEmbedding` with the weights of a host's own convolution."""
+    if operations is nn:
+        return PatchEmbedding
+    return type("PatchEmbedding", (operations.Conv2d, PatchEmbedding), {})
 
 
 class VisionTower(nn.Module):
@@ -46,8 +50,9 @@ class VisionTower(nn.Module):
         super().__init__()
         width, patch = config.vision_width, config.patch_size
         self.grid = config.grid
-        patches = _over_patches(operations.Conv2d)
-        self.conv1 = patches(config.channels, width, patch, stride=patch, bias=False, **where)
+        self.conv1 = _patch_embedding(operations)(
+            config.channels, width, patch, stride=patch, bias=False, **where
+        )
         self.class_embedding = nn.Parameter(torch.empty(width, **where))
         self.positional_embedding = nn.Parameter(torch.empty(config.grid**2 + 1, width, **where))
         self.ln_pre = operations.LayerNorm(width, **where)

@@ -85,42 +85,66 @@ def whole_model(guider: Any) -> Iterator[Any]:
     """The guider's model, with weights that stay where a backward pass finds them, for as long as needed.
 
     Under dynamic VRAM the host brings weights in layer by layer and may take their memory back after each.
-    For such a model the host makes a whole twin, read from the same file and with the same patches, and keeps
-    it for the next time; meanwhile the guider works on that one. Call in inference mode; load what is
-    yielded.
+    From such a model the host can make a whole twin, read from the same file and with the same patches; it
+    keeps one for each MODEL. The guider works on that one meanwhile, and afterwards it leaves the card. Call
+    in inference mode; load what is yielded.
     """
-    if any(_is_dynamic(companion) for companion in guider.loaded_models):
-        raise ValueError(
-            "A ControlNet, or another model that the conditioning brings along, is loaded on demand (dynamic "
-            f"VRAM), and no gradient is known to pass through that. Take it out, or {_START_WITHOUT}. "
-            f"{GRADIENT_FREE}."
-        )
     patcher, inner_model = guider.model_patcher, guider.inner_model
+    _refuse_dynamic_companions(guider)
     if not _is_dynamic(patcher):
         yield patcher
         return
     whole = _whole_twin(patcher)
-    guider.model_patcher, guider.inner_model = whole, whole.model
-    whole.pre_run()
     try:
+        guider.model_patcher, guider.inner_model = whole, whole.model
+        whole.pre_run()
         yield whole
     finally:
-        whole.cleanup()
         guider.model_patcher, guider.inner_model = patcher, inner_model
+        whole.cleanup()
+        _unload(whole)
 
 
 def _is_dynamic(patcher: Any) -> bool:
     return getattr(patcher, "is_dynamic", lambda: False)()
 
 
+def _refuse_dynamic_companions(guider: Any) -> None:
+    patcher = guider.model_patcher
+    companions = [*guider.loaded_models, *patcher.model_patches_models()]
+    # A ControlNet of low rank borrows the weights of the dynamic model without being loaded itself.
+    borrowing = _is_dynamic(patcher) and _any_cond_has("control", guider.conds)
+    if borrowing or any(map(_is_dynamic, companions)):
+        raise ValueError(
+            "A ControlNet, or another model beside the MODEL, is loaded on demand (dynamic VRAM), and no "
+            f"gradient is known to pass through that. Take it out, or {_START_WITHOUT}. {GRADIENT_FREE}."
+        )
+
+
+def _any_cond_has(entry: str, conds: Mapping[str, Any]) -> bool:
+    return any(cond.get(entry) is not None for group in conds.values() for cond in group or ())
+
+
 def _whole_twin(patcher: Any) -> Any:
-    if patcher.cached_patcher_init is None:
+    make = getattr(patcher, "get_non_dynamic_delegate", None)
+    if make is None or getattr(patcher, "cached_patcher_init", None) is None:
         raise ValueError(
             "The model's weights are loaded on demand (dynamic VRAM), no gradient is known to pass through "
             "that, and the node that loaded it does not tell from where they can be loaded as a whole. Load "
             f"the model with ComfyUI's own nodes, or {_START_WITHOUT}. {GRADIENT_FREE}."
         )
-    return patcher.get_non_dynamic_delegate()
+    whole = make()
+    whole.is_injected = False  # copied from a model that may be in use; nothing was injected into this one
+    return whole
+
+
+def _unload(patcher: Any) -> None:
+    # The host forgets which entry is the twin's as soon as its patcher is gone, and could not evict it.
+    loaded = memory.current_loaded_models
+    for number in reversed(range(len(loaded))):
+        if loaded[number].model is patcher and loaded[number].model_unload():
+            loaded.pop(number)
+    memory.soft_empty_cache()
 
 
 def refuse_partly_loaded(patcher: Any) -> None:
@@ -134,7 +158,7 @@ def refuse_partly_loaded(patcher: Any) -> None:
 
 def refuse_hooks(conds: Mapping[str, Any]) -> None:
     """ValueError for conditioning that exchanges weights while sampling, which would break them out here."""
-    if any(cond.get("hooks") is not None for group in conds.values() for cond in group or ()):
+    if _any_cond_has("hooks", conds):
         raise ValueError(
             "The conditioning carries hooks that exchange the model's weights while it samples (a scheduled "
             "LoRA), and no gradient is known to pass through that. Load the LoRA on the model instead. "
@@ -209,7 +233,7 @@ def gradient_options(
     options = dict(model_options)
     transformer = dict(options.get("transformer_options", {}))
     transformer["sample_sigmas"] = sigmas
-    if any("control" in cond for group in conds.values() for cond in group or ()):
+    if _any_cond_has("control", conds):
         patches = dict(transformer.get("patches", {}))
         # A ControlNet adds to the skip connection in place; the main path must not share that tensor.
         after_skip = [*patches.get("input_block_patch_after_skip", ()), lambda h, _: h.clone()]

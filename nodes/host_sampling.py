@@ -42,11 +42,11 @@ logger = logging.getLogger("latent-clip")
 
 CHECKPOINTING = ("auto", "on", "off")
 
-GRADIENT_MEMORY = 26
-"""What back-propagation keeps, in multiples of what the host reserves for a plain step. SDXL in fp16 kept 25
-at 512 px and 21 at 1024 px (benchmarks/RESULTS.md, full-size)."""
-CHECKPOINTED_MEMORY = 7
-"""The same with activation checkpointing: SDXL kept 7 and 3."""
+GRADIENT_MEMORY = 30
+"""What back-propagation keeps of each pass through the model, in multiples of what the host reserves for one.
+SDXL in fp16 was seen to keep 25 at 512 px and 21 at 1024 px."""
+CHECKPOINTED_MEMORY = 8
+"""The same with activation checkpointing; SDXL was seen to keep 7 and 3."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,9 @@ class NoiseSearch(comfy.samplers.Sampler):
         self, patcher: Any, scene: Scene, settings: lclip.ReNOSettings, report: _Report
     ) -> list[lclip.ReNOResult]:
         lean = self.checkpointing == "on"
-        room = scene.room(GRADIENT_MEMORY)
-        self._load(scene, scene.room(CHECKPOINTED_MEMORY) if lean else room, whole=True)
+        room = scene.room(GRADIENT_MEMORY * scene.passes)
+        least = scene.room(CHECKPOINTED_MEMORY * scene.passes)
+        self._load(scene, least if lean else room, whole=True)
         refuse_partly_loaded(patcher)
         if self.checkpointing == "auto":
             lean = memory.get_free_memory(patcher.load_device) < room

@@ -39,8 +39,14 @@ class Scene:
         return self.model_wrap.inner_model.process_latent_out
 
     def room(self, factor: float) -> float:
-        """Bytes that one render of this batch needs, times a factor for what a gradient keeps."""
+        """Bytes that one pass of this batch through the model needs, times a factor."""
         return factor * self.model_wrap.inner_model.memory_required(list(self.noise.shape))
+
+    @property
+    def passes(self) -> int:
+        """How often one render runs the model, at least: a gradient keeps what each pass leaves."""
+        guided = float(getattr(self.model_wrap, "cfg", 1.0)) != 1.0
+        return max(1, len(self.sigmas) - 1) * (2 if guided else 1)
 
     def other_modules(self) -> Iterator[nn.Module]:
         """ControlNets and other models that the conditioning brought along."""

@@ -15,11 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from .anything import ANY
+from .tiny_sdxl import UNET
 
 SDXL = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
+    **UNET,
     "model_channels": 320,
     "num_res_blocks": [2, 2, 2],
     "channel_mult": [1, 2, 4],
@@ -27,13 +26,7 @@ SDXL = {
     "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
     "transformer_depth_middle": 10,
     "context_dim": 2048,
-    "num_heads": -1,
     "num_head_channels": 64,
-    "use_spatial_transformer": True,
-    "use_linear_in_transformer": True,
-    "legacy": False,
-    "num_classes": "sequential",
-    "adm_in_channels": 2816,
     "dtype": torch.float16,
 }
 
@@ -66,7 +59,7 @@ class WriteSDXL:
                 parameter.fill_(0.0 if key.endswith("bias") else 1.0)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({key: tensor.contiguous() for key, tensor in network.state_dict().items()}, path)
-        return {"ui": {"bytes": [str(path.stat().st_size)]}}
+        return {}
 
 
 class Meter:
@@ -92,15 +85,14 @@ class Meter:
             torch.cuda.synchronize()
         seen = {"seconds": time.perf_counter() - Meter.last}
         if on_gpu:
-            free, total = torch.cuda.mem_get_info()
-            seen |= {"peak": torch.cuda.max_memory_allocated(), "used": total - free}
+            seen["peak"] = torch.cuda.max_memory_allocated()
             torch.cuda.reset_peak_memory_stats()
         Meter.last = time.perf_counter()
         return {"ui": {"meter": [json.dumps(seen)]}, "result": (value,)}
 
 
 class Room:
-    """Takes so much of the card's memory that this much is free; 0 gives it back. The free bytes, as text."""
+    """Takes so much of the card's memory that this much is free; 0 gives it back. -> the bytes taken."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True
@@ -125,8 +117,7 @@ class Room:
         if gibibytes and surplus > 0:
             Room.taken = torch.empty(surplus, dtype=torch.uint8, device="cuda")
         torch.cuda.reset_peak_memory_stats()
-        taken = 0 if Room.taken is None else Room.taken.numel()
-        return {"ui": {"room": [json.dumps({"free": torch.cuda.mem_get_info()[0], "taken": taken})]}}
+        return {"ui": {"taken": [str(0 if Room.taken is None else Room.taken.numel())]}}
 
 
 NODES = {"Probe_WriteSDXL": WriteSDXL, "Probe_Meter": Meter, "Probe_Room": Room}

@@ -84,6 +84,57 @@ class LoadTinySDXL:
         )
 
 
+class OnDemand(comfy.model_patcher.ModelPatcher):
+    """Says of itself what a model says under dynamic VRAM, and can be made whole in the host's own way."""
+
+    non_dynamic_delegate_model = None
+
+    def is_dynamic(self):
+        return True
+
+    def get_non_dynamic_delegate(self):
+        return comfy.model_patcher.ModelPatcherDynamic.get_non_dynamic_delegate(self)
+
+
+class LoadOnDemand:
+    """The tiny model, as if it were loaded on demand. known: whether it tells from where it was loaded."""
+
+    RETURN_TYPES = ("MODEL",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"default": 1}), "known": ("BOOLEAN", {"default": True})}}
+
+    def run(self, seed, known):
+        (model,) = LoadTinySDXL().run(seed)
+        model.__class__ = OnDemand
+        model.cached_patcher_init = (_load_whole, (seed,)) if known else None
+        return (model,)
+
+
+def _load_whole(seed, disable_dynamic):
+    assert disable_dynamic
+    return LoadTinySDXL().run(seed)[0]
+
+
+class LoadedModels:
+    """How many models of SDXL's kind the host has loaded."""
+
+    RETURN_TYPES = ("INT",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"after": ("LATENT",)}}
+
+    def run(self, after):
+        models = [loaded.model.model for loaded in comfy.model_management.current_loaded_models]
+        return (sum(isinstance(model, comfy.model_base.SDXL) for model in models),)
+
+
 class Conditioning:
     RETURN_TYPES = ("CONDITIONING",)
     CATEGORY = "probe"
@@ -159,6 +210,8 @@ class TinyControlNet:
 
 NODES = {
     "Probe_TinySDXL": LoadTinySDXL,
+    "Probe_OnDemand": LoadOnDemand,
+    "Probe_LoadedModels": LoadedModels,
     "Probe_Conditioning": Conditioning,
     "Probe_LoRA": LoRA,
     "Probe_TinyControlNet": TinyControlNet,
