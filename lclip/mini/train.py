@@ -122,7 +122,8 @@ def latent_format(vae: MiniVAE, name: str, raw_std: float) -> dict:
     pixels = to_pixels(render_batch(sample_scenes(1000, seed=41)))
     scaled = ((vae.encode(pixels) - vae.shift) / raw_std).permute(0, 2, 3, 1).reshape(-1, vae.channels)
     target = nn.functional.avg_pool2d(pixels, 8).permute(0, 2, 3, 1).reshape(-1, 3)
-    solution = torch.linalg.lstsq(torch.cat([scaled, torch.ones(len(scaled), 1)], 1), target).solution
+    known = torch.cat([scaled, torch.ones(len(scaled), 1)], 1)
+    solution = torch.linalg.lstsq(known.double(), target.double()).solution
     *factors, bias = [[round(value, 4) for value in row] for row in solution.tolist()]
     return {"name": name, "scale_factor": 1.0 / raw_std, "shift": vae.shift, "channels": vae.channels,
             "rgb_factors": factors, "rgb_bias": bias}  # fmt: skip

@@ -22,6 +22,7 @@ PAIRS = 8_000
 
 def make_ways(vae: MiniVAE, twin: MiniVAE, pixels: Tensor) -> TwinWays:
     """Untrained ways whose directions are found on pictures that both VAEs encode, [N, 3, 64, 64]."""
+    torch.manual_seed(SETTINGS.seed)
     ways = TwinWays()
     with torch.no_grad():
         raw, raw_twin = vae.encode(pixels), twin.encode(pixels)

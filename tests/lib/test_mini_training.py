@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mini_stages import made_by
 
 from lclip.mini import train
 from lclip.mini.drawing import place, random_palette
@@ -90,8 +91,9 @@ def test_the_adversarial_cycle_is_harder_for_the_model():
 
 
 @pytest.mark.parametrize("stage", ["vae", "generator", "latent_clip", "pixel_clip"])
-def test_every_stage_writes_its_file(stage, tmp_path, monkeypatch):
-    """Two steps of each stage, on a handful of pictures, through the real command's functions."""
+def test_every_stage_writes_its_file_and_the_same_again(stage, tmp_path, monkeypatch):
+    """Two steps of each stage, on a handful of pictures, through the real command's functions; twice the
+    same."""
     from lclip.mini import train_generator, train_vae
     from lclip.mini.world import WEIGHTS
 
@@ -102,11 +104,13 @@ def test_every_stage_writes_its_file(stage, tmp_path, monkeypatch):
     )
     (tmp_path / "vae.safetensors").write_bytes((WEIGHTS / "vae.safetensors").read_bytes())
     before = (tmp_path / "vae.safetensors").stat().st_mtime_ns
-    train.STAGES[stage].make(tmp_path / "work", tmp_path, 2)
+    first = made_by(stage, tmp_path, seed_before=1)
     written = tmp_path / f"{stage}.safetensors"
     assert written.stat().st_size > 100_000
     assert (stage == "vae") == (written.stat().st_mtime_ns != before) or stage != "vae"
     assert not list(tmp_path.glob("*.tmp"))
+    second = made_by(stage, tmp_path, seed_before=2)
+    assert all(torch.equal(second[name], tensor) for name, tensor in first.items())
 
 
 def test_layouts_differ_between_scenes_of_one_content():

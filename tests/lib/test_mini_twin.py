@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from mini_stages import made_by
 
 import lclip
 from lclip.mini import load_twin, load_world, train
@@ -115,8 +116,9 @@ def test_a_short_training_already_reads_the_twin(world, twin, scenes, pixels):
 
 
 @pytest.mark.parametrize("stage", ["vae16", "generator16"])
-def test_every_stage_writes_its_file(stage, tmp_path, monkeypatch):
-    """Two steps of each stage, on a handful of pictures, through the real command's functions."""
+def test_every_stage_writes_its_file_and_the_same_again(stage, tmp_path, monkeypatch):
+    """Two steps of each stage, on a handful of pictures, through the real command's functions; twice the
+    same."""
     from lclip.mini import train_vae
 
     monkeypatch.setattr(train_vae, "SCENES", 40)
@@ -126,8 +128,10 @@ def test_every_stage_writes_its_file(stage, tmp_path, monkeypatch):
         (tmp_path / f"{name}.safetensors").write_bytes((WEIGHTS / f"{name}.safetensors").read_bytes())
     written = tmp_path / f"{stage}.safetensors"
     before = written.stat().st_mtime_ns if written.exists() else None
-    train.STAGES[stage].make(tmp_path / "work", tmp_path, 2)
+    first = made_by(stage, tmp_path, seed_before=1)
     assert written.stat().st_size > 100_000 and written.stat().st_mtime_ns != before
+    second = made_by(stage, tmp_path, seed_before=2)
+    assert all(torch.equal(second[name], tensor) for name, tensor in first.items())
 
 
 def test_the_directions_are_orthonormal(world, pixels):
