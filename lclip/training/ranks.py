@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,9 @@ def joined_ranks(device: str = "auto") -> Iterator[Ranks]:
     dist.init_process_group()
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), where)
+        dist.barrier()  # nobody leaves while another still speaks
     finally:
+        gc.collect()  # a wrapped model in a cycle would keep the group beyond its end, and abort the process
         dist.destroy_process_group()
 
 
