@@ -89,7 +89,7 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     trial = Path(tempfile.gettempdir()) / "latent-clip-trial-results.md"
-    order = tuple(part for name in SECTIONS for part in (name, f"{name}-cuda")[: 1 + (name in ON_DEVICE)])
+    order = tuple(part for name in SECTIONS for part in (name, f"{name}-cuda"))
     report = Report(arguments.output or (trial if arguments.tiny else RESULTS), order)
     run = Run(device=arguments.device, tiny=arguments.tiny)
     written = [run_section(name, run, report) for name in names]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,8 +17,8 @@ from lclip.checkpoint import save_checkpoint
 
 from . import shapes
 from .harness import Run, Skipped, duration, ratio, table
-from .imports import version_of
-from .server import Graph, Host, Node, Result
+from .hosts import checkouts_or_skip, version_of
+from .server import Graph, Host, Node
 
 UNET = "random_sdxl.safetensors"
 WITHOUT_DYNAMIC = "--disable-dynamic-vram"
@@ -54,13 +52,9 @@ def full_size(run: Run) -> str:
 
     Raises Skipped without a GPU or a host.
     """
-    named = os.environ.get("COMFYUI_PATH", "").split(os.pathsep)
-    checkouts = [Path(part).expanduser() for part in named if part]
     if torch.device(run.device).type != "cuda":
         raise Skipped("it needs a GPU: --device cuda")
-    if not checkouts:
-        raise Skipped("COMFYUI_PATH names no ComfyUI to start")
-    ways, searches, guided, evicted = list(_ways(checkouts)), [], [], []
+    ways, searches, guided, evicted = list(_ways(checkouts_or_skip())), [], [], []
     with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):  # keeps what was measured
         for number, way in enumerate(ways):
             run.say(way.name)
@@ -72,7 +66,7 @@ def full_size(run: Run) -> str:
                     raise Skipped("ComfyUI runs on its CPU: set COMFYUI_ARGS to nothing")
                 searches.extend((way.name, *row) for row in bench.searches(run))
                 guided.extend((way.name, *row) for row in bench.guidance(run))
-                evicted.append((way.name, bench.survives_eviction(TIGHT)))
+                evicted.append((way.name, bench.survives_eviction()))
             finally:
                 bench.host.stop()
     tables = (("ReNO", searches, len(PLANS)), ("guidance", guided, len(GUIDED)), ("eviction", evicted, 1))
@@ -92,6 +86,10 @@ def _ways(checkouts: list[Path]) -> Iterator[Way]:
             yield Way(checkout, (WITHOUT_DYNAMIC,))
 
 
+def _file_of(clip: str) -> str:
+    return f"{clip.replace('/', '-')}.safetensors"
+
+
 class _Bench:
     """One running host with SDXL's UNet, and two Latent-CLIPs, of random weights."""
 
@@ -107,7 +105,7 @@ class _Bench:
             unet.symlink_to(self.shared / UNET)
         self.host.models.mkdir(parents=True, exist_ok=True)
         for name, config in shapes.LATENT_CLIPS.items():
-            file = self.shared / f"{name.replace('/', '-')}.safetensors"
+            file = self.shared / _file_of(name)
             if not file.exists():
                 save_checkpoint(LatentCLIP(config), file, torch.float16)
             (self.host.models / file.name).symlink_to(file)
@@ -123,8 +121,7 @@ class _Bench:
         """Unload all, and take the card's memory down to this."""
         graph = Graph()
         node = graph.add("Probe_Room", gibibytes=gibibytes)
-        result = self.host.run(graph).require_ok()
-        self.taken = int(result.entry["outputs"][str(node)]["taken"][0])
+        (self.taken,) = self.host.run(graph).require_ok().values(node)
 
     def searches(self, run: Run) -> Iterator[tuple[str, ...]]:
         """Rows: what was asked, time per render, peak memory, whether the first render is the stock one."""
@@ -154,21 +151,20 @@ class _Bench:
                 return ("refused: " + result.error[:120], "", "", "")
             log = self.host.log.read_bytes()[size:].decode(errors="replace")
             lean = "with activation checkpointing" in log
-            seen = _reading(result, end)
+            (seen,) = result.values(end)
             seconds.append(seen["seconds"] / RENDERS)
             peak = max(peak, seen["peak"] - self.taken)
         return (
             "with checkpointing" if lean else "without",
             f"{1000 * min(seconds[1:]):.0f} ms",
             f"{peak / 2**30:.1f} GiB",
-            self._difference("initial", "stock"),
+            self._difference(),
         )
 
-    def _difference(self, first: str, second: str) -> str:
-        one, other = self._samples(first).astype(np.float64), self._samples(second).astype(np.float64)
-        if np.array_equal(one, other):
-            return "none"
-        return f"{np.linalg.norm(one - other) / np.linalg.norm(other):.1e}"
+    def _difference(self) -> str:
+        first, stock = (self._samples(name).astype(np.float64) for name in ("initial", "stock"))
+        off = np.linalg.norm(first - stock) / np.linalg.norm(stock)
+        return f"{off:.1e}" if off else "none"
 
     def guidance(self, run: Run) -> Iterator[tuple[str, ...]]:
         """Rows: what guidance adds to the time of one unguided step."""
@@ -181,17 +177,17 @@ class _Bench:
                     start = scene.meter(scene.empty(side))
                     model = scene.guided() if guided else scene.model
                     end = scene.meter(scene.ksampler(start[0], model=model, seed=turn, steps=STEPS))
-                    taken = _reading(self.host.run(scene.graph).require_ok(), end)["seconds"] / STEPS
-                    seconds[guided] += [taken] if turn else []
+                    (seen,) = self.host.run(scene.graph).require_ok().values(end)
+                    seconds[guided] += [seen["seconds"] / STEPS] if turn else []
             added = ratio(seconds[True], seconds[False])
             times = (duration(seconds[False]), duration(seconds[True]))
             run.say(f"{side} {clip}: {times}")
             yield (f"{side}", clip, *times, added.text(digits=3))
 
-    def survives_eviction(self, tight: float) -> str:
+    def survives_eviction(self) -> str:
         """Whether scores and renders are the same after the models had to make room for each other."""
         seen = []
-        for room in (0.0, tight, 0.0):
+        for room in (0.0, TIGHT, 0.0):
             self.leave_room(room)
             for seed in (1, 2):
                 scene = _Scene("B/8")
@@ -217,8 +213,7 @@ class _Scene:
     def __init__(self, clip: str) -> None:
         self.graph = Graph()
         self.model = self.graph.add("UNETLoader", unet_name=UNET, weight_dtype="default")[0]
-        file = f"{clip.replace('/', '-')}.safetensors"
-        self.clip = self.graph.add("LatentCLIP_Load", file=file, dtype="auto")[0]
+        self.clip = self.graph.add("LatentCLIP_Load", file=_file_of(clip), dtype="auto")[0]
         words = {"batch": 1, "tokens": 77, "width": 2048}
         self.positive = self.graph.add("Probe_Conditioning", seed=1, **words)[0]
         self.negative = self.graph.add("Probe_Conditioning", seed=2, **words)[0]
@@ -261,10 +256,6 @@ class _Scene:
             "model": model, "positive": self.positive, "negative": self.negative, "seed": seed,
             "steps": steps, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
         }  # fmt: skip
-
-
-def _reading(result: Result, meter: Node) -> dict[str, float]:
-    return json.loads(result.entry["outputs"][str(meter)]["meter"][0])
 
 
 def _write(searches: list[tuple], guided: list[tuple], evicted: list[tuple], missing: list[str]) -> str:

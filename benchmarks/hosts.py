@@ -8,7 +8,30 @@ import sys
 from functools import cache
 from pathlib import Path
 
-STUBS = Path(__file__).resolve().parents[1] / "tests" / "host" / "stubs"
+from .harness import Skipped
+
+ROOT = Path(__file__).resolve().parents[1]
+PACK = "latent-clip"
+HOST_TESTS = ROOT / "tests" / "host"
+STUBS = HOST_TESTS / "stubs"
+
+
+def named_checkouts() -> list[Path]:
+    """The ComfyUI checkouts that COMFYUI_PATH names."""
+    return [Path(part).expanduser() for part in os.environ.get("COMFYUI_PATH", "").split(os.pathsep) if part]
+
+
+def checkouts_or_skip() -> list[Path]:
+    """The same, for a section. Raises Skipped where there is none."""
+    if not (checkouts := named_checkouts()):
+        raise Skipped("COMFYUI_PATH names no ComfyUI to start")
+    return checkouts
+
+
+def version_of(checkout: Path) -> str:
+    """The version that a checkout says it is of."""
+    text = (checkout / "comfyui_version.py").read_text()
+    return text.split('"')[1] if '"' in text else checkout.name
 
 
 def interpreter_of(checkout: Path) -> str:

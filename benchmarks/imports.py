@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from .harness import Run, Skipped, bootstrap, table
-from .hosts import arguments_of, environment_of, interpreter_of
+from .harness import Run, bootstrap, table
+from .hosts import (
+    HOST_TESTS,
+    PACK,
+    ROOT,
+    arguments_of,
+    checkouts_or_skip,
+    environment_of,
+    interpreter_of,
+    version_of,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
-HOST_TESTS = ROOT / "tests" / "host"
-PACK = "latent-clip"
 PATIENCE = 600  # seconds for a start of the host
 
 
 def imports(run: Run) -> str:
     """Seconds of the pack's import in every host that COMFYUI_PATH names. Raises Skipped for none."""
-    named = os.environ.get("COMFYUI_PATH", "").split(os.pathsep)
-    checkouts = [Path(part).expanduser() for part in named if part]
-    if not checkouts:
-        raise Skipped("COMFYUI_PATH names no ComfyUI to start")
     rows = []
-    for checkout in checkouts:
+    for checkout in checkouts_or_skip():
         start_host(checkout)  # compiles the pack
         starts = [start_host(checkout) for _ in range(run.choose(10, 2))]
         processor, wall = ([start[kind] for start in starts] for kind in ("processor", "wall"))
@@ -88,8 +89,3 @@ def foreign_modules(start: dict[str, Any]) -> list[str]:
     """Modules that the pack was the first to load and that are neither its own nor Python's: top names."""
     tops = {name.split(".")[0] for name in start["modules"] if PACK not in name}
     return sorted(tops - set(sys.stdlib_module_names))
-
-
-def version_of(checkout: Path) -> str:
-    text = (checkout / "comfyui_version.py").read_text()
-    return text.split('"')[1] if '"' in text else checkout.name

@@ -10,13 +10,13 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .hosts import arguments_of, can_import, environment_of, interpreter_of
+from .hosts import HOST_TESTS, PACK, ROOT, arguments_of, can_import, environment_of, interpreter_of
 
-ROOT = Path(__file__).resolve().parents[1]
-PACK, PROBES = "latent-clip", ROOT / "tests" / "host" / "probe_pack"
+PROBES = HOST_TESTS / "probe_pack"
 
 
 class Host:
@@ -89,7 +89,7 @@ class Host:
         self.stop()
         raise RuntimeError(f"{self.checkout} did not become ready. The end of its log:\n{tail}")
 
-    @property
+    @cached_property
     def on_cpu(self) -> bool:
         """Whether it computes without a GPU."""
         return self.get("/system_stats")["devices"][0]["type"] == "cpu"
@@ -199,7 +199,7 @@ class Result:
         return set(self.graph.nodes) - cached
 
     def values(self, node: Node) -> list[Any]:
-        """What a Probe_Values node saw on its socket, one entry per list item."""
+        """What a probe saw: of a Probe_Values node one entry per list item on its socket."""
         return json.loads(self.entry["outputs"][str(node)]["values"][0])
 
     def images(self, node: Node) -> list[Path]:

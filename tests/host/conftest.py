@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reno_bench import save_clip
 from workflow_canvas import HOST as WRITTEN_FOR
 
-from benchmarks.server import ROOT, Graph, Host
+from benchmarks.hosts import ROOT, named_checkouts
+from benchmarks.server import Graph, Host
 
 NO_HOST = "NO COMFYUI HERE: the tests in a real host are SKIPPED. Set COMFYUI_PATH to one or more checkouts."
 
 
 def find_hosts() -> list[Path]:
-    named = [Path(part).expanduser() for part in os.environ.get("COMFYUI_PATH", "").split(os.pathsep) if part]
+    named = named_checkouts()
     for path in named:
         if not (path / "main.py").is_file():
             raise pytest.UsageError(
@@ -66,6 +68,12 @@ def host(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
         server.stop()
         if "COMFYUI_KEEP" not in os.environ:
             shutil.rmtree(server.base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sdxl_clip(host: Host) -> str:
+    """The file of a small Latent-CLIP for SDXL latents, in the model folder."""
+    return save_clip(host.models)
 
 
 @pytest.fixture(scope="session")

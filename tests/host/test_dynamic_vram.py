@@ -5,20 +5,15 @@ from __future__ import annotations
 import numpy
 import pytest
 import torch
-from reno_bench import STATIC, Bench, save_clip
-
-
-@pytest.fixture(scope="module")
-def clip_file(host):
-    return save_clip(host.models)
+from reno_bench import STATIC, Bench
 
 
 @pytest.fixture
-def bench(host, graph, clip_file):
+def bench(host, graph, sdxl_clip):
     source = (host.checkout / "comfy" / "model_patcher.py").read_text(encoding="utf-8")
     if "def get_non_dynamic_delegate" not in source:
         pytest.skip("this ComfyUI has no dynamic VRAM")
-    return Bench(host, graph, clip_file)
+    return Bench(host, graph, sdxl_clip)
 
 
 def on_demand(bench, lora=False, known=True):

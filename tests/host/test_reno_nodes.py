@@ -9,12 +9,7 @@ import numpy
 import pytest
 import torch
 from agreement import DRIFT, near, same
-from reno_bench import STATIC, Bench, save_clip
-
-
-@pytest.fixture(scope="module")
-def sdxl_clip(host):
-    return save_clip(host.models)
+from reno_bench import STATIC, Bench
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ class Meter:
             seen["peak"] = torch.cuda.max_memory_allocated()
             torch.cuda.reset_peak_memory_stats()
         Meter.last = time.perf_counter()
-        return {"ui": {"meter": [json.dumps(seen)]}, "result": (value,)}
+        return {"ui": {"values": [json.dumps([seen])]}, "result": (value,)}
 
 
 class Room:
@@ -117,7 +117,8 @@ class Room:
         if gibibytes and surplus > 0:
             Room.taken = torch.empty(surplus, dtype=torch.uint8, device="cuda")
         torch.cuda.reset_peak_memory_stats()
-        return {"ui": {"taken": [str(0 if Room.taken is None else Room.taken.numel())]}}
+        taken = 0 if Room.taken is None else Room.taken.numel()
+        return {"ui": {"values": [json.dumps([taken])]}}
 
 
 NODES = {"Probe_WriteSDXL": WriteSDXL, "Probe_Meter": Meter, "Probe_Room": Room}
