@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from lclip import LatentCLIP
+from lclip import LatentCLIP, graphed
 
 from . import shapes
 from .harness import Run, clock, duration, ratio, table
 
 TINY_UNET = {"width": 64, "depths": (0, 1, 2), "context": 2048, "vector": 2816}
+ON_CPU = ((torch.float32, 1),)
+ON_GPU = ((torch.float32, 1), (torch.float16, 1), (torch.float16, 4))
+WITHOUT = ", without CUDA graphs"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A CLIP that gives the reward. main: run as the pack runs it."""
+
+    kind: str  # "latent" or "pixel"
+    name: str
+    model: LatentCLIP
+    main: bool = True
+
+    def gradient(self, z: Tensor) -> Tensor:
+        """Of some of the embedding's numbers, with respect to latents or pixels."""
+        leaf = z.clone().requires_grad_()
+        images = (
+            self.model.encode_latents(leaf)
+            if self.kind == "latent"
+            else shapes.pixel_embedding(self.model, leaf)
+        )
+        return torch.autograd.grad(images[:, ::7].sum(), leaf)[0]
 
 
 def reno_cost(run: Run) -> str:
@@ -21,30 +45,42 @@ def reno_cost(run: Run) -> str:
 
     UNet forward, then decode and rewards forward and backward to the latents, then UNet backward from there:
     by the chain rule the sum of the parts is one iteration, and the UNet's share is the same for all. On a
-    GPU with UNet and decoder in fp32, and in fp16 as artists run them; the CLIPs always compute in fp32, as
-    in the pack.
+    GPU with UNet and decoder in fp32, and in fp16 as artists run them, there also for four pictures at once;
+    the CLIPs always compute in fp32, as in the pack, and there as CUDA graphs, the pixel CLIPs too.
     """
     on_cpu = torch.device(run.device).type == "cpu"
-    clips = list(shapes.named_clips(run.device, run.choose(12, 1)))
+    scorers = list(_scorers(run, on_cpu))
     rounds = run.choose(2 if on_cpu else 20, 1)
+    warm_up = 1 if on_cpu else 3  # the second pass captures
     texts = []
-    for precision in (torch.float32,) if on_cpu else (torch.float32, torch.float16):
+    for precision, batch in ON_CPU if on_cpu else ON_GPU:
         run.say("building the UNet")
         unet = shapes.build(shapes.SDXLUNet, run.device, **(TINY_UNET if run.tiny else {})).to(precision)
         decoder = shapes.build(
             shapes.SDXLDecoder, run.device, **({"widths": (64, 64, 32, 32)} if run.tiny else {})
         ).to(precision)
-        context = torch.randn(1, 77, 2048, device=run.device, dtype=precision)
-        vector = torch.randn(1, 2816, device=run.device, dtype=precision)
+        context = torch.randn(batch, 77, 2048, device=run.device, dtype=precision)
+        vector = torch.randn(batch, 2816, device=run.device, dtype=precision)
         generate = partial(_in_precision, partial(unet, context=context, vector=vector), precision)
+        decode = partial(_in_precision, decoder, precision)
+        noise = torch.randn(batch, 4, 64, 64, device=run.device).requires_grad_()
         seconds: dict[str, list[float]] = {}
-        for turn in range(rounds + 1):
-            run.say(f"iteration {turn} of {rounds}" + (" (warm-up)" if turn == 0 else ""))
-            taken = _one_iteration(run, generate, partial(_in_precision, decoder, precision), clips)
-            for name, value in taken.items() if turn else ():
-                seconds.setdefault(name, []).append(value)
-        texts.append(_write(run, seconds, shapes.parameters(unet), precision))
+        with graphed(*(scorer.model for scorer in scorers if scorer.main)):
+            for turn in range(-warm_up, rounds):
+                run.say(f"iteration {turn + 1} of {rounds}" if turn >= 0 else "warm-up")
+                taken = _one_iteration(run, generate, decode, noise, scorers)
+                for name, value in taken.items() if turn >= 0 else ():
+                    seconds.setdefault(name, []).append(value)
+        texts.append(_write(run, seconds, shapes.parameters(unet), precision, batch, scorers))
     return "\n\n".join(texts)
+
+
+def _scorers(run: Run, on_cpu: bool) -> Iterator[Scorer]:
+    layers = run.choose(12, 1)
+    for kind, name, model in shapes.named_clips(run.device, layers):
+        yield Scorer(kind, name, model)
+    for kind, name, model in () if on_cpu else shapes.named_clips(run.device, layers):
+        yield Scorer(kind, name + WITHOUT, model, main=False)
 
 
 def _in_precision(model: Callable[[Tensor], Tensor], precision: torch.dtype, x: Tensor) -> Tensor:
@@ -55,17 +91,17 @@ def _one_iteration(
     run: Run,
     generate: Callable[[Tensor], Tensor],
     decoder: Callable[[Tensor], Tensor],
-    clips: list[tuple[str, str, LatentCLIP]],
+    noise: Tensor,
+    scorers: list[Scorer],
 ) -> dict[str, float]:
     """Seconds of the UNet (forward; both passes) and of every reward (both passes, decode included)."""
-    noise = torch.randn(1, 4, 64, 64, device=run.device).requires_grad_()
     kept: dict[str, Tensor] = {}
 
     def unet_forward() -> None:
         kept["out"] = noise - generate(noise)
 
     def unet_backward() -> None:
-        kept["noise"] = torch.autograd.grad(kept["out"], noise, kept["latents"])[0]
+        kept["noise"] = torch.autograd.grad(kept["out"], noise, kept["latent"])[0]
 
     taken = {"UNet forward": clock(unet_forward, run.device)}
     latents = (kept["out"] / kept["out"].detach().std() * 6).detach()
@@ -75,61 +111,66 @@ def _one_iteration(
         kept["picture"] = decoder(kept["leaf"])
 
     def decode_backward() -> None:
-        kept["unused"] = torch.autograd.grad(kept.pop("picture"), kept.pop("leaf"), kept["pixels"])[0]
+        kept["unused"] = torch.autograd.grad(kept.pop("picture"), kept.pop("leaf"), kept["pixel"])[0]
 
     decode = clock(decode_forward, run.device)
     inputs = {"latent": latents, "pixel": kept["picture"].detach()}
-    for kind, name, model in clips:
+    for scorer in scorers:
 
-        def score(kind: str = kind, model: LatentCLIP = model) -> None:
-            leaf = inputs[kind].clone().requires_grad_()
-            images = model.encode_latents(leaf) if kind == "latent" else shapes.pixel_embedding(model, leaf)
-            kept["latents" if kind == "latent" else "pixels"] = torch.autograd.grad(
-                images[0, ::7].sum(), leaf
-            )[0]
+        def score(scorer: Scorer = scorer) -> None:
+            kept[scorer.kind] = scorer.gradient(inputs[scorer.kind])
 
-        taken[name] = clock(score, run.device)
+        taken[scorer.name] = clock(score, run.device)
     decode += clock(decode_backward, run.device)
-    for kind, name, _ in clips:
-        taken[name] += decode if kind == "pixel" else 0.0
+    for scorer in scorers:
+        taken[scorer.name] += decode if scorer.kind == "pixel" else 0.0
     taken["UNet"] = taken["UNet forward"] + clock(unet_backward, run.device)
     return taken
 
 
 def _write(
-    run: Run, seconds: dict[str, list[float]], unet_parameters: int, precision: torch.dtype
+    run: Run,
+    seconds: dict[str, list[float]],
+    unet_parameters: int,
+    precision: torch.dtype,
+    batch: int,
+    scorers: list[Scorer],
 ) -> str:
     bare = seconds["UNet"]
     whole = {
-        name: [a + b for a, b in zip(bare, times, strict=True)]
-        for name, times in seconds.items()
-        if not name.startswith("UNet")
+        scorer.name: [a + b for a, b in zip(bare, seconds[scorer.name], strict=True)] for scorer in scorers
     }
     rows = [("bare UNet, no reward", duration(bare), "", "")]
-    for name, times in whole.items():
-        kind = "latent" if name in shapes.LATENT_CLIPS else "VAE decode + pixel"
+    for scorer in scorers:
+        name, times = scorer.name, whole[scorer.name]
+        what = "latent" if scorer.kind == "latent" else "VAE decode + pixel"
         over = f"{100 * (ratio(times, bare).value - 1):+.1f} %"
-        rows.append((f"{kind} {name}", duration(times), duration(seconds[name]), over))
-    pairs = [(latent, pixel) for latent in shapes.LATENT_CLIPS for pixel in shapes.PIXEL_CLIPS]
+        rows.append((f"{what} {name}", duration(times), duration(seconds[name]), over))
+    pairs = [
+        (latent.name, pixel.name)
+        for latent in scorers
+        for pixel in scorers
+        if latent.kind == "latent" and pixel.kind == "pixel" and latent.main and pixel.main
+    ]
     saved = [(*pair, f"{100 * (1 - ratio(whole[pair[0]], whole[pair[1]]).value):.1f} %") for pair in pairs]
     guided = [
-        (name, f"{100 * ratio(seconds[name], seconds['UNet forward']).value:.1f} %")
-        for name in shapes.LATENT_CLIPS
+        (scorer.name, f"{100 * ratio(seconds[scorer.name], seconds['UNet forward']).value:.1f} %")
+        for scorer in scorers
+        if scorer.kind == "latent"
     ]
     kind, half = torch.device(run.device).type, precision == torch.float16
     return "\n\n".join(
         (
             f"One iteration on the {'CPU' if kind == 'cpu' else 'GPU'}, "
-            f"{'UNet and decoder in fp16' if half else 'fp32'}, batch 1, 64x64 latents, n = {len(bare)}; "
-            f"UNet of SDXL's shape ({unet_parameters:,} parameters). It is UNet forward, reward forward and "
-            "backward, "
-            "UNet backward; all rewards, and the decode that the pixel rewards share, are timed inside "
-            "the same iteration.",
+            f"{'UNet and decoder in fp16' if half else 'fp32'}, batch {batch}, 64x64 latents, "
+            f"n = {len(bare)}; UNet of SDXL's shape ({unet_parameters:,} parameters). It is UNet forward, "
+            "reward forward and backward, UNet backward; all rewards, and the decode that the pixel rewards "
+            "share, are timed inside the same iteration.",
             table(("reward", "one iteration", "the reward's part", "over the bare UNet"), rows),
             table(("latent reward", "pixel reward", "time saved by the latent one"), saved),
             "Guidance adds the reward's part to a UNet step without gradient (no classifier-free "
-            "guidance; with it, "
-            f"the UNet's step costs twice as much): UNet forward {duration(seconds['UNet forward'])}.",
+            "guidance; with it, the UNet's step costs twice as much): UNet forward "
+            f"{duration(seconds['UNet forward'])}.",
             table(("latent reward", "added to one guided step"), guided),
         )
     )

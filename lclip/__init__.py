@@ -9,6 +9,7 @@ from .checkpoint import load, save_checkpoint
 from .config import LatentCLIPConfig, config_from_state_dict
 from .convert import convert
 from .errors import CheckpointError
+from .graphs import graphed
 from .guards import check_latents, scale_doubt
 from .guidance import guided_x0
 from .model import LatentCLIP
@@ -66,6 +67,7 @@ __all__ = [
     "convert",
     "encode_pictures",
     "find_pictures",
+    "graphed",
     "guided_x0",
     "heatmap",
     "label_embeddings",

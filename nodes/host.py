@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,6 +149,11 @@ def load_together(
     room = sum(_working_memory(loaded.config, latents) for loaded in models) if latents is not None else 0
     patchers = list(dict.fromkeys([*others, *(each for loaded in models for each in loaded.patchers)]))
     memory.load_models_gpu(patchers, memory_required=room, force_full_load=True)
+
+
+def graphed(models: Iterable[LoadedLatentCLIP]) -> AbstractContextManager[None]:
+    """Within, their image towers run as CUDA graphs where they can: see `lclip.graphed`."""
+    return lclip.graphed(*(loaded.model for loaded in models))
 
 
 def _working_memory(config: lclip.LatentCLIPConfig, latents: Tensor) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..lclip.guidance import guided_x0
@@ -32,7 +35,16 @@ def guide_model(model: Any, wired: host.WiredReward, strength: float, start: flo
     sampling = model.get_model_object("model_sampling")
     first, last = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
     guided.set_model_sampler_post_cfg_function(_Guide(wired, strength, float(first), float(last)))
+    guided.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH, partial(_with_graphs, wired.models))
     return guided
+
+
+def _with_graphs(
+    models: Iterable[host.LoadedLatentCLIP], sample: Callable[..., Tensor], *args: Any, **named: Any
+) -> Tensor:
+    """A whole sampling, during which the towers may run as CUDA graphs."""
+    with host.graphed(models):
+        return sample(*args, **named)
 
 
 @dataclass(frozen=True)

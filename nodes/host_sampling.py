@@ -159,7 +159,11 @@ class NoiseSearch(comfy.samplers.Sampler):
             ):
                 make_differentiable(module)
             try:
-                with checkpointed(patcher.model if lean else None), scene.prepared() as prepared:
+                with (
+                    host.graphed(self._models()),
+                    checkpointed(patcher.model if lean else None),
+                    scene.prepared() as prepared,
+                ):
                     return [self._search(prepared, settings, report)]
             except torch.cuda.OutOfMemoryError:
                 pass  # go on outside of this clause: its traceback keeps the graph in memory
@@ -167,7 +171,7 @@ class NoiseSearch(comfy.samplers.Sampler):
                 "ReNO ran out of memory. Trying once more with activation checkpointing, one item at a time."
             )
             memory.soft_empty_cache()
-            with checkpointed(patcher.model):
+            with host.graphed(self._models()), checkpointed(patcher.model):
                 return self._one_by_one(scene, settings, report)
 
     @property

@@ -1,0 +1,299 @@
+"""Image towers as CUDA graphs: the same numbers as without, whatever happens in between.
+
+On a GPU with real graphs. Without one, what surrounds them is tested on a stand-in with their manners.
+"""
+
+import logging
+import os
+
+import pytest
+import torch
+
+import lclip
+from lclip import graphs
+from lclip.adapter import AdapterShape
+
+EXACT = {"rtol": 1e-5, "atol": 1e-6}
+NEEDS_GPU = pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.version.cuda is None, reason="real graphs need an NVIDIA GPU"
+)
+
+
+class StandIn:
+    """As captured passes: one input, one result and one gradient, which every pass overwrites."""
+
+    def __init__(self, function, z):
+        self.function, self.turn = function, 0
+        self.input = z.detach().clone().requires_grad_()
+        self.features = function(self.input).detach()
+
+    def forward(self, z):
+        self.turn += 1
+        with torch.no_grad():
+            self.input.copy_(z)
+            return self.features.copy_(self.function(self.input)).clone()
+
+    def backward(self, cotangent):
+        with torch.enable_grad():
+            return torch.autograd.grad(self.function(self.input), self.input, cotangent)[0]
+
+
+@pytest.fixture(params=["stand-in", pytest.param("GPU", marks=NEEDS_GPU)])
+def device(request, monkeypatch):
+    if request.param == "GPU":
+        return "cuda"
+    monkeypatch.setattr(graphs, "_CapturedPasses", StandIn)
+    monkeypatch.setattr(graphs, "_has_graphs", lambda _: os.environ.get(graphs.SWITCH) != "0")
+    return "cpu"
+
+
+@pytest.fixture
+def model(tiny_model, device):
+    return tiny_model.to(device)
+
+
+def latents(count=2, side=8, device="cpu"):
+    return torch.randn(count, 4, side, side).to(device)
+
+
+def both_passes(model, z, direction=None):
+    """The embedding and the gradient of its product with a direction."""
+    leaf = z.detach().clone().requires_grad_()
+    embedding = model.encode_latents(leaf)
+    direction = torch.linspace(-1, 1, embedding.shape[1], device=z.device) if direction is None else direction
+    (gradient,) = torch.autograd.grad((embedding * direction).sum(), leaf)
+    return embedding.detach(), gradient
+
+
+def assert_same(found, wanted):
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, **EXACT)
+
+
+def captured(model):
+    """The graphs that a tower holds, within `lclip.graphed`."""
+    return [passes for passes in model.visual.forward.passes.values() if passes is not None]
+
+
+def test_a_cpu_computes_as_without_it(tiny_model):
+    wanted = both_passes(tiny_model, z := latents())
+    with lclip.graphed(tiny_model):
+        for _ in range(3):
+            assert_same(both_passes(tiny_model, z), wanted)
+        assert not captured(tiny_model)
+
+
+def test_a_tower_is_as_before_afterwards_also_after_an_error(tiny_model):
+    before = tiny_model.visual.forward
+    with pytest.raises(KeyError), lclip.graphed(tiny_model):
+        assert tiny_model.visual.forward != before
+        raise KeyError("anything")
+    assert tiny_model.visual.forward == before
+
+
+def test_the_inner_of_two_leaves_the_tower_to_the_outer(tiny_model):
+    with lclip.graphed(tiny_model):
+        outer = tiny_model.visual.forward
+        with lclip.graphed(tiny_model, tiny_model):
+            assert tiny_model.visual.forward is outer
+        assert tiny_model.visual.forward is outer
+
+
+def test_it_finds_the_tower_of_a_model_behind_an_adapter(tiny_model):
+    shape = AdapterShape(lclip.space_named("sd1.5"), lclip.space_named("sdxl"), width=8, depth=1)
+    adapted = lclip.apply_adapter(tiny_model, lclip.LatentAdapter(shape))
+    with lclip.graphed(adapted):
+        assert "forward" in tiny_model.visual.__dict__
+    assert "forward" not in tiny_model.visual.__dict__
+
+
+def test_replays_give_what_the_plain_passes_give(model, device):
+    inputs = [latents(device=device) for _ in range(6)]
+    wanted = [both_passes(model, z) for z in inputs]
+    with lclip.graphed(model):
+        found = [both_passes(model, z) for z in inputs]
+        assert len(captured(model)) == 1
+        assert captured(model)[0].turn == len(inputs) - 1  # all but the first
+    for one, other in zip(found, wanted, strict=True):
+        assert_same(one, other)
+
+
+@NEEDS_GPU
+def test_full_size_replays_agree_with_the_plain_passes():
+    config = lclip.LatentCLIPConfig(
+        embed_dim=512, channels=4, patch_size=8, grid=8, vision_width=768, vision_layers=12, vision_heads=12,
+        text_width=64, text_layers=1, text_heads=1, context_length=8, vocab_size=16, latent_space="sdxl",
+    )  # fmt: skip
+    model = lclip.LatentCLIP(config, device="cuda").requires_grad_(False).eval()
+    inputs = [latents(1, 64, "cuda") for _ in range(4)]
+    wanted = [both_passes(model, z) for z in inputs]
+    with lclip.graphed(model):
+        for z, (embedding, gradient) in zip(inputs, wanted, strict=True):
+            found = both_passes(model, z)
+            torch.testing.assert_close(found[0], embedding, rtol=0, atol=1e-6)
+            cosine = torch.nn.functional.cosine_similarity(found[1].flatten(), gradient.flatten(), dim=0)
+            assert cosine > 1 - 1e-5
+            torch.testing.assert_close(found[1].norm(), gradient.norm(), rtol=1e-4, atol=0)
+        assert captured(model)
+
+
+def test_two_forward_passes_before_their_backward_passes(model, device):
+    first, second = latents(device=device), latents(device=device)
+    wanted = both_passes(model, first)[1], both_passes(model, second)[1]
+    with lclip.graphed(model):
+        for _ in range(2):
+            both_passes(model, first)
+        leaves = first.clone().requires_grad_(), second.clone().requires_grad_()
+        direction = torch.linspace(-1, 1, model.config.embed_dim, device=device)
+        values = [(model.encode_latents(leaf) * direction).sum() for leaf in leaves]
+        gradients = [torch.autograd.grad(*pair)[0] for pair in zip(values, leaves, strict=True)]
+    assert_same(gradients, wanted)
+
+
+def test_two_rewards_of_one_model_add_up(model, device):
+    towards, away = lclip.TextReward(model, "a red square"), lclip.TextReward(model, "a circle", -0.5)
+    reward = lclip.RewardSum([towards, away])
+    z = latents(device=device)
+
+    def gradient():
+        leaf = z.clone().requires_grad_()
+        return torch.autograd.grad(reward(leaf).sum(), leaf)[0]
+
+    wanted = gradient()
+    with lclip.graphed(model):
+        for _ in range(3):
+            torch.testing.assert_close(gradient(), wanted, **EXACT)
+
+
+def test_results_are_not_overwritten_by_the_next_pass(model, device):
+    with lclip.graphed(model):
+        z = latents(device=device)
+        for _ in range(2):
+            both_passes(model, z)
+        kept = both_passes(model, z)
+        before = [value.clone() for value in kept]
+        both_passes(model, latents(device=device))
+    assert_same(kept, before)
+
+
+def test_passes_without_gradient_are_replayed_but_never_captured(model, device):
+    z = latents(device=device)
+    wanted = model.encode_latents(z)
+    with lclip.graphed(model), torch.no_grad():
+        for _ in range(3):
+            model.encode_latents(z)
+        assert not captured(model)
+        with torch.enable_grad():
+            for _ in range(2):
+                both_passes(model, z)
+        turn = captured(model)[0].turn
+        torch.testing.assert_close(model.encode_latents(z), wanted, **EXACT)
+        assert captured(model)[0].turn == turn + 1
+
+
+@pytest.mark.parametrize("move", ["replace", "in place", "away and back"])
+def test_weights_that_move_or_change_are_followed(model, device, move):
+    z = latents(device=device)
+    with lclip.graphed(model):
+        for _ in range(3):
+            both_passes(model, z)
+        before = captured(model)
+        weight = model.visual.proj
+        if move == "replace":
+            model.visual.proj = torch.nn.Parameter(weight.detach().flip(0), requires_grad=False)
+            del weight
+        elif move == "in place":
+            weight.copy_(weight.flip(0).clone())
+        else:
+            model.to("cpu", torch.float64)
+            filler = [torch.full((64, 64), torch.nan, device=device) for _ in range(64)]
+            model.to(device, torch.float32)
+            del filler
+        found = [both_passes(model, z) for _ in range(3)]
+        assert captured(model)
+        assert (captured(model) == before) == (move == "in place")
+    wanted = both_passes(model, z)
+    for each in found:
+        assert_same(each, wanted)
+
+
+def test_several_shapes_and_no_more_than_it_keeps(model, device):
+    shapes = [(count, side) for count in (1, 2, 3) for side in (8, 12)]
+    with lclip.graphed(model):
+        for count, side in shapes:
+            z = latents(count, side, device)
+            found = [both_passes(model, z) for _ in range(3)]
+            assert_same(found[2], found[0])
+        assert len(captured(model)) == graphs.MOST_SHAPES
+
+
+def test_large_batches_and_trainable_towers_run_as_they_are(model, device):
+    large = latents(graphs.MOST_TOKENS // 17 + 1, device=device)
+    with lclip.graphed(model):
+        for _ in range(3):
+            both_passes(model, large)
+        model.visual.requires_grad_(True)
+        for _ in range(3):
+            both_passes(model, latents(device=device))
+        assert not captured(model)
+
+
+def test_switched_off(model, device, monkeypatch):
+    monkeypatch.setenv(graphs.SWITCH, "0")
+    with lclip.graphed(model):
+        for _ in range(3):
+            both_passes(model, latents(device=device))
+        assert not captured(model)
+
+
+def test_a_capture_that_fails_leaves_everything_running(model, device, caplog, monkeypatch):
+    z = latents(device=device)
+    wanted = both_passes(model, z)
+    project = model.visual.project
+
+    def waits(x):
+        if float(x.detach().sum()) == 1e9:  # a value that is waited for cannot be captured
+            raise AssertionError
+        return project(x)
+
+    def refused(*_):
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "latent-clip"):
+        patch.setattr(model.visual, "project", waits)
+        if device == "cpu":
+            patch.setattr(graphs, "_CapturedPasses", refused)
+        with lclip.graphed(model):
+            for _ in range(4):
+                assert_same(both_passes(model, z), wanted)
+            assert not captured(model)
+    assert len(caplog.records) == 1
+    assert caplog.records[0].message.startswith("The Latent-CLIP runs without CUDA graphs, more slowly: ")
+    with lclip.graphed(model):
+        for _ in range(3):
+            assert_same(both_passes(model, z), wanted)
+        assert captured(model)
+
+
+def test_a_search_finds_the_same(model, device):
+    noise, z = latents(device=device), latents(device=device)
+    reward, settings = lclip.TextReward(model, "a red square"), lclip.ReNOSettings(iterations=6)
+    wanted = lclip.reno(lambda x: x + 0.1 * z, noise, reward, settings).best_latents
+    with lclip.graphed(model):
+        found = lclip.reno(lambda x: x + 0.1 * z, noise, reward, settings).best_latents
+        assert captured(model)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@NEEDS_GPU
+def test_the_memory_of_the_graphs_is_given_back(tiny_model):
+    model, z = tiny_model.cuda(), latents(device="cuda")
+    both_passes(model, z)
+    before = torch.cuda.memory_allocated()
+    for _ in range(2):
+        with lclip.graphed(model):
+            for _ in range(3):
+                both_passes(model, z)
+            assert captured(model)
+            assert torch.cuda.memory_allocated() > before
+        assert torch.cuda.memory_allocated() <= before
