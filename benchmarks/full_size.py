@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,10 @@ PLANS = (
     *((0.0, side, "on", "B/8") for side in SIDES),
     *((room, side, "auto", "B/8") for room in (12.0, 8.0) for side in SIDES),
 )
-RENDERS, STEPS, ROUNDS = 6, 8, 3
 GUIDED = ((512, "B/8"), (1024, "B/8"), (1024, "B/4-plus"))
+# Of other ways to start than the first: what could differ there
+FEWER_PLANS, FEWER_GUIDED = (*PLANS[:2], PLANS[-1]), GUIDED[:1]
+RENDERS, STEPS, ROUNDS = 6, 8, 3
 TIGHT = 6.5  # GiB: the UNet fits, a Latent-CLIP beside it does not
 
 
@@ -41,6 +43,8 @@ class Way:
 
     checkout: Path
     arguments: tuple[str, ...]
+    plans: tuple[tuple[float, int, str, str], ...] = FEWER_PLANS
+    guided: tuple[tuple[int, str], ...] = FEWER_GUIDED
 
     @property
     def name(self) -> str:
@@ -54,7 +58,9 @@ def full_size(run: Run) -> str:
     """
     if torch.device(run.device).type != "cuda":
         raise Skipped("it needs a GPU: --device cuda")
-    ways, searches, guided, evicted = list(_ways(checkouts_or_skip())), [], [], []
+    ways = list(_ways(checkouts_or_skip()))
+    ways[0] = replace(ways[0], plans=PLANS, guided=GUIDED)
+    searches, guided, evicted, captured = [], [], [], []
     with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):  # keeps what was measured
         for number, way in enumerate(ways):
             run.say(way.name)
@@ -64,19 +70,24 @@ def full_size(run: Run) -> str:
                 bench.start()
                 if host.on_cpu:
                     raise Skipped("ComfyUI runs on its CPU: set COMFYUI_ARGS to nothing")
-                searches.extend((way.name, *row) for row in bench.searches(run))
-                guided.extend((way.name, *row) for row in bench.guidance(run))
+                guided.extend((way.name, *row) for row in bench.guidance(run, way.guided))
                 evicted.append((way.name, bench.survives_eviction()))
+                plans = way.plans[: run.choose(len(way.plans), 1)]
+                searches.extend((way.name, *row) for row in bench.searches(run, plans))
             finally:
+                captured += [way.name] * ("runs as CUDA graphs" in host.log.read_text(errors="replace"))
                 bench.host.stop()
-    tables = (("ReNO", searches, len(PLANS)), ("guidance", guided, len(GUIDED)), ("eviction", evicted, 1))
     missing = [
         f"{way.name}: {what}, {have} of {wanted}"
         for way in ways
-        for what, rows, wanted in tables
+        for what, rows, wanted in (
+            ("ReNO", searches, len(way.plans)),
+            ("guidance", guided, len(way.guided)),
+            ("eviction", evicted, 1),
+        )
         if (have := sum(row[0] == way.name for row in rows)) < wanted
     ]
-    return _write(searches, guided, evicted, missing)
+    return _write(searches, guided, evicted, captured, missing)
 
 
 def _ways(checkouts: list[Path]) -> Iterator[Way]:
@@ -123,10 +134,10 @@ class _Bench:
         node = graph.add("Probe_Room", gibibytes=gibibytes)
         (self.taken,) = self.host.run(graph).require_ok().values(node)
 
-    def searches(self, run: Run) -> Iterator[tuple[str, ...]]:
+    def searches(self, run: Run, plans: Sequence[tuple]) -> Iterator[tuple[str, ...]]:
         """Rows: what was asked, time per render, peak memory, whether the first render is the stock one."""
         before = None
-        for room, side, checkpointing, clip in PLANS[: run.choose(len(PLANS), 1)]:
+        for room, side, checkpointing, clip in plans:
             if room != before:
                 self.leave_room(room)
                 before = room
@@ -166,10 +177,10 @@ class _Bench:
         off = np.linalg.norm(first - stock) / np.linalg.norm(stock)
         return f"{off:.1e}" if off else "none"
 
-    def guidance(self, run: Run) -> Iterator[tuple[str, ...]]:
+    def guidance(self, run: Run, plans: Sequence[tuple[int, str]]) -> Iterator[tuple[str, ...]]:
         """Rows: what guidance adds to the time of one unguided step."""
         self.leave_room(0.0)
-        for side, clip in GUIDED:
+        for side, clip in plans:
             seconds: dict[bool, list[float]] = {False: [], True: []}
             for turn in range(ROUNDS + 1):
                 for guided in (False, True):
@@ -258,7 +269,13 @@ class _Scene:
         }  # fmt: skip
 
 
-def _write(searches: list[tuple], guided: list[tuple], evicted: list[tuple], missing: list[str]) -> str:
+def _write(
+    searches: list[tuple],
+    guided: list[tuple],
+    evicted: list[tuple],
+    captured: list[str],
+    missing: list[str],
+) -> str:
     texts = [
         f"SDXL's UNet ({shapes.UNET_PARAMETERS:,} parameters) and the Latent-CLIPs with random weights, "
         f"all in fp16, in a running ComfyUI. ReNO: 1 step, cfg 1, batch 1, {RENDERS} renders; the time "
@@ -280,6 +297,8 @@ def _write(searches: list[tuple], guided: list[tuple], evicted: list[tuple], mis
                 guided,
             ),
         ]
+    if captured:
+        texts.append(f"The Latent-CLIPs ran as CUDA graphs in {', '.join(captured)}.")
     if evicted:
         texts += [
             f"Renders and scores (B/8) with the whole card, with {TIGHT} GiB free, so that the models do not "

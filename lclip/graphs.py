@@ -7,10 +7,14 @@ what was captured, at the addresses that were captured: for one shape, with the 
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,8 +27,8 @@ logger = logging.getLogger("latent-clip")
 
 SWITCH = "LATENT_CLIP_CUDA_GRAPHS"
 """An environment variable: with the value 0, nothing is captured."""
-MOST_TOKENS = 1024
-"""In one pass. Beyond it the kernels outlast their launches, and the memory that a graph holds is missed."""
+MOST_TOKENS = 640
+"""In one pass: nine pictures of B/8, two of B/4-plus. Beyond it the kernels outlast their launches."""
 MOST_SHAPES = 4
 """For which a tower keeps graphs at a time."""
 
@@ -36,15 +40,19 @@ def graphed(*models: nn.Module) -> Iterator[None]:
     models: Latent-CLIPs, or modules that hold some. Open it around a search or a guided sampling. The first
     pass of a shape runs as it is, the second is captured, and all further ones are replayed; weights may move
     or change in between. Memory: what one pass leaves for its gradient, until the end. Where nothing can be
-    captured (another device, training, large batches, an error of the driver) everything runs as without.
+    captured (another device, training, large batches, an error of the driver) everything runs as without, and
+    so it does where the environment variable LATENT_CLIP_CUDA_GRAPHS is 0.
     """
     towers = {module for model in models for module in model.modules() if isinstance(module, VisionTower)}
-    with ExitStack() as stack:
-        for tower in towers:
-            if "forward" not in tower.__dict__:  # not within another one
-                tower.forward = _ReplayedTower(tower)
-                stack.callback(tower.__dict__.pop, "forward")
+    own = {tower: _ReplayedTower(tower) for tower in towers if "forward" not in tower.__dict__}
+    for tower, replayed in own.items():
+        tower.forward = replayed
+    try:
         yield
+    finally:
+        for tower, replayed in own.items():
+            del tower.forward
+            replayed.forget()
 
 
 class _ReplayedTower:
@@ -55,6 +63,13 @@ class _ReplayedTower:
         self.weights: list[int] = []
         self.passes: dict[Any, _CapturedPasses | None] = {}  # by kind of input; None: seen once
         self.broken = False
+
+    def forget(self) -> None:
+        """Drop what was captured, and give its memory back."""
+        devices = {passes.input.device for passes in self.passes.values() if passes is not None}
+        self.passes.clear()
+        for device in devices:
+            _trim_graph_memory(device)
 
     def __call__(self, z: Tensor) -> Tensor:
         usable = not self.broken and _has_graphs(z.device) and self._worth_it(z) and self._follow_weights(z)
@@ -72,7 +87,7 @@ class _ReplayedTower:
         weights = [parameter.data_ptr() for parameter in parameters]
         if weights != self.weights:
             self.weights = weights
-            self.passes.clear()
+            self.forget()
         return all(each.device == z.device and not each.requires_grad for each in parameters)
 
     def _passes_for(self, z: Tensor) -> _CapturedPasses | None:
@@ -103,20 +118,34 @@ def _has_graphs(device: torch.device) -> bool:
 
 
 class _CapturedPasses:
-    """The forward and the backward pass of a function of one tensor, in graphs that share their memory."""
+    """The forward and the backward pass of a function of one tensor, in graphs that share their memory.
+
+    RuntimeError where they cannot be captured.
+    """
 
     def __init__(self, function: Callable[[Tensor], Tensor], z: Tensor) -> None:
         self.turn = 0
-        pool = torch.cuda.graph_pool_handle()
-        stream = torch.cuda.Stream(z.device)
         leaf = z.detach().clone().requires_grad_()
-        with _captured(stream, pool) as self.forward_graph:
-            features = function(leaf)
-        self.cotangent = torch.zeros_like(features)
-        with _captured(stream, pool) as self.backward_graph:
-            (self.gradient,) = torch.autograd.grad(features, leaf, self.cotangent)
-        # Without torch's own graph; the memory of what it kept stays the pool's.
-        self.input, self.features = leaf.detach(), features.detach()
+        self.input, self.gradient = leaf.detach(), torch.zeros_like(leaf)
+        stream = _capture_stream(z.device)
+        stream.wait_stream(torch.cuda.current_stream(z.device))
+        with torch.cuda.stream(stream), torch.enable_grad():
+            with _refusing_to_wait():
+                features = function(leaf)
+                self.features, self.cotangent = features.detach().clone(), torch.zeros_like(features)
+                torch.autograd.grad(features, leaf, self.cotangent)
+                del features
+            pool = torch.cuda.graph_pool_handle()
+            # What leaves a graph was made before it: torch complains of memory that outlives its capture.
+            with _captured(pool) as self.forward_graph:
+                features = function(leaf)
+                self.features.copy_(features.detach())
+            with _captured(pool) as self.backward_graph:
+                self.gradient.copy_(torch.autograd.grad(features, leaf, self.cotangent)[0])
+                del features
+        torch.cuda.current_stream(z.device).wait_stream(stream)
+        self.forward(z)
+        self.backward(self.cotangent)  # if the driver has no memory for them, it is told here
 
     def forward(self, z: Tensor) -> Tensor:
         self.turn += 1
@@ -125,24 +154,53 @@ class _CapturedPasses:
         return self.features.clone()
 
     def backward(self, cotangent: Tensor) -> Tensor:
-        """For the input of the last forward pass."""
+        """For the input of the last forward pass, once: what that one has left is used up."""
+        self.turn += 1
         self.cotangent.copy_(cotangent)
         self.backward_graph.replay()
         return self.gradient.clone()
 
 
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all captures: libraries keep a workspace per stream for good."""
+    return torch.cuda.Stream(device)
+
+
 @contextmanager
-def _captured(stream: torch.cuda.Stream, pool: Any) -> Iterator[torch.cuda.CUDAGraph]:
-    """Record what the GPU is asked to do within. As `torch.cuda.graph`, but leaves torch's cache as it is."""
+def _refusing_to_wait() -> Iterator[None]:
+    """RuntimeError for what waits for the GPU: within a capture it could end the process."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():  # torch says once that it may not notice everything
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@contextmanager
+def _captured(pool: Any) -> Iterator[torch.cuda.CUDAGraph]:
+    """Record what the current stream is asked to do. Unlike `torch.cuda.graph`, keeps torch's cache."""
     graph = torch.cuda.CUDAGraph()
-    torch.cuda.synchronize(stream.device)
-    with torch.cuda.stream(stream), torch.enable_grad():
-        # Other threads (a server's, a preview's) may use the GPU meanwhile.
-        graph.capture_begin(pool=pool, capture_error_mode="thread_local")
-        try:
-            yield graph
-        finally:
-            graph.capture_end()
+    torch.cuda.synchronize()
+    # Other threads (a server's, a preview's) may use the GPU meanwhile.
+    graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+    try:
+        yield graph
+    finally:
+        graph.capture_end()
+
+
+def _trim_graph_memory(device: torch.device) -> None:
+    """Give back what the driver keeps for graphs to come: torch's asynchronous allocator never asks it to."""
+    if device.type != "cuda" or torch.cuda.get_allocator_backend() != "cudaMallocAsync":
+        return
+    torch.cuda.synchronize(device)
+    with suppress(OSError, AttributeError):
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        driver.cuDeviceGraphMemTrim(torch.cuda.current_device() if device.index is None else device.index)
 
 
 class _Replay(torch.autograd.Function):
