@@ -28,9 +28,7 @@ def cost(run: Run) -> str:
         run.say(mode)
         jobs = {"decode": wrap(decoder, latents)}
         for kind, name, model in shapes.named_clips(run.device, run.choose(12, 1)):
-            latent = kind == "latent"
-            scorer = model.encode_latents if latent else partial(shapes.pixel_embedding, model)
-            jobs[name] = wrap(scorer, latents if latent else pixels)
+            jobs[name] = wrap(shapes.embedder(kind, model), latents if kind == "latent" else pixels)
         seconds = time_in_turns(jobs, rounds=run.choose(4, 2), device=run.device)
         for latent, pixel in RIVALS.items():
             whole = [a + b for a, b in zip(seconds["decode"], seconds[pixel], strict=True)]
@@ -64,11 +62,7 @@ def _forward(scorer: Callable[[Tensor], Tensor], latents: Tensor) -> Callable[[]
 
 
 def _forward_and_backward(scorer: Callable[[Tensor], Tensor], latents: Tensor) -> Callable[[], object]:
-    def job() -> Tensor:
-        leaf = latents.detach().clone().requires_grad_()
-        return torch.autograd.grad(scorer(leaf).flatten(1)[:, ::7].sum(), leaf)[0]
-
-    return job
+    return partial(shapes.input_gradient, scorer, latents)
 
 
 def overhead(run: Run) -> str:

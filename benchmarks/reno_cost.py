@@ -29,16 +29,6 @@ class Scorer:
     model: LatentCLIP
     main: bool = True
 
-    def gradient(self, z: Tensor) -> Tensor:
-        """Of some of the embedding's numbers, with respect to latents or pixels."""
-        leaf = z.clone().requires_grad_()
-        images = (
-            self.model.encode_latents(leaf)
-            if self.kind == "latent"
-            else shapes.pixel_embedding(self.model, leaf)
-        )
-        return torch.autograd.grad(images[:, ::7].sum(), leaf)[0]
-
 
 def reno_cost(run: Run) -> str:
     """Parts of one iteration, timed within the same iteration for every reward.
@@ -118,7 +108,8 @@ def _one_iteration(
     for scorer in scorers:
 
         def score(scorer: Scorer = scorer) -> None:
-            kept[scorer.kind] = scorer.gradient(inputs[scorer.kind])
+            embed = shapes.embedder(scorer.kind, scorer.model)
+            kept[scorer.kind] = shapes.input_gradient(embed, inputs[scorer.kind])
 
         taken[scorer.name] = clock(score, run.device)
     decode += clock(decode_backward, run.device)
@@ -146,12 +137,7 @@ def _write(
         what = "latent" if scorer.kind == "latent" else "VAE decode + pixel"
         over = f"{100 * (ratio(times, bare).value - 1):+.1f} %"
         rows.append((f"{what} {name}", duration(times), duration(seconds[name]), over))
-    pairs = [
-        (latent.name, pixel.name)
-        for latent in scorers
-        for pixel in scorers
-        if latent.kind == "latent" and pixel.kind == "pixel" and latent.main and pixel.main
-    ]
+    pairs = [(latent, pixel) for latent in shapes.LATENT_CLIPS for pixel in shapes.PIXEL_CLIPS]
     saved = [(*pair, f"{100 * (1 - ratio(whole[pair[0]], whole[pair[1]]).value):.1f} %") for pair in pairs]
     guided = [
         (scorer.name, f"{100 * ratio(seconds[scorer.name], seconds['UNet forward']).value:.1f} %")

@@ -97,7 +97,11 @@ class Host:
     @property
     def has_dynamic_vram(self) -> bool:
         """Whether it brings the weights of its own models in layer by layer."""
-        return "DynamicVRAM support detected and enabled" in self.log.read_text(errors="replace")
+        return self.has_logged("DynamicVRAM support detected and enabled")
+
+    def has_logged(self, text: str) -> bool:
+        """Whether its log has these words, up to now."""
+        return text in self.log.read_text(errors="replace")
 
     def stop(self) -> None:
         if self.process is None:

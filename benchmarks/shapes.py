@@ -7,8 +7,9 @@ published numbers of parameters, to the last one. They compute nothing meaningfu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -291,6 +292,17 @@ def pixel_embedding(model: LatentCLIP, pixels: Tensor) -> Tensor:
     size = model.config.patch_size * model.config.grid
     small = F.interpolate(pixels, (size, size), mode="bicubic", align_corners=False, antialias=True)
     return F.normalize(model.visual(small), dim=-1)
+
+
+def embedder(kind: str, model: LatentCLIP) -> Callable[[Tensor], Tensor]:
+    """What a "latent" CLIP makes of latents, or a "pixel" CLIP of a decoded picture."""
+    return model.encode_latents if kind == "latent" else partial(pixel_embedding, model)
+
+
+def input_gradient(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """The gradient of some of a function's results with respect to its input."""
+    leaf = z.detach().clone().requires_grad_()
+    return torch.autograd.grad(function(leaf).flatten(1)[:, ::7].sum(), leaf)[0]
 
 
 def named_clips(device: str, layers: int = 12) -> Iterator[tuple[str, str, LatentCLIP]]:
