@@ -172,7 +172,7 @@ def hacking(run: Run) -> str:
     return (
         f"{len(search.scenes)} held-out prompts, one seed, published settings. Best is what ReNO would "
         "return if it stopped there, current the iteration itself. The held-out reward is the "
-        "pixel CLIP's. "
+        "pixel CLIP's, from which the Latent-CLIP was distilled. "
         f"Oracle at the default length ({_default(marks) + 1} iterations) minus plain: "
         f"{kept.text(100, 1)} points. "
         f"Items flagged as hacked at the end: {int(flagged.sum())} of {len(flagged)}.\n\n"

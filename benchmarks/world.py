@@ -93,9 +93,8 @@ def retrieval(run: Run) -> str:
     original = hits("pixel_clip", pixels)
     return (
         f"{WAYS}-way retrieval of the caption; within a hundred, no two captions say the same. The pixel "
-        "CLIP has the "
-        "same size and training and reads the decoded picture; on the drawn originals, never encoded, it "
-        "reaches "
+        "CLIP has the same size, reads the decoded picture, and taught the Latent-CLIP; on the drawn "
+        "originals, never encoded, it reaches "
         f"{wilson(int(original.sum()), len(original)).percent()}. The difference is paired. On all "
         "generated pictures "
         "the generator's mistakes count as misses of both.\n\n"

@@ -1,8 +1,8 @@
 """`python -m lclip.mini.train`: makes everything that the mini world ships, from nothing.
 
-vae -> latent_clip, generator
+vae -> generator
 vae, vae16, generator -> generator16
-pixel_clip
+vae, pixel_clip, generator -> latent_clip
 
 Two stages are at work at a time. Every stage writes one file of half-precision weights, can be stopped at any
 moment and goes on where it was. The same seed, thread count and torch give the same weights.
@@ -24,15 +24,16 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ..checkpoint import atomic_file, save_checkpoint
+from ..checkpoint import atomic_file, load, save_checkpoint
 from .drawing import render_batch, sample_scenes
-from .train_clip import CONFIG, PIXEL_CONFIG, Pool, tokenizer, train_clip
+from .train_clip import CYCLES, GROUPS, POOL_GROUPS, Pool, draw_pool, tokenizer, train_clip
 from .train_generator import Generator, draw_pairs, train_generator
+from .train_latent_clip import new_student, train_latent_clip
 from .train_twin import PAIRS as TWIN_PAIRS
 from .train_twin import make_ways, train_twin
 from .train_vae import TWIN, to_pixels, train_vae
 from .vae import RAW_STD, TWIN_STD, MiniVAE, twin_vae
-from .world import VERSION, WEIGHTS, load_module
+from .world import VERSION, WEIGHTS, load_module, load_world
 
 logger = logging.getLogger("latent-clip")
 
@@ -70,15 +71,17 @@ def make_twin_generator(work: Path, out: Path, steps: int | None) -> None:
 
 
 def make_latent_clip(work: Path, out: Path, steps: int | None) -> None:
-    """Train and ship the CLIP that reads latents."""
-    vae, _ = load_module(MiniVAE(), out / "vae.safetensors")
-    model = train_clip(CONFIG, lambda pool: encode_pool(vae, pool), work / "latent_clip.pt", steps)
+    """Distil and ship the CLIP that reads latents."""
+    teacher = load(out / "pixel_clip.safetensors")
+    world = load_world(folder=out, latent_clip=new_student(teacher))
+    pool = draw_pool(CYCLES[-1].seed, CYCLES[-1].nameless, POOL_GROUPS if steps is None else GROUPS)
+    model = train_latent_clip(world, encode_pool(world.vae, pool), work, steps)
     save_checkpoint(model, out / "latent_clip.safetensors", torch.float16, source_name="lclip.mini.train")
 
 
 def make_pixel_clip(work: Path, out: Path, steps: int | None) -> None:
     """Train and ship the CLIP of equal size that reads pixels in 0..1."""
-    model = train_clip(PIXEL_CONFIG, pool_pixels, work / "pixel_clip.pt", steps)
+    model = train_clip(work / "pixel_clip.pt", steps)
     save_checkpoint(model, out / "pixel_clip.safetensors", torch.float16, source_name="lclip.mini.train")
 
 
@@ -94,17 +97,12 @@ class Stage:
 STAGES = {
     "vae": Stage(make_vae),
     "pixel_clip": Stage(make_pixel_clip),
-    "vae16": Stage(make_twin_vae),
-    "latent_clip": Stage(make_latent_clip, ("vae",)),
     "generator": Stage(make_generator, ("vae",)),
+    "vae16": Stage(make_twin_vae),
+    "latent_clip": Stage(make_latent_clip, ("vae", "pixel_clip", "generator")),
     "generator16": Stage(make_twin_generator, ("vae", "generator", "vae16")),
 }
 WORKERS = 2
-
-
-def pool_pixels(pool: Pool) -> torch.Tensor:
-    """The pool's pictures [N, 3, 64, 64] in 0..1."""
-    return torch.from_numpy(pool.pictures).permute(0, 3, 1, 2).float() / 255.0
 
 
 @torch.no_grad()

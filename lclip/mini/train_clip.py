@@ -1,4 +1,4 @@
-"""Contrastive training of the mini world's two CLIPs: one reads latents, one of equal size reads pixels."""
+"""Contrastive training of the mini world's pixel CLIP, which then teaches the Latent-CLIP of equal size."""
 
 from __future__ import annotations
 
@@ -58,10 +58,7 @@ VAGUENESS = (0.0, 0.0, 0.3, 0.9)  # share that a caption leaves out, drawn per c
 POOL_GROUPS = 12_000
 CONTEXT_LENGTH = 20
 START_SCALE = 25.0
-LATENT_NOISE = 0.6  # largest std of the noise on raw latents: twice the width of the VAE's posterior
-# Largest rms of an adversarial change, in raw latents and in pixels. Twice or three times as much cost 2 to 4
-# points of retrieval, and ReNO gained no more.
-EPSILON = {"mini": 0.4, "mini-pixels": 0.01}
+EPSILON = 0.01  # largest rms of an adversarial change, in pixels of 0..1
 FAST = ("log_logit_scale",)
 
 CONFIG = LatentCLIPConfig(
@@ -117,32 +114,26 @@ def speak(content: Content, rng: np.random.Generator) -> tuple[Content, Content]
     return about_all, about_one
 
 
-def train_clip(
-    config: LatentCLIPConfig,
-    inputs_of: Callable[[Pool], torch.Tensor],
-    checkpoint: Path,
-    steps: int | None = None,
-) -> LatentCLIP:
-    """Train one CLIP; `inputs_of` gives a pool's pictures [N, C, H, W] in the form that its tower reads."""
+def train_clip(checkpoint: Path, steps: int | None = None) -> LatentCLIP:
+    """Train the pixel CLIP; keeps resumable checkpoints named after `checkpoint`."""
     torch.manual_seed(SETTINGS.seed)
-    model = LatentCLIP(config, tokenizer=tokenizer())
+    model = LatentCLIP(PIXEL_CONFIG, tokenizer=tokenizer())
     with torch.no_grad():
         model.log_logit_scale.fill_(float(np.log(START_SCALE)))
     for number, cycle in enumerate(CYCLES):
         file = checkpoint.with_stem(f"{checkpoint.stem}_{number}")
         pool = draw_pool(cycle.seed, cycle.nameless, POOL_GROUPS if steps is None else GROUPS)
-        loss_of = loss_on(model, inputs_of(pool), pool, cycle.adversarial)
+        loss_of = loss_on(model, pool, cycle.adversarial)
         average = fit(model, loss_of, cycle.settings.shortened(steps), file, FAST)
         model.load_state_dict(average.state_dict())
     return model.eval().requires_grad_(False)
 
 
 def loss_on(
-    model: LatentCLIP, inputs: torch.Tensor, pool: Pool, adversarial: bool = False
+    model: LatentCLIP, pool: Pool, adversarial: bool = False
 ) -> Callable[[np.random.Generator], torch.Tensor]:
     """The loss of a random batch of the pool, as `fit` wants it."""
-    noise = LATENT_NOISE if model.config.latent_space == "mini" else 0.0
-    epsilon = EPSILON[model.config.latent_space]
+    inputs = torch.from_numpy(pool.pictures).permute(0, 3, 1, 2).float() / 255.0
     words = model.tokenizer
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
@@ -151,9 +142,6 @@ def loss_on(
         grouped = (groups[:, None] * GROUP_SIZE + np.arange(GROUP_SIZE)).ravel()
         chosen = np.concatenate([singles, grouped])
         pictures = inputs[torch.from_numpy(chosen)]
-        if noise:
-            spread = noise * torch.rand(len(pictures), 1, 1, 1)
-            pictures = pictures + spread * torch.randn_like(pictures)
         sayings = list(zip(*(speak(pool.contents[index], rng) for index in chosen), strict=True))
         true = [torch.from_numpy(true_of(Facts.of(said), pool.facts[chosen]).T) for said in sayings]
         typed = [phrase(caption(content), rng) for said in sayings for content in said]
@@ -167,7 +155,7 @@ def loss_on(
 
         if adversarial:
             fixed = [text.detach() for text in texts]
-            pictures = adversarial_examples(pictures, lambda changed: loss(fixed, changed), epsilon)
+            pictures = adversarial_examples(pictures, lambda changed: loss(fixed, changed), EPSILON)
         return loss(texts, pictures)
 
     return loss_of

@@ -140,10 +140,15 @@ def _spread(context: torch.Tensor, batch: int) -> torch.Tensor:
     return context.expand(batch, -1, -1)
 
 
-def load_world(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> World:
-    """Load the shipped models. Raises FileNotFoundError or CheckpointError when the files are damaged."""
+def load_world(
+    device: torch.device | str = "cpu", folder: Path = WEIGHTS, latent_clip: LatentCLIP | None = None
+) -> World:
+    """Load the shipped models; a `latent_clip` that is given takes the place of the shipped one.
+
+    Raises FileNotFoundError or CheckpointError when the files are damaged.
+    """
     vae, _ = load_module(MiniVAE(), folder / "vae.safetensors")
-    latent_clip = load(folder / "latent_clip.safetensors", device)
+    latent_clip = load(folder / "latent_clip.safetensors", device) if latent_clip is None else latent_clip
     tokenizer = latent_clip.tokenizer
     if not isinstance(tokenizer, WordTokenizer):
         raise CheckpointError(f"{folder / 'latent_clip.safetensors'}: the mini world's tokenizer reads words")

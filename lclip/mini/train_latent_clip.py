@@ -1,0 +1,184 @@
+"""Distillation of the mini world's Latent-CLIP: it reads in latents what the pixel CLIP reads in pixels.
+
+captions, noise -> generator -> latents --+-> decode -> pixel CLIP -> embedding
+drawn pictures ------> encode -> latents -+-> image tower ----------> embedding, to be the same
+
+Text tower and logit scale are the pixel CLIP's. No caption tells the image tower what is right, so it can
+also learn from latents that no caption fits, above all from those that ReNO finds by climbing the tower's own
+gradient: where it errs in its own favour the search goes, and there it is corrected. That is DAgger (Ross et
+al. 2011, arXiv 1011.0686), the search being the policy and the pixel CLIP the expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..model import LatentCLIP
+from ..reno_maths import NesterovSGD, clip_per_item, noise_regularizer_gradient
+from ..reno_types import ReNOSettings
+from ..training.loop import FitSettings, fit
+from ..training.losses import distillation_loss
+from .captions import CaptionReward
+from .scenes import caption, phrase, random_content
+from .train_clip import CONFIG, adversarial_examples, speak
+from .world import World
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One run of the learning rate's cosine.
+
+    drawn, generated: latents of these kinds in a batch, besides PART of searches. searched_from: step from
+    which there are searches and adversarial examples; until then the image tower's gradient leads nowhere.
+    """
+
+    settings: FitSettings
+    drawn: int
+    generated: int
+    searched_from: int = 0
+
+
+PART = 40
+SETTINGS = FitSettings(
+    steps=2000, learning_rate=2e-3, ema_decay=0.99, seed=2, weight_decay=0.05, optimizer="muon"
+)
+# A warm restart from the averaged weights (Loshchilov and Hutter 2017), with more drawn pictures: they vary
+# most, and take longest to learn.
+SECOND_CYCLE = replace(SETTINGS, steps=600, learning_rate=1e-3, seed=4)
+CYCLES = (Cycle(SETTINGS, PART, PART, 700), Cycle(SECOND_CYCLE, 3 * PART, PART))
+SEARCHES = 6 * PART  # kept at work; each goes one iteration on in every sixth batch
+RENO = ReNOSettings()  # the published search
+LATENT_NOISE = 0.6  # largest std of the noise on raw latents: twice the width of the VAE's posterior
+EPSILON = 0.4  # largest rms of an adversarial change, in raw latents
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One batch. Latents are raw and clean."""
+
+    latents: Tensor  # [B, 4, 8, 8]
+    texts: Tensor | None  # [B, D], what the latents are then moved towards; None moves them nowhere
+    searched: Tensor  # [PART, 4, 8, 8]
+
+
+class Lessons:
+    """Batches for `fit`: encoded and generated latents, and ReNO's searches by the model in training.
+
+    Every batch takes PART of the searches one iteration on, by the published update. A search that has had
+    its iterations makes way for another caption and noise. Their ages are spread, so that a batch holds all.
+    """
+
+    def __init__(self, world: World, encoded: Tensor, cycle: Cycle):
+        """world: its latent_clip is in training. encoded: raw latents [N, 4, 8, 8] of drawn pictures."""
+        self.world, self.encoded, self.cycle = world, encoded, cycle
+        rng = np.random.default_rng(cycle.settings.seed)
+        self.captions = draw_captions(rng, SEARCHES)
+        self.noise = draw_noise(rng, (SEARCHES, *encoded.shape[1:]))
+        self.velocity = torch.zeros_like(self.noise)
+
+    def batch(self, step: int) -> Lesson:
+        """The lesson of a step; its random numbers are the step's own."""
+        cycle = self.cycle
+        rng = np.random.default_rng([cycle.settings.seed, step])
+        drawn = self.encoded[torch.from_numpy(rng.integers(len(self.encoded), size=cycle.drawn))]
+        latents = torch.cat([drawn, self._generate(cycle.generated, rng)])
+        turn = step - cycle.searched_from
+        if turn < 0:
+            return Lesson(latents, None, self._generate(PART, rng))
+        with torch.no_grad():
+            texts = self.world.latent_clip.encode_text(draw_captions(rng, len(latents)))
+        return Lesson(latents, texts, self._search(turn, rng))
+
+    def state(self) -> dict[str, Any]:
+        """Where the searches are."""
+        return {"captions": self.captions, "noise": self.noise, "velocity": self.velocity}
+
+    def restore(self, states: list[Any], step: int) -> None:
+        """Take the searches up again; only one rank trains the mini world."""
+        self.captions, self.noise, self.velocity = (
+            states[0][name] for name in ("captions", "noise", "velocity")
+        )
+
+    @torch.no_grad()
+    def _generate(self, number: int, rng: np.random.Generator) -> Tensor:
+        noise = draw_noise(rng, (number, *self.noise.shape[1:]))
+        return self.world.generate(draw_captions(rng, number), noise)
+
+    def _search(self, turn: int, rng: np.random.Generator) -> Tensor:
+        """Latents [PART, 4, 8, 8] of some searches, which then go one iteration on."""
+        visit, part = divmod(turn, SEARCHES // PART)
+        rows = range(part * PART, (part + 1) * PART)
+        for row in rows:
+            if (visit + row) % RENO.iterations == 0:
+                (self.captions[row],) = draw_captions(rng, 1)
+                self.noise[row] = draw_noise(rng, self.noise.shape[1:])
+                self.velocity[row] = 0.0
+        chosen = slice(rows.start, rows.stop)
+        noise = self.noise[chosen].clone().requires_grad_(True)
+        captions = self.captions[chosen]
+        latents = self.world.generate(captions, noise)
+        reward = CaptionReward(self.world.latent_clip, captions)(latents)
+        (uphill,) = torch.autograd.grad(reward.sum(), noise)
+        noise = noise.detach()
+        gradient = RENO.regularization * noise_regularizer_gradient(noise) - uphill
+        optimizer = NesterovSGD(RENO.learning_rate, RENO.momentum, RENO.nesterov)
+        optimizer.velocity = self.velocity[chosen]
+        self.noise[chosen] = optimizer.step(noise, clip_per_item(gradient, RENO.grad_clip))
+        self.velocity[chosen] = optimizer.velocity
+        return latents.detach()
+
+
+def draw_noise(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
+    """Standard normal noise."""
+    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+
+
+def draw_captions(rng: np.random.Generator, number: int) -> list[str]:
+    """Captions that say all or less; nothing held out is among them."""
+    return [phrase(caption(speak(random_content(rng, "train"), rng)[0]), rng) for _ in range(number)]
+
+
+def new_student(teacher: LatentCLIP) -> LatentCLIP:
+    """A Latent-CLIP with the teacher's text tower and logit scale, frozen, and an untrained image tower."""
+    torch.manual_seed(SETTINGS.seed)
+    student = LatentCLIP(CONFIG, tokenizer=teacher.tokenizer)
+    kept = {name: value for name, value in teacher.state_dict().items() if not name.startswith("visual.")}
+    student.load_state_dict(student.state_dict() | kept)
+    student.requires_grad_(False)
+    student.visual.requires_grad_(True)
+    return student
+
+
+def train_latent_clip(world: World, encoded: Tensor, work: Path, steps: int | None = None) -> LatentCLIP:
+    """Distil the Latent-CLIP; keeps resumable checkpoints under `work`.
+
+    world: its latent_clip, from `new_student`, is trained; its pixel_clip teaches. encoded: raw latents
+    [N, 4, 8, 8] of drawn pictures.
+    """
+    student = world.latent_clip
+
+    def loss_of(lesson: Lesson) -> Tensor:
+        latents = lesson.latents
+        latents = latents + LATENT_NOISE * torch.rand(len(latents), 1, 1, 1) * torch.randn_like(latents)
+        if lesson.texts is not None:
+            texts = lesson.texts
+            latents = adversarial_examples(
+                latents, lambda changed: (student.encode_latents(changed) * texts).sum(), EPSILON
+            )
+        latents = torch.cat([latents, lesson.searched])
+        with torch.no_grad():
+            taught = world.pixel_clip.encode_latents(world.decode(latents))
+        return distillation_loss(student.encode_latents(latents), taught)
+
+    for number, cycle in enumerate(CYCLES):
+        lessons, file = Lessons(world, encoded, cycle), work / f"latent_clip_{number}.pt"
+        average = fit(student, loss_of, cycle.settings.shortened(steps), file, batches=lessons)
+        student.load_state_dict(average.state_dict())
+    return student.eval().requires_grad_(False)
