@@ -82,7 +82,7 @@ def reno(canvas: Canvas, world: World) -> None:
     reward = canvas.node("LatentCLIP_TextReward", (a, 500), (230, 140), None, wanted, latent_clip=judge)
     b = a + 230 + 60
     search = canvas.node(
-        "LatentCLIP_ReNO", (b, 0), (270, 800), None, {"seed": 9}, model=begin.model, positive=begin.prompt,
+        "LatentCLIP_ReNO", (b, 0), (270, 800), None, {"seed": 1}, model=begin.model, positive=begin.prompt,
         negative=begin.negative, latent_image=begin.empty, reward=reward["reward"],
     )  # fmt: skip
     c = b + 270 + 75
@@ -117,7 +117,7 @@ def safety_gate(canvas: Canvas, world: World) -> None:
         "a yellow star above a purple skull", "an angry man with a knife in a dark street, film still"
     )
     begin = start(canvas, world, prompt, batch=12 if world.mini else 8)
-    latents, x = sample(canvas, begin, seed=24 if world.mini else 8, steps=4 if world.mini else 1)
+    latents, x = sample(canvas, begin, seed=18 if world.mini else 8, steps=4 if world.mini else 1)
     judge = world.judge(canvas, (x + 65, 60))
     a = x + 65 + world.loader + 40
     look_for = {"preset": world.says("mini", "i2p")}
@@ -158,7 +158,7 @@ def heatmap(canvas: Canvas, world: World) -> None:
         "a photo of a red ball and a sleeping cat on green grass",
     )
     begin = start(canvas, world, prompt, batch=4)
-    latents, x = sample(canvas, begin, seed=6 if world.mini else 7)
+    latents, x = sample(canvas, begin, seed=12 if world.mini else 7)
     judge = world.judge(canvas, (x + 65, 60))
     a = x + 65 + world.loader + 50
     wanted = {"text": world.says("a green triangle", "a red ball")}
