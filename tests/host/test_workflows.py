@@ -247,8 +247,8 @@ def test_guidance_changes_the_pictures(host, graph):
     assert after > before
 
 
-def test_the_heatmap_finds_the_green_triangle_above_the_red_square(host, graph):
-    """By the pixels the square is below: there is what is red. The map is brighter on what is above."""
+def test_the_heatmap_finds_the_blue_triangle_below_the_yellow_ring(host, graph):
+    """By the pixels the triangle is below: there is what is blue. The map is brightest there."""
     workflow = read(ROOT / "workflows" / "Mini 5 Heatmap.json")
     add_to(graph, workflow, host.object_info)
     mask = next(node for node in real_nodes(workflow) if node["type"] == "MaskToImage")
@@ -258,8 +258,8 @@ def test_the_heatmap_finds_the_green_triangle_above_the_red_square(host, graph):
     shown = [picture[::4, ::4].astype(int) for picture in pictures(result, workflow, "The pictures")]
     assert len(heat) == len(shown) == 4
     for bright, picture in zip(heat, shown, strict=True):
-        above, below = (picture[..., 0] - picture[..., 1]).reshape(2, -1).max(axis=1)
+        above, below = (picture[..., 2] - picture[..., 0]).reshape(2, -1).max(axis=1)
         assert below > above + 30
         thing = numpy.abs(picture - picture[0, 0]).max(axis=-1) > 60
-        assert bright[:32][thing[:32]].mean() > bright[32:][thing[32:]].mean()
-        assert bright[:32].max() > bright[32:].max()
+        assert bright[32:][thing[32:]].mean() > bright[:32][thing[:32]].mean()
+        assert bright[32:].max() > bright[:32].max()

@@ -154,14 +154,14 @@ def safety_gate(canvas: Canvas, world: World) -> None:
 
 def heatmap(canvas: Canvas, world: World) -> None:
     prompt = world.says(
-        "a green triangle above a red square on a white ground",
+        "a yellow ring above a blue triangle on a black ground",
         "a photo of a red ball and a sleeping cat on green grass",
     )
     begin = start(canvas, world, prompt, batch=4)
-    latents, x = sample(canvas, begin, seed=12 if world.mini else 7)
+    latents, x = sample(canvas, begin, seed=24 if world.mini else 7)
     judge = world.judge(canvas, (x + 65, 60))
     a = x + 65 + world.loader + 50
-    wanted = {"text": world.says("a green triangle", "a red ball")}
+    wanted = {"text": world.says("a blue triangle", "a red ball")}
     where = canvas.node(
         "LatentCLIP_Heatmap", (a, 60), (250, 380), None, wanted, latent_clip=judge,
         latent=latents.via((x + 35, 175), (a - 30, 185)),
@@ -180,7 +180,7 @@ def heatmap(canvas: Canvas, world: World) -> None:
     ).splitlines())  # fmt: skip
     note(canvas, (x + 65, 600), (a + 250 - x - 65, 230), "Where is it?",
          "One text in, one map per picture out, read off the latents. "
-         f"Ask for {world.says('a red square', 'a cat')} next.",
+         f"Ask for {world.says('a yellow ring', 'a cat')} next.",
          "Something is always bright: Score says whether the text is there at all.")  # fmt: skip
     canvas.group("1 Make four latents", -30, TOP, x + 20, FLOOR, BLUE)
     canvas.group("2 Ask where it is", x + 45, TOP, a + 275, FLOOR, GREEN)
