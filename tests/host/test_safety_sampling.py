@@ -23,8 +23,11 @@ class Sampling(Bench):
         self.host, self.graph = host, graph
         world = graph.add("LatentCLIP_MiniWorld")
         self.model, self.clip = world[0], world[3]
-        self.positive = graph.add("CLIPTextEncode", clip=world[1], text=PROMPT)[0]
-        self.negative = graph.add("CLIPTextEncode", clip=world[1], text="")[0]
+        self.words = world[1]
+        self.positive, self.negative = self.encode(PROMPT), self.encode("")
+
+    def encode(self, text):
+        return self.graph.add("CLIPTextEncode", clip=self.words, text=text)[0]
 
     def policy(self, **widgets):
         return super().policy(own_concepts=CONCEPT, **widgets)
@@ -171,6 +174,7 @@ def test_sampling_without_guard_still_works_afterwards(bench, plain):
 
 
 def test_repair_makes_safe_what_it_can_and_greys_the_rest(bench, clip):
+    bench.positive = bench.encode("a blue skull")  # its pictures are anything from no skull to a clear one
     latent = bench.sample(bench.model, name="before", steps=1, batch=16)
     bench.host.run(bench.graph).require_ok()
     made = bench.samples("before")
