@@ -29,8 +29,9 @@ def add_to(subparsers: Any) -> None:
         """
         Improve pictures of the mini world by searching better noise (ReNO, arXiv 2406.04312).
         Writes before.png and after.png, the reward of every render as curve.csv, the best latents and their
-        noise as .latent. The column "watched" is the pixel CLIP's opinion, which is not optimised: where it
-        falls while the reward rises, the search has learnt to please the reward alone.
+        noise as .latent. The column "watched" is the opinion of the pixel CLIP, from which the Latent-CLIP
+        was distilled: where it falls while the reward rises, the search has learnt to please the reward
+        alone. Faults that both share it does not show.
 
         This is for the mini world, whose generator comes with the library. For SDXL-Turbo and others, use the
         nodes, or lclip.reno with a generator of your own.

@@ -43,7 +43,7 @@ def reward_curve(cosines: Sequence[float], watched: Sequence[float] = ()) -> str
     parts.append(f'<circle class="dot" cx="{x(best):.1f}" cy="{y(cosines[best]):.1f}" r="4"/>')
     ends = [("main-t", "Latent-CLIP", y(cosines[-1]))]
     if watched:
-        ends.append(("watch-t", "pixel CLIP, unused", y(watched[-1])))
+        ends.append(("watch-t", "pixel CLIP, watched", y(watched[-1])))
         if abs(ends[0][2] - ends[1][2]) < 13:
             upper = 0 if ends[0][2] <= ends[1][2] else 1
             middle = (ends[0][2] + ends[1][2]) / 2

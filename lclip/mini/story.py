@@ -52,7 +52,7 @@ class Improvement:
     parts_after: dict[str, bool]
     frames: list[tuple[int, Picture]]  # iteration and the best picture so far
     cosines: list[float]
-    watched: list[float]  # the pixel CLIP's, never optimised
+    watched: list[float]  # the pixel CLIP's, not optimised
 
 
 @dataclass(frozen=True)

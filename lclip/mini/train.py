@@ -26,9 +26,9 @@ from torch import nn
 
 from ..checkpoint import atomic_file, load, save_checkpoint
 from .drawing import render_batch, sample_scenes
-from .train_clip import CYCLES, GROUPS, POOL_GROUPS, Pool, draw_pool, tokenizer, train_clip
+from .train_clip import GROUPS, POOL_GROUPS, Pool, draw_pool, tokenizer, train_clip
 from .train_generator import Generator, draw_pairs, train_generator
-from .train_latent_clip import new_student, train_latent_clip
+from .train_latent_clip import NAMELESS, PICTURES_SEED, new_student, train_latent_clip
 from .train_twin import PAIRS as TWIN_PAIRS
 from .train_twin import make_ways, train_twin
 from .train_vae import TWIN, to_pixels, train_vae
@@ -74,7 +74,7 @@ def make_latent_clip(work: Path, out: Path, steps: int | None) -> None:
     """Distil and ship the CLIP that reads latents."""
     teacher = load(out / "pixel_clip.safetensors")
     world = load_world(folder=out, latent_clip=new_student(teacher))
-    pool = draw_pool(CYCLES[-1].seed, CYCLES[-1].nameless, POOL_GROUPS if steps is None else GROUPS)
+    pool = draw_pool(PICTURES_SEED, NAMELESS, POOL_GROUPS if steps is None else GROUPS)
     model = train_latent_clip(world, encode_pool(world.vae, pool), work, steps)
     save_checkpoint(model, out / "latent_clip.safetensors", torch.float16, source_name="lclip.mini.train")
 

@@ -5,8 +5,9 @@ drawn pictures ------> encode -> latents -+-> image tower ----------> embedding,
 
 Text tower and logit scale are the pixel CLIP's. No caption tells the image tower what is right, so it can
 also learn from latents that no caption fits, above all from those that ReNO finds by climbing the tower's own
-gradient: where it errs in its own favour the search goes, and there it is corrected. That is DAgger (Ross et
-al. 2011, arXiv 1011.0686), the search being the policy and the pixel CLIP the expert.
+gradient: where it errs in its own favour the search goes, and there it is corrected. That is in the manner
+of DAgger (Ross et al. 2011, arXiv 1011.0686), the pixel CLIP being the expert. Unlike there nothing is
+aggregated: each batch is what the tower of that step leads to, and is learnt from once; new ones cost little.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,8 +36,9 @@ from .world import World
 class Cycle:
     """One run of the learning rate's cosine.
 
-    drawn, generated: latents of these kinds in a batch, besides PART of searches. searched_from: step from
-    which there are searches and adversarial examples; until then the image tower's gradient leads nowhere.
+    drawn, generated: latents of these kinds in a batch, besides SEARCHED of searches. searched_from: step
+    from which there are searches and adversarial examples; until then the image tower's gradient leads
+    nowhere, and generated latents take the place of searched ones. Other numbers were not tried.
     """
 
     settings: FitSettings
@@ -45,34 +47,41 @@ class Cycle:
     searched_from: int = 0
 
 
-PART = 40
 SETTINGS = FitSettings(
     steps=2000, learning_rate=2e-3, ema_decay=0.99, seed=2, weight_decay=0.05, optimizer="muon"
 )
 # A warm restart from the averaged weights (Loshchilov and Hutter 2017), with more drawn pictures: they vary
 # most, and take longest to learn.
 SECOND_CYCLE = replace(SETTINGS, steps=600, learning_rate=1e-3, seed=4)
-CYCLES = (Cycle(SETTINGS, PART, PART, 700), Cycle(SECOND_CYCLE, 3 * PART, PART))
-SEARCHES = 6 * PART  # kept at work; each goes one iteration on in every sixth batch
+CYCLES = (
+    Cycle(SETTINGS, drawn=40, generated=40, searched_from=700),
+    Cycle(SECOND_CYCLE, drawn=120, generated=40),
+)
+SEARCHED = 40  # searches that a batch takes one iteration on
+SEARCHES = 6 * SEARCHED  # kept at work
 RENO = ReNOSettings()  # the published search
 LATENT_NOISE = 0.6  # largest std of the noise on raw latents: twice the width of the VAE's posterior
-EPSILON = 0.4  # largest rms of an adversarial change, in raw latents
+# Largest rms of an adversarial change, in raw latents. Twice or three times as much cost a Latent-CLIP of
+# this size that was trained with captions 2 to 4 points of retrieval, and ReNO gained no more.
+EPSILON = 0.4
+PICTURES_SEED, NAMELESS = 22, 0.5  # of the drawn pictures: those of the pixel CLIP's second cycle
 
 
 @dataclass(frozen=True)
 class Lesson:
     """One batch. Latents are raw and clean."""
 
-    latents: Tensor  # [B, 4, 8, 8]
-    texts: Tensor | None  # [B, D], what the latents are then moved towards; None moves them nowhere
-    searched: Tensor  # [PART, 4, 8, 8]
+    latents: Tensor  # [B, 4, 8, 8], B = drawn + generated
+    texts: Tensor | None  # [B, D], what these latents are moved towards; None before there are searches
+    searched: Tensor  # [SEARCHED, 4, 8, 8], taken as they are
 
 
 class Lessons:
     """Batches for `fit`: encoded and generated latents, and ReNO's searches by the model in training.
 
-    Every batch takes PART of the searches one iteration on, by the published update. A search that has had
-    its iterations makes way for another caption and noise. Their ages are spread, so that a batch holds all.
+    Every batch takes SEARCHED of the searches one iteration on, by the published update. A search that has
+    had its iterations makes way for another caption and noise. All begin new, and they end at different
+    visits, so that a batch comes to hold nearly every age.
     """
 
     def __init__(self, world: World, encoded: Tensor, cycle: Cycle):
@@ -91,20 +100,33 @@ class Lessons:
         latents = torch.cat([drawn, self._generate(cycle.generated, rng)])
         turn = step - cycle.searched_from
         if turn < 0:
-            return Lesson(latents, None, self._generate(PART, rng))
+            return Lesson(latents, None, self._generate(SEARCHED, rng))
         with torch.no_grad():
             texts = self.world.latent_clip.encode_text(draw_captions(rng, len(latents)))
         return Lesson(latents, texts, self._search(turn, rng))
 
     def state(self) -> dict[str, Any]:
-        """Where the searches are."""
-        return {"captions": self.captions, "noise": self.noise, "velocity": self.velocity}
+        """Where the searches are, and whose they are."""
+        return {
+            "captions": self.captions,
+            "noise": self.noise,
+            "velocity": self.velocity,
+            "plan": self._plan(),
+        }
 
     def restore(self, states: list[Any], step: int) -> None:
-        """Take the searches up again; only one rank trains the mini world."""
-        self.captions, self.noise, self.velocity = (
-            states[0][name] for name in ("captions", "noise", "velocity")
-        )
+        """Take the searches up again; only one rank trains the mini world. ValueError for another cycle's."""
+        (state,) = states
+        if state["plan"] != self._plan():
+            raise ValueError(
+                f"the checkpoint was begun with drawn, generated, searched_from {state['plan']}; expected "
+                f"{self._plan()}. Pass the same, or begin elsewhere with --work"
+            )
+        self.captions = list(state["captions"])
+        self.noise, self.velocity = state["noise"].clone(), state["velocity"].clone()
+
+    def _plan(self) -> list[int]:
+        return [self.cycle.drawn, self.cycle.generated, self.cycle.searched_from]
 
     @torch.no_grad()
     def _generate(self, number: int, rng: np.random.Generator) -> Tensor:
@@ -112,9 +134,9 @@ class Lessons:
         return self.world.generate(draw_captions(rng, number), noise)
 
     def _search(self, turn: int, rng: np.random.Generator) -> Tensor:
-        """Latents [PART, 4, 8, 8] of some searches, which then go one iteration on."""
-        visit, part = divmod(turn, SEARCHES // PART)
-        rows = range(part * PART, (part + 1) * PART)
+        """Latents [SEARCHED, 4, 8, 8] of some searches, which then go one iteration on."""
+        visit, part = divmod(turn, SEARCHES // SEARCHED)
+        rows = range(part * SEARCHED, (part + 1) * SEARCHED)
         for row in rows:
             if (visit + row) % RENO.iterations == 0:
                 (self.captions[row],) = draw_captions(rng, 1)
@@ -131,7 +153,7 @@ class Lessons:
         optimizer = NesterovSGD(RENO.learning_rate, RENO.momentum, RENO.nesterov)
         optimizer.velocity = self.velocity[chosen]
         self.noise[chosen] = optimizer.step(noise, clip_per_item(gradient, RENO.grad_clip))
-        self.velocity[chosen] = optimizer.velocity
+        self.velocity[chosen] = cast(Tensor, optimizer.velocity)
         return latents.detach()
 
 
@@ -149,20 +171,26 @@ def new_student(teacher: LatentCLIP) -> LatentCLIP:
     """A Latent-CLIP with the teacher's text tower and logit scale, frozen, and an untrained image tower."""
     torch.manual_seed(SETTINGS.seed)
     student = LatentCLIP(CONFIG, tokenizer=teacher.tokenizer)
-    kept = {name: value for name, value in teacher.state_dict().items() if not name.startswith("visual.")}
+    kept = {name: value for name, value in teacher.state_dict().items() if _is_text(name)}
     student.load_state_dict(student.state_dict() | kept)
     student.requires_grad_(False)
     student.visual.requires_grad_(True)
     return student
 
 
+def _is_text(name: str) -> bool:
+    """Whether a weight is of the text tower, or the logit scale."""
+    return not name.startswith("visual.")
+
+
 def train_latent_clip(world: World, encoded: Tensor, work: Path, steps: int | None = None) -> LatentCLIP:
     """Distil the Latent-CLIP; keeps resumable checkpoints under `work`.
 
     world: its latent_clip, from `new_student`, is trained; its pixel_clip teaches. encoded: raw latents
-    [N, 4, 8, 8] of drawn pictures.
+    [N, 4, 8, 8] of drawn pictures. ValueError for checkpoints of another teacher or other settings.
     """
     student = world.latent_clip
+    texts = {name: value.clone() for name, value in student.state_dict().items() if _is_text(name)}
 
     def loss_of(lesson: Lesson) -> Tensor:
         latents = lesson.latents
@@ -181,4 +209,9 @@ def train_latent_clip(world: World, encoded: Tensor, work: Path, steps: int | No
         lessons, file = Lessons(world, encoded, cycle), work / f"latent_clip_{number}.pt"
         average = fit(student, loss_of, cycle.settings.shortened(steps), file, batches=lessons)
         student.load_state_dict(average.state_dict())
+        if not all(torch.equal(value, student.state_dict()[name]) for name, value in texts.items()):
+            raise ValueError(
+                f"{file} was begun with another pixel CLIP; expected this one's text tower in it. Begin "
+                "elsewhere with --work, or remove the file"
+            )
     return student.eval().requires_grad_(False)

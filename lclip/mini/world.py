@@ -143,15 +143,18 @@ def _spread(context: torch.Tensor, batch: int) -> torch.Tensor:
 def load_world(
     device: torch.device | str = "cpu", folder: Path = WEIGHTS, latent_clip: LatentCLIP | None = None
 ) -> World:
-    """Load the shipped models; a `latent_clip` that is given takes the place of the shipped one.
+    """Load the shipped models.
 
-    Raises FileNotFoundError or CheckpointError when the files are damaged.
+    latent_clip: in place of the shipped one; moved to `device` and otherwise left as it is, frozen or not.
+    Raises FileNotFoundError or CheckpointError when the files are damaged or its tokenizer is another one.
     """
     vae, _ = load_module(MiniVAE(), folder / "vae.safetensors")
-    latent_clip = load(folder / "latent_clip.safetensors", device) if latent_clip is None else latent_clip
+    latent_clip = (latent_clip or load(folder / "latent_clip.safetensors")).to(device)
     tokenizer = latent_clip.tokenizer
     if not isinstance(tokenizer, WordTokenizer):
-        raise CheckpointError(f"{folder / 'latent_clip.safetensors'}: the mini world's tokenizer reads words")
+        raise CheckpointError(
+            f"the Latent-CLIP's tokenizer is a {type(tokenizer).__name__}; expected the mini world's words"
+        )
     both = nn.ModuleDict({"text_encoder": TextEncoder(tokenizer.vocab_size), "denoiser": Denoiser()})
     load_module(both, folder / "generator.safetensors")
     both.to(device)
