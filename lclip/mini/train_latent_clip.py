@@ -117,9 +117,9 @@ class Lessons:
     def restore(self, states: list[Any], step: int) -> None:
         """Take the searches up again; only one rank trains the mini world. ValueError for another cycle's."""
         (state,) = states
-        if state["plan"] != self._plan():
+        if (plan := state.get("plan")) != self._plan():
             raise ValueError(
-                f"the checkpoint was begun with drawn, generated, searched_from {state['plan']}; expected "
+                f"the checkpoint was begun with drawn, generated, searched_from {plan}; expected "
                 f"{self._plan()}. Pass the same, or begin elsewhere with --work"
             )
         self.captions = list(state["captions"])
