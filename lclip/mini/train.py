@@ -5,7 +5,8 @@ vae, vae16, generator -> generator16
 vae, pixel_clip, generator -> latent_clip
 
 Two stages are at work at a time. Every stage writes one file of half-precision weights, can be stopped at any
-moment and goes on where it was. The same seed, thread count and torch give the same weights.
+moment and goes on where it was. The same seed, thread count, torch and kind of processor give the same
+weights.
 """
 
 from __future__ import annotations
