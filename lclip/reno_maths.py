@@ -46,6 +46,14 @@ def clip_per_item(gradient: Tensor, max_norm: float) -> Tensor:
     return gradient * per_item(scale, gradient).to(gradient.dtype)
 
 
+def loss_gradient(noise: Tensor, uphill: Tensor, regularization: float, max_norm: float) -> Tensor:
+    """Gradient of the total loss, weight x regularizer - reward, clipped per item: [B, ...] -> [B, ...].
+
+    uphill: gradient of the reward with respect to the noise.
+    """
+    return clip_per_item(regularization * noise_regularizer_gradient(noise) - uphill, max_norm)
+
+
 class NesterovSGD:
     """SGD with momentum, torch's convention (Sutskever et al. 2013): v = m v + g; x = x - lr (g + m v)."""
 

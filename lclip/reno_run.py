@@ -18,13 +18,12 @@ from torch import Tensor
 from .reno_maths import (
     Adam,
     NesterovSGD,
-    clip_per_item,
     finite_items,
     item_noise_source,
     item_norm,
+    loss_gradient,
     neighbour,
     noise_regularizer,
-    noise_regularizer_gradient,
     per_item,
 )
 from .reno_render import GradientRenderer, check_noise, render
@@ -193,10 +192,9 @@ class ReNORun:
         self, optimizer: NesterovSGD | Adam, noise: Tensor, gradient: Tensor, active: Tensor
     ) -> Tensor:
         """One step down the total loss, weight x regulariser - reward, for the items still searched."""
-        loss_gradient = self.settings.regularization * noise_regularizer_gradient(noise) - gradient
+        downhill = loss_gradient(noise, gradient, self.settings.regularization, self.settings.grad_clip)
         moving = per_item(active.to(noise.device), noise)
-        loss_gradient = torch.where(moving, loss_gradient, torch.zeros_like(loss_gradient))
-        moved = optimizer.step(noise, clip_per_item(loss_gradient, self.settings.grad_clip))
+        moved = optimizer.step(noise, torch.where(moving, downhill, torch.zeros_like(downhill)))
         return torch.where(moving, moved, noise)
 
     def _evaluate(

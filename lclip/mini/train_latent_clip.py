@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..model import LatentCLIP
-from ..reno_maths import NesterovSGD, clip_per_item, noise_regularizer_gradient
+from ..reno_maths import NesterovSGD, loss_gradient
 from ..reno_types import ReNOSettings
 from ..training.loop import FitSettings, fit
 from ..training.losses import distillation_loss
@@ -149,10 +149,10 @@ class Lessons:
         reward = CaptionReward(self.world.latent_clip, captions)(latents)
         (uphill,) = torch.autograd.grad(reward.sum(), noise)
         noise = noise.detach()
-        gradient = RENO.regularization * noise_regularizer_gradient(noise) - uphill
+        gradient = loss_gradient(noise, uphill, RENO.regularization, RENO.grad_clip)
         optimizer = NesterovSGD(RENO.learning_rate, RENO.momentum, RENO.nesterov)
         optimizer.velocity = self.velocity[chosen]
-        self.noise[chosen] = optimizer.step(noise, clip_per_item(gradient, RENO.grad_clip))
+        self.noise[chosen] = optimizer.step(noise, gradient)
         self.velocity[chosen] = cast(Tensor, optimizer.velocity)
         return latents.detach()
 
@@ -190,7 +190,7 @@ def train_latent_clip(world: World, encoded: Tensor, work: Path, steps: int | No
     [N, 4, 8, 8] of drawn pictures. ValueError for checkpoints of another teacher or other settings.
     """
     student = world.latent_clip
-    texts = {name: value.clone() for name, value in student.state_dict().items() if _is_text(name)}
+    frozen = {name: value.clone() for name, value in student.state_dict().items() if _is_text(name)}
 
     def loss_of(lesson: Lesson) -> Tensor:
         latents = lesson.latents
@@ -208,8 +208,9 @@ def train_latent_clip(world: World, encoded: Tensor, work: Path, steps: int | No
     for number, cycle in enumerate(CYCLES):
         lessons, file = Lessons(world, encoded, cycle), work / f"latent_clip_{number}.pt"
         average = fit(student, loss_of, cycle.settings.shortened(steps), file, batches=lessons)
-        student.load_state_dict(average.state_dict())
-        if not all(torch.equal(value, student.state_dict()[name]) for name, value in texts.items()):
+        learnt = average.state_dict()
+        student.load_state_dict(learnt)
+        if not all(torch.equal(value, learnt[name]) for name, value in frozen.items()):
             raise ValueError(
                 f"{file} was begun with another pixel CLIP; expected this one's text tower in it. Begin "
                 "elsewhere with --work, or remove the file"

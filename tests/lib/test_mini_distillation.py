@@ -51,10 +51,10 @@ def world() -> World:
 
 
 @pytest.fixture
-def pictures() -> torch.Tensor:
+def pictures(world) -> torch.Tensor:
     """Raw latents of drawn scenes."""
     pixels = torch.from_numpy(render_batch(sample_scenes(50, seed=3))).permute(0, 3, 1, 2) / 255.0
-    return load_world().encode(pixels)
+    return world.encode(pixels)
 
 
 def test_a_student_has_the_teachers_texts_and_learns_with_the_image_tower_alone(world):
