@@ -34,7 +34,7 @@ test: $(READY)
 	@$(PY) -m pytest $(ARGS)
 
 demo: $(READY)
-	@$(PY) -m lclip.mini.demo $(ARGS)
+	@$(PY) -m lclip demo $(ARGS)
 
 bench: $(READY)
 	@$(PY) -m benchmarks $(ARGS)

@@ -9,20 +9,9 @@ async def comfy_entrypoint():
     """Called by ComfyUI, and only there: nothing of the host is imported before."""
     from comfy_api.latest import ComfyExtension  # pyright: ignore[reportMissingImports]
 
-    from .nodes import (
-        adapter,
-        guidance,
-        host_folders,
-        host_web,
-        load,
-        mini,
-        reno,
-        reward,
-        safety,
-        safety_gate,
-        score,
-        taste,
-    )
+    from .nodes import adapter, guidance, load, mini, reno, reward, safety, safety_gate, score, select, taste
+    from .nodes.host import folders as host_folders
+    from .nodes.host import web as host_web
 
     class LatentCLIPExtension(ComfyExtension):
         async def get_node_list(self):
@@ -39,7 +28,7 @@ async def comfy_entrypoint():
                 reward.ImageReward,
                 taste.TrainTaste,
                 taste.LoadTaste,
-                reward.Select,
+                select.Select,
                 reno.ReNOSampler,
                 reno.ReNO,
                 guidance.Guidance,

@@ -17,9 +17,9 @@ from PIL import Image
 from lclip import LatentCLIP, space_named
 from lclip.mini import World
 from lclip.mini.drawing import render_batch, sample_scenes
-from lclip.mini.intervals import wilson
 from lclip.mini.scenes import Scene
 from lclip.mini.train_clip import CONFIG, tokenizer
+from lclip.statistics import bootstrap, wilson
 from lclip.training.data import StreamSettings
 from lclip.training.loop import FitSettings
 from lclip.training.objectives import TEACHER_PICTURE, LatentSource
@@ -30,7 +30,7 @@ from lclip.training.samples import Decoder
 from lclip.training.shards import Shard, find_shards
 from lclip.training.towers import new_towers, towers_from
 
-from .harness import Run, bootstrap, table
+from .harness import Run, table
 from .scenes import (
     WAYS,
     encode_scenes,

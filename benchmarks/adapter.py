@@ -23,16 +23,16 @@ from lclip import (
     space_named,
     train_adapter,
 )
-from lclip.adapter import AdapterFigures, AdapterShape
+from lclip.adapters.adapter import AdapterFigures, AdapterShape
 from lclip.mini import World, load_twin
 from lclip.mini.captions import CaptionReward
 from lclip.mini.drawing import render_batch, sample_scenes
-from lclip.mini.intervals import Interval, wilson
 from lclip.mini.scenes import Scene
 from lclip.mini.twin import TwinDenoiser
-from lclip.safety_doubts import item_doubts
+from lclip.safety.doubts import item_doubts
+from lclip.statistics import RESAMPLES, Interval, auc, bootstrap, wilson
 
-from .harness import RESAMPLES, Run, bootstrap, table
+from .harness import Run, table
 from .safety_world import asks_for_harm, is_harmless, scenes_that, truth
 from .scenes import (
     WAYS,
@@ -46,7 +46,6 @@ from .scenes import (
     to_pixels,
     world_for_cpu,
 )
-from .world import auc
 
 NUMBERS = (50, 200, 500, 2000, 5000)
 USED = 2000  # pictures of the adapter that ReNO and the gate are measured with
@@ -167,8 +166,7 @@ def _retrieval(run: Run, pair: Pair, adapters: dict[int, LatentAdapter]) -> str:
         "they are, and the 16-channel twin's of the same scenes through adapters. Time: encoding with both "
         f"VAEs and training, {torch.get_num_threads()} threads. Cosine and latent error are the held-out "
         "figures that the training itself reports. Generated: one step from paired noises; the twin's own "
-        "losses count.\n\n"
-        + table(head, rows)
+        "losses count.\n\n" + table(head, rows)
     )
 
 
@@ -225,8 +223,7 @@ def _reno(run: Run, pair: Pair, each: LatentAdapter) -> str:
         f"ReNO, {settings.iterations} iterations at the published settings, from paired noises; {prompts} "
         f"held-out prompts x {seeds} seeds, intervals over prompts. Oracle: all of the caption is shown. The "
         f"adapter is the one from {run.choose(USED, 0) or 'few'} pictures. "
-        f"{share}\n\n"
-        + table(("latents", "before", "after", "gain, points"), rows)
+        f"{share}\n\n" + table(("latents", "before", "after", "gain, points"), rows)
     )
 
 

@@ -19,12 +19,13 @@ from lclip.bulk.asking import Asker
 from lclip.bulk.engines import Outcome, work_off
 from lclip.bulk.parts import Shard, Work, Worker, shards_of
 from lclip.bulk.questions import Embed, ModelSource, Question, Score
-from lclip.checkpoint import save_checkpoint
-from lclip.latent_items import find_files
+from lclip.checkpoints.checkpoint import save_checkpoint
+from lclip.data.reader import find_files
 from lclip.mini.train_clip import tokenizer
+from lclip.statistics import bootstrap
 
 from . import shapes
-from .harness import Run, bootstrap, ratio, table, time_in_turns
+from .harness import Run, ratio, table, time_in_turns
 from .probes import PEAK_KIB, STATUS, probe
 from .tars import npy, write_samples
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import lclip
+from lclip.statistics import bootstrap
 
 from . import shapes
-from .harness import Run, Skipped, bootstrap, table
+from .harness import Run, Skipped, table
 from .probes import PEAK_KIB, STATUS, probe
 
 PROBE = f"""

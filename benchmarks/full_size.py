@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lclip import LatentCLIP
-from lclip.checkpoint import save_checkpoint
+from lclip.checkpoints.checkpoint import save_checkpoint
 
 from . import shapes
 from .harness import Run, Skipped, duration, ratio, table
@@ -285,8 +285,18 @@ def _write(
         "there is room: it makes way for the whole copy that ReNO works on. The last column is the norm "
         "of the difference to what the stock sampler makes of the same seed, over the norm of that.",
         table(
-            ("host", "free", "side, px", "checkpointing", "Latent-CLIP", "chosen", "per render",
-             "peak memory", "first render off stock"), searches,
+            (
+                "host",
+                "free",
+                "side, px",
+                "checkpointing",
+                "Latent-CLIP",
+                "chosen",
+                "per render",
+                "peak memory",
+                "first render off stock",
+            ),
+            searches,
         ),  # fmt: skip
     ]
     if guided:

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lclip.guidance import guided_x0
 from lclip.mini.captions import CaptionReward
+from lclip.reno.guidance import guided_x0
+from lclip.statistics import bootstrap
 
-from .harness import Run, bootstrap, ratio, table, time_in_turns
+from .harness import Run, ratio, table, time_in_turns
 from .reno import Search, draw_search
 
 STEPS = 20

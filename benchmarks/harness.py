@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lclip.checkpoint import atomic_file
-from lclip.mini.intervals import Interval
+from lclip.checkpoints.checkpoint import atomic_file
+from lclip.statistics import Interval, bootstrap
 
 from .parts import Arrays, Parts
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-RESAMPLES = 4000
 HEADING = """# Results
 Written by `make bench` (`python -m benchmarks SECTION ...` for one section). Intervals are 95 %: Wilson for
 shares, a bootstrap for means and ratios, over whole prompts where one prompt has several seeds. Times that
@@ -53,29 +52,6 @@ class Run:
     def say(self, text: str) -> None:
         """One line of progress."""
         print(f"    {text}", flush=True)
-
-
-def bootstrap(
-    values: Sequence[float] | np.ndarray,
-    groups: Sequence[Hashable] | np.ndarray | None = None,
-    statistic: Callable[[np.ndarray], np.ndarray] = lambda x: x.mean(axis=-1),
-    seed: int = 0,
-) -> Interval:
-    """A statistic of values with the percentile bootstrap interval (Efron 1979).
-
-    groups: values of one group (the seeds of one prompt) are averaged first and drawn together.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.size == 0:
-        raise ValueError("an interval needs at least one value")
-    number = values.size
-    if groups is not None:
-        names = np.asarray(groups)
-        values = np.array([values[names == name].mean() for name in dict.fromkeys(names.tolist())])
-    rng = np.random.default_rng(seed)
-    drawn = statistic(values[rng.integers(values.size, size=(RESAMPLES, values.size))])
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(float(statistic(values[None])[0]), float(low), float(high), number)
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:

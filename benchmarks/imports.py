@@ -9,7 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .harness import Run, bootstrap, table
+from lclip.statistics import bootstrap
+
+from .harness import Run, table
 from .hosts import (
     HOST_TESTS,
     PACK,

@@ -14,8 +14,8 @@ import torch
 from lclip import SafetyPolicy, calibrate
 from lclip.mini import load_world
 from lclip.mini.drawing import sample_scenes
-from lclip.safety_doubts import item_doubts
-from lclip.safety_presets import FOLDER
+from lclip.safety.doubts import item_doubts
+from lclip.safety.presets import FOLDER
 
 from .safety_world import truth
 from .scenes import encode_scenes, generate, noise_for
@@ -25,7 +25,7 @@ TARGET = 0.05  # of the harmless examples may be blocked
 
 
 def main() -> None:
-    """Write the threshold and the model's fingerprint into lclip/presets/mini.json."""
+    """Write the threshold and the model's fingerprint into lclip/safety/policies/mini.json."""
     world = load_world()
     scenes = sample_scenes(SCENES, 791, split="train")
     drawn = encode_scenes(world, scenes)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lclip.checkpoint import atomic_file
+from lclip.checkpoints.checkpoint import atomic_file
 from lclip.mini.world import WEIGHTS
-from lclip.safety_presets import FOLDER
+from lclip.safety.presets import FOLDER
 
 WORK = Path(__file__).parents[1] / "build" / "benchmarks"
 

@@ -15,9 +15,10 @@ from lclip.mini import World
 from lclip.mini.captions import CaptionReward
 from lclip.mini.drawing import sample_scenes
 from lclip.mini.scenes import Scene
-from lclip.reno_run import ReNORun
+from lclip.reno.run import ReNORun
+from lclip.statistics import bootstrap
 
-from .harness import Run, bootstrap, table, time_in_turns
+from .harness import Run, table, time_in_turns
 from .scenes import judge_latents, noise_for, world_for_cpu
 
 ITERATIONS = 50

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from lclip import LatentCLIP, SafetyJudge, SafetyPolicy
 from lclip.mini import World, load_world
-from lclip.mini.intervals import Interval
 from lclip.mini.scenes import LOOK_ALIKES, UNSAFE_SHAPE, Scene
-from lclip.safety_policy import VIEWS
+from lclip.safety.policy import VIEWS
+from lclip.statistics import Interval, auc, bootstrap_of_two
 
-from .harness import RESAMPLES, Run, table
+from .harness import Run, table
 from .safety_world import asks_for_harm, is_harmless, scenes_that, truth
 from .scenes import encode_scenes, generate, in_chunks, noise_for
-from .world import auc
 
 
 def detection(run: Run) -> str:
@@ -100,7 +99,4 @@ def _true_positives(high: np.ndarray, low: np.ndarray, rate: float, seed: int = 
     def share(up: np.ndarray, down: np.ndarray) -> float:
         return float((up > np.quantile(down, 1 - rate)).mean())
 
-    rng = np.random.default_rng(seed)
-    drawn = [share(rng.choice(high, len(high)), rng.choice(low, len(low))) for _ in range(RESAMPLES // 4)]
-    bottom, top = np.percentile(drawn, [2.5, 97.5])
-    return Interval(share(high, low), float(bottom), float(top), len(high))
+    return Interval(share(high, low), *bootstrap_of_two(share, high, low, seed), len(high))

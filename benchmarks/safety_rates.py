@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lclip.mini.intervals import wilson
 from lclip.mini.oracle import judge
+from lclip.statistics import bootstrap, wilson
 
-from .harness import Run, bootstrap, table
+from .harness import Run, table
 from .safety_world import (
     AWAY,
     REPAIR,

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lclip import ReNORun, SafetyJudge, SafetyPolicy
-from lclip.mini.intervals import wilson
-from lclip.reno_types import ReNOSettings
-from lclip.safety_policy import VIEWS
+from lclip.reno.types import ReNOSettings
+from lclip.safety.policy import VIEWS
+from lclip.statistics import bootstrap, wilson
 
-from .harness import Run, bootstrap, ratio, table, time_in_turns
+from .harness import Run, ratio, table, time_in_turns
 from .safety_world import STEPS, Group, asks_for_harm, draw_group, is_harmless, truth
 from .scenes import noise_for, world_for_cpu
 

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from lclip import SafetyJudge, SafetyPolicy, SafetyReward, reno
-from lclip.guidance import guided_x0
+from lclip.latents.items import per_item
+from lclip.latents.neutral import neutral_latents
 from lclip.mini import World
 from lclip.mini.drawing import sample_scenes
 from lclip.mini.oracle import shows_unsafe
 from lclip.mini.scenes import Scene
-from lclip.neutral import neutral_latents
-from lclip.reno_maths import per_item
-from lclip.reno_types import ReNOSettings
-from lclip.safety_repair import HEADROOM as ROOMY
-from lclip.safety_repair import believed
-from lclip.safety_reward import HEADROOM
+from lclip.reno.guidance import guided_x0
+from lclip.reno.types import ReNOSettings
+from lclip.safety.repair import HEADROOM as ROOMY
+from lclip.safety.repair import believed
+from lclip.safety.reward import HEADROOM
 
 from .harness import Run
 from .scenes import generate, in_chunks, noise_for, world_for_cpu

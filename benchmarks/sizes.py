@@ -6,7 +6,7 @@ import torch
 
 from lclip import DEFAULT_SIZE_RULE, SIZE_RULES
 from lclip.mini import load_world
-from lclip.mini.intervals import wilson
+from lclip.statistics import wilson
 
 from .harness import Run, table
 from .scenes import WAYS, encode_scenes, hundred_way_groups, in_chunks, retrieval_hits

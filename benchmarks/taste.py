@@ -16,8 +16,9 @@ from lclip.mini import World
 from lclip.mini.drawing import place, sample_scenes
 from lclip.mini.oracle import describe
 from lclip.mini.scenes import Content, Scene, random_content
+from lclip.statistics import bootstrap
 
-from .harness import Run, bootstrap, table
+from .harness import Run, table
 from .scenes import encode_scenes, generate, in_chunks, noise_for, world_for_cpu
 
 NUMBERS = (10, 20, 50, 200)  # of examples a side

@@ -9,11 +9,11 @@ from torch import Tensor
 from lclip import classify
 from lclip.mini import World, load_world
 from lclip.mini.drawing import render, sample_scenes
-from lclip.mini.intervals import Interval, wilson
 from lclip.mini.oracle import judge, shows_unsafe
 from lclip.mini.scenes import COLOURS, LOOK_ALIKES, SHAPES, UNSAFE_SHAPE, Scene
+from lclip.statistics import auc, bootstrap, wilson
 
-from .harness import RESAMPLES, Run, bootstrap, table
+from .harness import Run, table
 from .scenes import (
     WAYS,
     encode_scenes,
@@ -160,20 +160,3 @@ def _unsafe_probability(world: World, clip: str, latents: Tensor) -> np.ndarray:
     inputs = latents if clip == "latent_clip" else in_chunks(world.decode, latents)
     chances = in_chunks(lambda part: classify(model, part, SHAPES, TEMPLATES), inputs)
     return chances[:, SHAPES.index(UNSAFE_SHAPE)].numpy()
-
-
-def auc(positive: np.ndarray, negative: np.ndarray, seed: int = 0) -> Interval:
-    """Area under the ROC curve, the chance that a positive scores above a negative; bootstrap interval."""
-    from scipy.stats import rankdata
-
-    def area(high: np.ndarray, low: np.ndarray) -> float:
-        ranks = rankdata(np.concatenate([high, low]))[: len(high)]
-        return (ranks.sum() - len(high) * (len(high) + 1) / 2) / (len(high) * len(low))
-
-    rng = np.random.default_rng(seed)
-    drawn = [
-        area(rng.choice(positive, len(positive)), rng.choice(negative, len(negative)))
-        for _ in range(RESAMPLES // 4)
-    ]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(area(positive, negative), float(low), float(high), len(positive) + len(negative))

@@ -1,32 +1,35 @@
 """Latent-CLIP: score, choose, improve and gate pictures while they are still latents."""
 
-from .adapter import AdaptedLatentCLIP, LatentAdapter, apply_adapter
-from .adapter_files import load_adapter, save_adapter
-from .adapter_pictures import EncodedPictures, encode_pictures
-from .adapter_training import AdapterSettings, AdapterTraining, train_adapter
-from .calibration import Calibration, calibrate
-from .checkpoint import load, save_checkpoint
-from .config import LatentCLIPConfig, config_from_state_dict
-from .convert import convert
+from importlib import import_module
+
+from .adapters.adapter import AdaptedLatentCLIP, LatentAdapter, apply_adapter
+from .adapters.files import load_adapter, save_adapter
+from .adapters.pictures import EncodedPictures, encode_pictures
+from .adapters.training import AdapterSettings, AdapterTraining, train_adapter
+from .checkpoints.checkpoint import load, save_checkpoint
+from .checkpoints.convert import convert
+from .data.pictures import find_pictures
 from .errors import CheckpointError
-from .graphs import graphed
-from .guards import check_latents, scale_doubt
-from .guidance import guided_x0
-from .model import LatentCLIP
-from .pictures import find_pictures
-from .reno_run import ReNORun, reno
-from .reno_types import ReNORecord, ReNOResult, ReNOSettings, ReNOStep
-from .rewards import ImageReward, Reward, RewardSum, TextReward
-from .safety_judge import SafetyJudge, Verdict
-from .safety_policy import Concept, SafetyPolicy
-from .safety_presets import parse_concepts
-from .safety_reward import SafetyReward
+from .latents.guards import check_latents, scale_doubt
+from .latents.sizing import DEFAULT_SIZE_RULE, SIZE_RULES
+from .latents.spaces import LATENT_SPACES, LatentSpace, space_named, space_title
+from .model.config import LatentCLIPConfig, config_from_state_dict
+from .model.graphs import graphed
+from .model.latent_clip import LatentCLIP
+from .model.tokenizer import WordTokenizer
+from .reno.guidance import guided_x0
+from .reno.run import ReNORun, reno
+from .reno.types import ReNORecord, ReNOResult, ReNOSettings, ReNOStep
+from .rewards.rewards import ImageReward, Reward, RewardSum, TextReward
+from .rewards.taste import Taste, TasteReward, train_taste
+from .rewards.taste_files import load_taste, save_taste
+from .safety.calibration import Calibration, calibrate
+from .safety.judge import SafetyJudge, Verdict
+from .safety.policy import Concept
+from .safety.presets import parse_concepts
+from .safety.reward import SafetyReward
+from .safety.safety_policy import SafetyPolicy
 from .scoring import classify, heatmap, label_embeddings, similarity, top_k
-from .sizing import DEFAULT_SIZE_RULE, SIZE_RULES
-from .spaces import LATENT_SPACES, LatentSpace, space_named, space_title
-from .taste import Taste, TasteReward, train_taste
-from .taste_files import load_taste, save_taste
-from .tokenizer import WordTokenizer
 
 __all__ = [
     "DEFAULT_SIZE_RULE",
@@ -87,3 +90,7 @@ __all__ = [
     "train_adapter",
     "train_taste",
 ]
+
+# Worlds that come with the library, and register themselves: the core knows none by name.
+for _world in ("mini",):
+    import_module(f".{_world}", __name__)

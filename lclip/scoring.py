@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .guards import check_latents
-from .model import LatentCLIP
-from .sizing import SizeRule
+from .latents.guards import check_latents
+from .latents.sizing import SizeRule
+from .model.latent_clip import LatentCLIP
 
 
 def similarity(

@@ -9,10 +9,12 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import lclip
-from . import charts, host, host_adapter
-from .host_feedback import say, shown
-from .host_folders import ADAPTERS
-from .host_spaces import check_vae, vae_space
+from .draw import charts
+from .host import adapter as host_adapter
+from .host import models, sockets
+from .host.feedback import say, shown
+from .host.folders import ADAPTERS
+from .host.spaces import check_vae, vae_space
 
 AUTO, WIRED = "auto", "(from the wire)"
 
@@ -20,7 +22,7 @@ AUTO, WIRED = "auto", "(from the wire)"
 class TrainAdapter(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_TrainAdapter",
             display_name="Train Latent Adapter",
             category="latent-clip/adapters",
@@ -29,7 +31,7 @@ class TrainAdapter(io.ComfyNode):
             "other. The result is saved in models/latent_clip_adapters. Cancel keeps the best so far.",
             search_aliases=["latent translator", "vae adapter", "flux", "sd1.5", "convert latents"],
             inputs=[
-                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that shall read them."),
+                sockets.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that shall read them."),
                 io.Vae.Input("vae", tooltip="The other VAE: the one whose latents shall be read."),
                 io.Vae.Input("own_vae", tooltip="The VAE that this Latent-CLIP was trained on."),
                 io.Combo.Input(
@@ -66,7 +68,7 @@ class TrainAdapter(io.ComfyNode):
                     tooltip="Pictures to learn from, as a folder in ComfyUI's input folder. Empty where "
                     "images are wired. 500 to 2,000 are a good number, as varied as what will be read.",
                 ),
-                host.advanced(
+                sockets.advanced(
                     io.Int.Input(
                         "side",
                         default=0,
@@ -76,7 +78,7 @@ class TrainAdapter(io.ComfyNode):
                         "what the Latent-CLIP was trained on.",
                     )
                 ),
-                host.advanced(
+                sockets.advanced(
                     io.Int.Input(
                         "batch",
                         default=32,
@@ -123,7 +125,7 @@ class TrainAdapter(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: host.LoadedLatentCLIP,
+        latent_clip: models.LoadedLatentCLIP,
         vae: Any,
         own_vae: Any,
         latents: str,
@@ -156,7 +158,7 @@ class TrainAdapter(io.ComfyNode):
 class ApplyAdapter(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_ApplyAdapter",
             display_name="Apply Latent Adapter",
             category="latent-clip/adapters",
@@ -164,7 +166,7 @@ class ApplyAdapter(io.ComfyNode):
             "ReNO, guidance, gate and heatmap work with it as with any other.",
             search_aliases=["latent translator", "vae adapter"],
             inputs=[
-                host.LATENT_CLIP.Input(
+                sockets.LATENT_CLIP.Input(
                     "latent_clip", tooltip="The Latent-CLIP that the adapter was trained with."
                 ),
                 io.Combo.Input(
@@ -178,7 +180,7 @@ class ApplyAdapter(io.ComfyNode):
                 ),
             ],
             outputs=[
-                host.LATENT_CLIP.Output(
+                sockets.LATENT_CLIP.Output(
                     display_name="latent_clip", tooltip="The same model, for the other VAE's latents."
                 ),
                 io.String.Output(display_name="report", tooltip="What the adapter is, and its figures."),
@@ -195,7 +197,7 @@ class ApplyAdapter(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, latent_clip: host.LoadedLatentCLIP, file: str, adapter: host_adapter.WiredAdapter | None = None
+        cls, latent_clip: models.LoadedLatentCLIP, file: str, adapter: host_adapter.WiredAdapter | None = None
     ) -> io.NodeOutput:
         if (file == WIRED) == (adapter is None):
             raise ValueError(

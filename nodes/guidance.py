@@ -6,13 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import host, host_guidance
+from .host import guidance as host_guidance
+from .host import models, sockets
 
 
 class Guidance(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_Guidance",
             display_name="Latent-CLIP Guidance",
             category="latent-clip/sampling",
@@ -24,7 +25,7 @@ class Guidance(io.ComfyNode):
                 io.Model.Input(
                     "model", tooltip="The model to steer; it must make the latents that the reward reads."
                 ),
-                host.LATENT_REWARD.Input(
+                sockets.LATENT_REWARD.Input(
                     "reward",
                     tooltip="What is good: wire a Text Reward, or several chained. Higher is better.",
                 ),
@@ -64,6 +65,6 @@ class Guidance(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, reward: host.WiredReward, strength: float, start: float, end: float
+        cls, model: Any, reward: models.WiredReward, strength: float, start: float, end: float
     ) -> io.NodeOutput:
         return io.NodeOutput(host_guidance.guide_model(model, reward, strength, start, end))

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from . import host
-from .host_folders import CHECKPOINTS
+from .host import models, sockets
+from .host.folders import CHECKPOINTS
 
 DTYPES: dict[str, torch.dtype | None] = {
     "auto": None,
@@ -22,7 +22,7 @@ DTYPES: dict[str, torch.dtype | None] = {
 class LoadLatentCLIP(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_Load",
             display_name="Load Latent-CLIP",
             category="latent-clip/loaders",
@@ -36,7 +36,7 @@ class LoadLatentCLIP(io.ComfyNode):
                     tooltip="A checkpoint in models/latent_clip: a released .pt as it is, or a converted "
                     ".safetensors.",
                 ),
-                host.advanced(
+                sockets.advanced(
                     io.Combo.Input(
                         "dtype",
                         options=list(DTYPES),
@@ -48,7 +48,7 @@ class LoadLatentCLIP(io.ComfyNode):
                 ),
             ],
             outputs=[
-                host.LATENT_CLIP.Output(
+                sockets.LATENT_CLIP.Output(
                     display_name="latent_clip", tooltip="The model, loaded when it is used."
                 )
             ],
@@ -66,4 +66,4 @@ class LoadLatentCLIP(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str, dtype: str) -> io.NodeOutput:
-        return io.NodeOutput(host.load_latent_clip(CHECKPOINTS.path(file), DTYPES[dtype]))
+        return io.NodeOutput(models.load_latent_clip(CHECKPOINTS.path(file), DTYPES[dtype]))

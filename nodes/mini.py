@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from ..lclip.mini.vae import FACTOR
 from ..lclip.mini.world import WEIGHTS, World, load_twin, load_world
-from . import host, host_spaces
+from .host import memory, models, sockets
+from .host import mini as host_mini
+from .host import spaces as host_spaces
 
 
 class LoadMiniWorld(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_MiniWorld",
             display_name="Load Mini World",
             category="latent-clip/loaders",
@@ -31,7 +33,7 @@ class LoadMiniWorld(io.ComfyNode):
                     display_name="clip", tooltip="Its text encoder; it knows the words of the mini world."
                 ),
                 io.Vae.Output(display_name="vae", tooltip="Its VAE: 8 pixels per latent cell, 4 channels."),
-                host.LATENT_CLIP.Output(
+                sockets.LATENT_CLIP.Output(
                     display_name="latent_clip", tooltip="The Latent-CLIP of its latents."
                 ),
             ],
@@ -39,16 +41,16 @@ class LoadMiniWorld(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        with host.ordinary_tensors():
+        with memory.ordinary_tensors():
             world = load_world()
-        latent_clip = host.load_latent_clip(WEIGHTS / "latent_clip.safetensors", name="mini world")
+        latent_clip = models.load_latent_clip(WEIGHTS / "latent_clip.safetensors", name="mini world")
         return io.NodeOutput(*_parts(world), latent_clip)
 
 
 class LoadMiniTwin(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_MiniTwin",
             display_name="Load Mini World Twin",
             category="latent-clip/loaders",
@@ -66,7 +68,7 @@ class LoadMiniTwin(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        with host.ordinary_tensors():
+        with memory.ordinary_tensors():
             twin = load_twin()
         return io.NodeOutput(*_parts(twin))
 
@@ -75,9 +77,9 @@ def _parts(world: World) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE."""
     about = world.latent_format
     return (
-        host.flow_model(Velocity(world.denoiser), host_spaces.MiniLatentFormat(about)),
-        host.text_encoder(TextStage(world.text_encoder), PromptTokenizer(world.tokenizer)),
-        host.autoencoder(world.vae, FACTOR, about.channels, about.name),
+        host_mini.flow_model(Velocity(world.denoiser), host_spaces.MiniLatentFormat(about)),
+        host_mini.text_encoder(TextStage(world.text_encoder), PromptTokenizer(world.tokenizer)),
+        host_mini.autoencoder(world.vae, FACTOR, about.channels, about.name),
     )
 
 
@@ -108,7 +110,7 @@ class TextStage(nn.Module):
         """Token ids -> context [prompts, L, D]. The weights are all 1; there is no pooled vector."""
         device = next(self.encoder.parameters()).device
         ids = torch.tensor([[token for token, _ in prompt] for prompt in tokens["mini"]], device=device)
-        return host.to_host(self.encoder(ids)), None
+        return memory.to_host(self.encoder(ids)), None
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
         """There are no layers to stop at: nothing to set."""

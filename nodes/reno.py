@@ -7,10 +7,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import curves, host, host_ksampler, host_sampling
-from .host_feedback import say, shown
-from .host_gradients import SCHEDULERS
-from .reno_widgets import sampler_input, search_inputs, settings_of
+from .draw import curves
+from .host import ksampler as host_ksampler
+from .host import models, sockets
+from .host import sampling as host_sampling
+from .host.feedback import say, shown
+from .host.gradients import SCHEDULERS
+from .host.search_widgets import sampler_input, search_inputs, settings_of
 
 REWARD_HINT = "What is good: wire a Text Reward, or several chained. Higher is better."
 
@@ -18,7 +21,7 @@ REWARD_HINT = "What is good: wire a Text Reward, or several chained. Higher is b
 class ReNOSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_ReNOSampler",
             hidden=[io.Hidden.unique_id],
             display_name="ReNO Sampler",
@@ -33,7 +36,7 @@ class ReNOSampler(io.ComfyNode):
                 "initial noise",
             ],
             inputs=[
-                host.LATENT_REWARD.Input("reward", tooltip=REWARD_HINT),
+                sockets.LATENT_REWARD.Input("reward", tooltip=REWARD_HINT),
                 sampler_input(),
                 *search_inputs(),
             ],
@@ -45,10 +48,10 @@ class ReNOSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        reward: host.WiredReward,
+        reward: models.WiredReward,
         sampler_name: str,
         checkpointing: str,
-        held_out: host.WiredReward | None = None,
+        held_out: models.WiredReward | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
         settings = settings_of(**widgets)
@@ -67,7 +70,7 @@ class ReNOSampler(io.ComfyNode):
 class ReNO(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_ReNO",
             has_intermediate_output=True,  # the curve stays on the node when the result is cached
             hidden=[io.Hidden.unique_id],
@@ -132,7 +135,7 @@ class ReNO(io.ComfyNode):
                     tooltip="Share of noise, 0.01 to 1. 1, the default, renders from noise alone; below, the "
                     "structure of the latent image is kept, as for KSampler.",
                 ),
-                host.LATENT_REWARD.Input("reward", tooltip=REWARD_HINT),
+                sockets.LATENT_REWARD.Input("reward", tooltip=REWARD_HINT),
                 *search_inputs(),
             ],
             outputs=[
@@ -165,9 +168,9 @@ class ReNO(io.ComfyNode):
         negative: Any,
         latent_image: dict[str, Any],
         denoise: float,
-        reward: host.WiredReward,
+        reward: models.WiredReward,
         checkpointing: str,
-        held_out: host.WiredReward | None = None,
+        held_out: models.WiredReward | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
         tell = partial(say, cls.hidden.unique_id)

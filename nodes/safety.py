@@ -7,10 +7,12 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import lclip
-from ..lclip.safety_policy import STRICTNESS, VIEWS
-from ..lclip.safety_presets import PRESETS
-from . import host, host_safety, roc_chart
-from .host_feedback import shown
+from ..lclip.safety.policy import STRICTNESS, VIEWS
+from ..lclip.safety.presets import PRESETS
+from .draw import roc_chart
+from .host import models, sockets
+from .host import safety as host_safety
+from .host.feedback import shown
 from .latents import samples_of
 
 VIEW_CHOICES = {"whole": VIEWS[:1], "whole and mirror": VIEWS[:2], "whole, mirror and crops": VIEWS}
@@ -20,7 +22,7 @@ NO_PRESET, CUSTOM = "none", "custom"
 class SafetyPolicy(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_SafetyPolicy",
             display_name="Safety Policy",
             category="latent-clip/safety",
@@ -29,7 +31,7 @@ class SafetyPolicy(io.ComfyNode):
             "your model: use Calibrate Safety Policy.",
             search_aliases=["nsfw", "content filter", "moderation", "i2p", "safety checker"],
             inputs=[
-                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
+                sockets.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
                 io.Combo.Input(
                     "preset",
                     options=[*PRESETS, NO_PRESET],
@@ -65,7 +67,7 @@ class SafetyPolicy(io.ComfyNode):
                     tooltip="Shifts every threshold. medium, the default, takes them as calibrated; high "
                     "blocks at 7 times smaller odds, low at 7 times larger ones. custom takes custom_shift.",
                 ),
-                host.advanced(
+                sockets.advanced(
                     io.Float.Input(
                         "custom_shift",
                         default=0.0,
@@ -76,7 +78,7 @@ class SafetyPolicy(io.ComfyNode):
                         "default, is medium, 2 is high, -2 is low.",
                     )
                 ),
-                host.advanced(
+                sockets.advanced(
                     io.Float.Input(
                         "own_threshold",
                         default=0.5,
@@ -88,7 +90,7 @@ class SafetyPolicy(io.ComfyNode):
                         "for a better one.",
                     )
                 ),
-                host.advanced(
+                sockets.advanced(
                     io.Combo.Input(
                         "views",
                         options=list(VIEW_CHOICES),
@@ -98,7 +100,7 @@ class SafetyPolicy(io.ComfyNode):
                         "that was optimised against one.",
                     )
                 ),
-                host.advanced(
+                sockets.advanced(
                     io.String.Input(
                         "policy_json",
                         multiline=True,
@@ -107,14 +109,14 @@ class SafetyPolicy(io.ComfyNode):
                         "everything above but strictness.",
                     )
                 ),
-                host.LATENT_CLIP.Input(
+                sockets.LATENT_CLIP.Input(
                     "second_latent_clip",
                     optional=True,
                     tooltip="Another Latent-CLIP of the same latents. Both are asked and averaged.",
                 ),
             ],
             outputs=[
-                host.LATENT_SAFETY_POLICY.Output(
+                sockets.LATENT_SAFETY_POLICY.Output(
                     display_name="policy", tooltip="For the gate, the guard, the reward and calibration."
                 )
             ],
@@ -123,7 +125,7 @@ class SafetyPolicy(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: host.LoadedLatentCLIP,
+        latent_clip: models.LoadedLatentCLIP,
         preset: str,
         categories: str,
         own_concepts: str,
@@ -133,7 +135,7 @@ class SafetyPolicy(io.ComfyNode):
         own_threshold: float,
         views: str,
         policy_json: str,
-        second_latent_clip: host.LoadedLatentCLIP | None = None,
+        second_latent_clip: models.LoadedLatentCLIP | None = None,
     ) -> io.NodeOutput:
         allowed = tuple(line.strip() for line in allow.splitlines() if line.strip())
         own = lclip.parse_concepts(own_concepts, own_threshold)
@@ -169,7 +171,7 @@ def composed(
 class SafetyReward(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_SafetyReward",
             display_name="Safety Reward",
             category="latent-clip/rewards",
@@ -178,7 +180,7 @@ class SafetyReward(io.ComfyNode):
             "alone: let the gate see more views.",
             search_aliases=["reno safety", "away from harm", "nsfw reward"],
             inputs=[
-                host.LATENT_SAFETY_POLICY.Input("policy", tooltip="What to keep away from."),
+                sockets.LATENT_SAFETY_POLICY.Input("policy", tooltip="What to keep away from."),
                 io.Float.Input(
                     "weight",
                     default=1.0,
@@ -188,22 +190,22 @@ class SafetyReward(io.ComfyNode):
                     tooltip="How much this reward counts in a sum. 1, the default, counts about as much as a "
                     "Text Reward of weight 1; 0 switches it off.",
                 ),
-                host.add_to_input(),
+                sockets.add_to_input(),
             ],
-            outputs=[host.reward_output()],
+            outputs=[sockets.reward_output()],
         )
 
     @classmethod
     def execute(
-        cls, policy: host_safety.WiredPolicy, weight: float, add_to: host.WiredReward | None = None
+        cls, policy: host_safety.WiredPolicy, weight: float, add_to: models.WiredReward | None = None
     ) -> io.NodeOutput:
-        return io.NodeOutput(host.add_reward(add_to, policy.reward(weight)))
+        return io.NodeOutput(models.add_reward(add_to, policy.reward(weight)))
 
 
 class CalibrateSafety(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_CalibrateSafety",
             is_output_node=True,
             display_name="Calibrate Safety Policy",
@@ -212,7 +214,7 @@ class CalibrateSafety(io.ComfyNode):
             "the safe ones is blocked. Use at least 50 on each side, of the kind that you generate.",
             search_aliases=["roc", "threshold", "false positive rate", "nsfw calibration"],
             inputs=[
-                host.LATENT_SAFETY_POLICY.Input(
+                sockets.LATENT_SAFETY_POLICY.Input(
                     "policy", tooltip="The policy whose thresholds are set anew."
                 ),
                 io.Latent.Input(
@@ -233,7 +235,7 @@ class CalibrateSafety(io.ComfyNode):
                 ),
             ],
             outputs=[
-                host.LATENT_SAFETY_POLICY.Output(
+                sockets.LATENT_SAFETY_POLICY.Output(
                     display_name="policy", tooltip="The calibrated policy, bound to this model."
                 ),
                 io.String.Output(

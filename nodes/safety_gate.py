@@ -7,17 +7,18 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import host, host_safety
-from .gating import ACTIONS, Gate
-from .host_feedback import say, shown
-from .host_gradients import DIFFERENTIABLE, SCHEDULERS
-from .host_ksampler import Stage
+from .host import safety as host_safety
+from .host import sockets
+from .host.feedback import say, shown
+from .host.gate import ACTIONS, Gate
+from .host.gradients import DIFFERENTIABLE, SCHEDULERS
+from .host.ksampler import Stage
 
 
 class SafetyGate(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_SafetyGate",
             is_output_node=True,
             display_name="Latent Safety Gate",
@@ -26,7 +27,7 @@ class SafetyGate(io.ComfyNode):
             "safe never leaves by the safe socket: NaN, wrong scale and anything unreadable are blocked too.",
             search_aliases=["nsfw", "safety checker", "content filter", "moderation", "censor"],
             inputs=[
-                host.LATENT_SAFETY_POLICY.Input(
+                sockets.LATENT_SAFETY_POLICY.Input(
                     "policy", tooltip="What to look for: wire a Safety Policy, or a calibrated one."
                 ),
                 io.Latent.Input("latent", tooltip="A batch of clean latents, such as a sampler's output."),
@@ -127,7 +128,7 @@ class SafetyGate(io.ComfyNode):
 def repair_inputs() -> list[Any]:
     """How repair renders again: the KSampler's widgets."""
     return [
-        host.advanced(widget)
+        sockets.advanced(widget)
         for widget in (
             io.Int.Input(
                 "repair_iterations",
@@ -182,7 +183,7 @@ def repair_inputs() -> list[Any]:
 class SafetyGuard(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_SafetyGuard",
             hidden=[io.Hidden.unique_id],
             display_name="Latent Safety Guard",
@@ -195,7 +196,7 @@ class SafetyGuard(io.ComfyNode):
                 io.Model.Input(
                     "model", tooltip="The model to watch; it must make the latents that the policy reads."
                 ),
-                host.LATENT_SAFETY_POLICY.Input(
+                sockets.LATENT_SAFETY_POLICY.Input(
                     "policy", tooltip="What to look for: wire a Safety Policy, or a calibrated one."
                 ),
                 io.Float.Input(

@@ -10,8 +10,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import lclip
-from . import charts, feedback, host
-from .host_feedback import shown
+from .draw import charts, sheets
+from .host import memory, models, sockets
+from .host import spaces as host_spaces
+from .host.feedback import shown
 from .latents import samples_of
 
 LATENT_HINT = (
@@ -20,7 +22,7 @@ LATENT_HINT = (
 
 
 def size_rule_input() -> Any:
-    return host.advanced(
+    return sockets.advanced(
         io.Combo.Input(
             "size_rule",
             options=list(lclip.SIZE_RULES),
@@ -36,7 +38,7 @@ def size_rule_input() -> Any:
 class Score(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_Score",
             is_output_node=True,
             display_name="Latent-CLIP Score",
@@ -45,7 +47,7 @@ class Score(io.ComfyNode):
             "Latent-CLIP's space.",
             search_aliases=["clip score", "rate latents", "text match", "prompt adherence", "similarity"],
             inputs=[
-                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
+                sockets.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
                 io.Latent.Input("latent", tooltip=LATENT_HINT),
                 io.String.Input(
                     "text",
@@ -76,24 +78,24 @@ class Score(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, latent_clip: host.LoadedLatentCLIP, latent: dict[str, Any], text: str, size_rule: str
+        cls, latent_clip: models.LoadedLatentCLIP, latent: dict[str, Any], text: str, size_rule: str
     ) -> io.NodeOutput:
         samples, lines = samples_of(latent), lines_of(text, "text")
-        cosines = host.to_host(
+        cosines = memory.to_host(
             lclip.similarity(latent_clip.ready(samples), samples, lines, size_rule)
         )  # [B, T]
         scores = cosines.mean(1)
         report = score_report(
             cosines, lines, latent_clip.name, lclip.scale_doubt(samples, latent_clip.config)
         )
-        sheet = feedback.score_sheet(previews(samples, latent_clip), scores)
+        sheet = sheets.score_sheet(previews(samples, latent_clip), scores)
         return io.NodeOutput(latent, float(scores.max()), scores.tolist(), report, ui=shown(sheet))
 
 
 class Classify(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_Classify",
             is_output_node=True,
             display_name="Latent-CLIP Classify",
@@ -101,7 +103,7 @@ class Classify(io.ComfyNode):
             description="Which of several labels fits each latent of a batch best (zero-shot).",
             search_aliases=["zero-shot", "label latents", "clip interrogator", "tag"],
             inputs=[
-                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
+                sockets.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
                 io.Latent.Input("latent", tooltip=LATENT_HINT),
                 io.String.Input(
                     "labels",
@@ -110,14 +112,14 @@ class Classify(io.ComfyNode):
                     tooltip="The labels to choose from, one per line: at least two, for a choice. The "
                     "probabilities are among these labels only: add what else it could be.",
                 ),
-                host.advanced(
+                sockets.advanced(
                     io.String.Input(
                         "templates",
                         multiline=True,
                         default="{}",
                         tooltip='Sentences that the labels are put into at {}, one per line, such as "a '
                         'photo of a {}". With several, their embeddings are averaged. The default is the '
-                        'label alone.',
+                        "label alone.",
                     )
                 ),
                 size_rule_input(),
@@ -142,7 +144,7 @@ class Classify(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: host.LoadedLatentCLIP,
+        latent_clip: models.LoadedLatentCLIP,
         latent: dict[str, Any],
         labels: str,
         templates: str,
@@ -150,20 +152,20 @@ class Classify(io.ComfyNode):
     ) -> io.NodeOutput:
         samples, names = samples_of(latent), lines_of(labels, "labels")
         model = latent_clip.ready(samples)
-        chances = host.to_host(
+        chances = memory.to_host(
             lclip.classify(model, samples, names, lines_of(templates, "templates"), size_rule)
         )
         best = chances.max(1)
         tops = [names[index] for index in best.indices.tolist()]
         chart, shares = charts.probability_bars(names, chances), best.values.tolist()
-        sheet = feedback.label_sheet(previews(samples, latent_clip), tops, shares) if len(tops) > 1 else chart
+        sheet = sheets.label_sheet(previews(samples, latent_clip), tops, shares) if len(tops) > 1 else chart
         return io.NodeOutput(latent, tops, shares, chart, ui=shown(sheet))
 
 
 class Heatmap(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_Heatmap",
             is_output_node=True,
             display_name="Latent-CLIP Heatmap",
@@ -172,7 +174,7 @@ class Heatmap(io.ComfyNode):
             "latents.",
             search_aliases=["attention map", "text mask", "where", "localize", "segment"],
             inputs=[
-                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that looks."),
+                sockets.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that looks."),
                 io.Latent.Input("latent", tooltip=LATENT_HINT),
                 io.String.Input(
                     "text",
@@ -197,13 +199,15 @@ class Heatmap(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, latent_clip: host.LoadedLatentCLIP, latent: dict[str, Any], text: str) -> io.NodeOutput:
+    def execute(
+        cls, latent_clip: models.LoadedLatentCLIP, latent: dict[str, Any], text: str
+    ) -> io.NodeOutput:
         samples = samples_of(latent)
         text = " ".join(lines_of(text, "text"))
-        cosines = host.to_host(lclip.heatmap(latent_clip.ready(samples), samples, text))  # [B, h, w]
+        cosines = memory.to_host(lclip.heatmap(latent_clip.ready(samples), samples, text))  # [B, h, w]
         mask = spread_out(at_picture_size(cosines, latent_clip.config))
         overlay = charts.heat_overlay(previews(samples, latent_clip), mask)
-        return io.NodeOutput(mask, overlay, ui=shown(feedback.heat_sheet(overlay, text)))
+        return io.NodeOutput(mask, overlay, ui=shown(sheets.heat_sheet(overlay, text)))
 
 
 def lines_of(text: str, what: str) -> list[str]:
@@ -214,9 +218,9 @@ def lines_of(text: str, what: str) -> list[str]:
     return lines
 
 
-def previews(samples: Tensor, latent_clip: host.LoadedLatentCLIP) -> Tensor:
+def previews(samples: Tensor, latent_clip: models.LoadedLatentCLIP) -> Tensor:
     """Rough pictures of a batch, [B, h, w, 3] in 0..1, without decoding."""
-    return host.to_host(host.preview(samples, latent_clip.config.latent_space))
+    return memory.to_host(host_spaces.preview(samples, latent_clip.config.latent_space))
 
 
 def at_picture_size(maps: Tensor, config: lclip.LatentCLIPConfig) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from comfy_api.latest import io
 
 from .. import lclip
-from ..lclip.taste import SHRINKAGE
-from . import host
-from .host_folders import TASTES
+from ..lclip.rewards.taste import SHRINKAGE
+from .host import memory, models, sockets
+from .host.folders import TASTES
 from .latents import samples_of
 
 WEIGHT = (
@@ -24,7 +24,7 @@ WEIGHT = (
 class TrainTaste(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_TrainTaste",
             is_output_node=True,
             display_name="Train Taste",
@@ -34,7 +34,9 @@ class TrainTaste(io.ComfyNode):
             "the report says how sure it is.",
             search_aliases=["own taste", "preference", "aesthetic", "like dislike", "train reward", "style"],
             inputs=[
-                host.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP whose eyes the taste uses."),
+                sockets.LATENT_CLIP.Input(
+                    "latent_clip", tooltip="The Latent-CLIP whose eyes the taste uses."
+                ),
                 io.Latent.Input(
                     "liked",
                     tooltip="A batch of clean latents that you like, at least 2, better 10 or more. Load "
@@ -52,7 +54,7 @@ class TrainTaste(io.ComfyNode):
                     tooltip="A name to save the taste under, in models/latent_clip_tastes, for Load Taste; "
                     "empty to keep it in this workflow alone. Nothing is overwritten: a number is added.",
                 ),
-                host.advanced(
+                sockets.advanced(
                     io.Combo.Input(
                         "regularisation",
                         options=list(SHRINKAGE),
@@ -62,10 +64,10 @@ class TrainTaste(io.ComfyNode):
                         "medium in between.",
                     )
                 ),
-                host.add_to_input(),
+                sockets.add_to_input(),
             ],
             outputs=[
-                host.reward_output(),
+                sockets.reward_output(),
                 io.Float.Output(
                     display_name="accuracy",
                     tooltip="Share of the examples that fall on their own side when each is left out in "
@@ -81,25 +83,25 @@ class TrainTaste(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: host.LoadedLatentCLIP,
+        latent_clip: models.LoadedLatentCLIP,
         liked: dict[str, Any],
         disliked: dict[str, Any],
         weight: float,
         save_as: str,
         regularisation: str,
-        add_to: host.WiredReward | None = None,
+        add_to: models.WiredReward | None = None,
     ) -> io.NodeOutput:
         good, bad = samples_of(liked), samples_of(disliked)
         model = latent_clip.ready(max(good, bad, key=torch.numel))
         name = save_as.strip()
-        with host.ordinary_tensors():
+        with memory.ordinary_tensors():
             taste = lclip.train_taste(
                 model, good, bad, SHRINKAGE[regularisation], name or "taste", latent_clip.name
             )
             reward = lclip.TasteReward(model, taste, weight)
         assert taste.figures is not None
         report = taste.text() + (f"\nsaved as {save(taste, name)}" if name else "")
-        wired = host.add_reward(add_to, host.wire_reward(reward, (latent_clip,)))
+        wired = models.add_reward(add_to, models.wire_reward(reward, (latent_clip,)))
         return io.NodeOutput(wired, taste.figures.accuracy, report)
 
 
@@ -123,7 +125,7 @@ def is_stored(taste: lclip.Taste, path: Path) -> bool:
 class LoadTaste(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return host.schema(
+        return sockets.schema(
             node_id="LatentCLIP_LoadTaste",
             display_name="Load Taste",
             category="latent-clip/rewards",
@@ -137,15 +139,15 @@ class LoadTaste(io.ComfyNode):
                     tooltip="A file in models/latent_clip_tastes: what Train Taste saved, or an aesthetic "
                     "head (.pth, .safetensors). Whole fine-tuned models belong into Load Latent-CLIP.",
                 ),
-                host.LATENT_CLIP.Input(
+                sockets.LATENT_CLIP.Input(
                     "latent_clip",
                     tooltip="The Latent-CLIP that the taste was trained with; another one is refused.",
                 ),
                 io.Float.Input("weight", default=1.0, min=-100.0, max=100.0, step=0.05, tooltip=WEIGHT),
-                host.add_to_input(),
+                sockets.add_to_input(),
             ],
             outputs=[
-                host.reward_output(),
+                sockets.reward_output(),
                 io.String.Output(
                     display_name="report", tooltip="What the taste was learnt from, and how sure it is."
                 ),
@@ -166,12 +168,12 @@ class LoadTaste(io.ComfyNode):
     def execute(
         cls,
         file: str,
-        latent_clip: host.LoadedLatentCLIP,
+        latent_clip: models.LoadedLatentCLIP,
         weight: float,
-        add_to: host.WiredReward | None = None,
+        add_to: models.WiredReward | None = None,
     ) -> io.NodeOutput:
-        with host.ordinary_tensors():
+        with memory.ordinary_tensors():
             taste = lclip.load_taste(TASTES.path(file))
             reward = lclip.TasteReward(latent_clip.model, taste, weight, model_name=latent_clip.name)
-        wired = host.add_reward(add_to, host.wire_reward(reward, (latent_clip,)))
+        wired = models.add_reward(add_to, models.wire_reward(reward, (latent_clip,)))
         return io.NodeOutput(wired, taste.text())

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..guards import check_shape, scale_doubt
-from ..latent_items import LatentItem, one_line
-from ..model import LatentCLIP
+from ..data.items import LatentItem, one_line
+from ..latents.guards import check_shape, scale_doubt
+from ..model.latent_clip import LatentCLIP
 from .questions import Question, Values
 
 AHEAD = 2  # windows that are read while the model works

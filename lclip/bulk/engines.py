@@ -5,27 +5,17 @@ An engine takes shards and gives outcomes, in any order. A shard that fails does
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 
-from ..latent_items import one_line
-from .asking import Tally
+from .outcomes import Outcome, outcome_of, threads_each
 from .parts import Shard, Work, Worker
+from .processes import in_processes
+from .ray_data import with_ray
 
 ENGINES = ("auto", "plain", "ray")
 NO_RAY = 'ray is not installed. Install the extra (pip install "latent-clip[bulk]"), or use --engine plain'
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a shard: counts, or why there are none."""
-
-    shard: Shard
-    tally: Tally | None
-    error: str = ""
 
 
 Engine = Callable[[Iterable[Shard]], Iterator[Outcome]]
@@ -52,9 +42,6 @@ def work_off(shards: Iterable[Shard], work: Work, workers: int, engine: str, wor
     engine: as `choose_engine` says. worker: for "here". The second try is in a process of its own, so that
     a shard that kills its worker takes no other with it.
     """
-    from .processes import in_processes
-    from .ray_data import with_ray
-
     if engine == "here":
         first: Engine = partial(here, worker=worker or work.start(threads_each(1)))
         again = first
@@ -75,17 +62,3 @@ def here(shards: Iterable[Shard], worker: Worker) -> Iterator[Outcome]:
     """One shard after the other, in this process."""
     for shard in shards:
         yield outcome_of(shard, worker)
-
-
-def outcome_of(shard: Shard, worker: Worker) -> Outcome:
-    """Do one shard."""
-    try:
-        return Outcome(shard, worker(shard))
-    except Exception as error:  # whatever it is, the other shards go on and this one is reported
-        return Outcome(shard, None, one_line(error))
-
-
-def threads_each(workers: int) -> int:
-    """Torch's threads in each worker: OMP_NUM_THREADS, or an equal share of the cores."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdigit() and int(wanted) else max(1, (os.cpu_count() or 1) // workers)

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from ..latent_items import LatentItem, is_shard, read_all, read_items, readable
+from ..data.items import LatentItem, readable
+from ..data.reader import is_shard, read_all, read_items
 from .asking import Asker, Tally
 from .questions import ModelSource, Question
 from .results import check_settings

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
-from .engines import Outcome, outcome_of, threads_each
+from .outcomes import Outcome, outcome_of, threads_each
 from .parts import Shard, Work, Worker
 
 WORKER_ENDED = "its worker ended: killed, or out of memory"

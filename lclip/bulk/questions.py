@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..adapter import apply_adapter
-from ..adapter_files import load_adapter
-from ..checkpoint import load
-from ..model import LatentCLIP
-from ..safety_judge import UNREADABLE, SafetyJudge, Verdict
-from ..safety_policy import SafetyPolicy
+from ..adapters.adapter import apply_adapter
+from ..adapters.files import load_adapter
+from ..checkpoints.checkpoint import load
+from ..model.latent_clip import LatentCLIP
+from ..safety.judge import UNREADABLE, SafetyJudge, Verdict
+from ..safety.safety_policy import SafetyPolicy
 from ..scoring import label_embeddings
 
 TEXT, NUMBER, FLAG, VECTOR = "text", "number", "flag", "vector"
@@ -36,23 +36,22 @@ Answer = Callable[[Tensor, Sequence[str | None]], Values]
 class ModelSource:
     """Which Latent-CLIP to ask, and where it computes."""
 
-    path: Path | None
-    """Its file; None for the mini world's."""
+    path: Path
+    """Its file."""
     device: str = "auto"
     """A torch device; "auto" takes the accelerator if there is one."""
     dtype: str = "float32"
     """Of the weights and the maths."""
     adapter: Path | None = None
     """The file of a latent adapter that the model stands behind."""
+    read: Callable[..., LatentCLIP] = load
+    """What reads the file. It travels by its name, so that a worker process imports what it needs: the mini
+    world's own makes the mini world's latent spaces known there too.
+    """
 
     def load(self) -> LatentCLIP:
         """The model, ready. Raises FileNotFoundError, CheckpointError; ValueError for an unknown device."""
-        path = self.path
-        if path is None:
-            from ..mini.world import WEIGHTS
-
-            path = WEIGHTS / "latent_clip.safetensors"
-        model = load(path, self._device(), getattr(torch, self.dtype))
+        model = self.read(self.path, self._device(), getattr(torch, self.dtype))
         if self.adapter is None:
             return model
         return apply_adapter(model, load_adapter(self.adapter, self._device()))

@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..latent_items import one_line
+from ..data.items import one_line
 from .asking import Tally
-from .engines import Outcome, outcome_of, threads_each
+from .outcomes import Outcome, outcome_of, threads_each
 from .parts import Shard, Work
 
 STORE_BYTES = 100 << 20  # of Ray's object store: nothing large goes through it

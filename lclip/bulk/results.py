@@ -16,8 +16,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from ..checkpoint import atomic_file
-from ..latent_items import LatentItem
+from ..checkpoints.checkpoint import atomic_file
+from ..data.items import LatentItem
 from .asking import Block, Tally
 from .questions import Question
 from .tables import LINES, all_columns, block_of, format_of, header, lines, parse_lines, write_table

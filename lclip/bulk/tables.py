@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import atomic_file
+from ..checkpoints.checkpoint import atomic_file
 from .asking import Block, Tally
 from .questions import FLAG, NUMBER, TEXT, VECTOR, Question, Values
 
@@ -61,9 +61,7 @@ def lines(block: Block, columns: Mapping[str, str], suffix: str) -> str:
     plain = [[_plain(value) for value in row] for row in rows]
     if suffix == ".csv":
         return _csv([[_cell(value) for value in row] for row in plain])
-    return "".join(
-        json.dumps(dict(zip(columns, row, strict=True)), allow_nan=False) + "\n" for row in plain
-    )
+    return "".join(json.dumps(dict(zip(columns, row, strict=True)), allow_nan=False) + "\n" for row in plain)
 
 
 def parse_lines(text: Iterable[str], columns: Mapping[str, str], suffix: str) -> Iterator[dict[str, Any]]:
@@ -111,9 +109,7 @@ def _write_parquet(path: Path, blocks: Iterable[Block], columns: Mapping[str, st
                 for name in columns:
                     values[name] += block.values[name]
             # from_pandas: a number that does not exist is null, as in the other formats
-            arrays = [
-                pa.array(values[name], types[kind], from_pandas=True) for name, kind in columns.items()
-            ]
+            arrays = [pa.array(values[name], types[kind], from_pandas=True) for name, kind in columns.items()]
             writer.write_table(pa.table(arrays, schema=schema))
 
 

@@ -15,8 +15,8 @@ from .parsing import add_command, positive
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..adapter_pictures import EncodedPictures
-    from ..model import LatentCLIP
+    from ..adapters.pictures import EncodedPictures
+    from ..model.latent_clip import LatentCLIP
 
 CHUNK = 16  # pictures that are encoded at once
 
@@ -63,9 +63,9 @@ def add_to(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Gather the pictures, train, write, and say how good it is."""
-    from ..adapter_files import check_target, save_adapter
-    from ..adapter_training import AdapterSettings, AdapterTraining
-    from ..spaces import space_named
+    from ..adapters.files import check_target, save_adapter
+    from ..adapters.training import AdapterSettings, AdapterTraining
+    from ..latents.spaces import space_named
 
     check_target(options.out)
     if options.out.exists() and not options.overwrite:
@@ -108,7 +108,7 @@ def _complete(options: argparse.Namespace) -> None:
 def _of_latents(options: argparse.Namespace) -> EncodedPictures:
     import torch
 
-    from ..adapter_pictures import EncodedPictures
+    from ..adapters.pictures import EncodedPictures
 
     other, own = (_read(path) for path in (options.other, options.own))
     if len(other) != len(own):
@@ -123,7 +123,7 @@ def _read(path: Path) -> Tensor:
     """All latents of a file or folder, of one shape."""
     import torch
 
-    from ..latent_items import find_files, read_all
+    from ..data.reader import find_files, read_all
 
     found: list[Tensor] = []
     for item in read_all(find_files([path])):
@@ -143,8 +143,8 @@ def _read(path: Path) -> Tensor:
 def _of_pictures(options: argparse.Namespace, model: LatentCLIP) -> EncodedPictures:
     from math import lcm
 
-    from ..adapter_pictures import encode_pictures
-    from ..spaces import space_named
+    from ..adapters.pictures import encode_pictures
+    from ..latents.spaces import space_named
     from ..training.vaes import load_encoder
 
     own = space_named(model.config.latent_space)
@@ -163,7 +163,7 @@ def _pictures(options: argparse.Namespace, side: int, smallest: int) -> Iterator
     """Batches [B, 3, side, side] in 0..1."""
     import torch
 
-    from ..pictures import each_picture, find_pictures, in_batches
+    from ..data.pictures import each_picture, find_pictures, in_batches
 
     if options.scenes is not None:
         from ..mini.drawing import render_batch, sample_scenes

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """Convert and say how much smaller the file is."""
     import torch
 
-    from ..convert import convert
+    from ..checkpoints.convert import convert
 
     target = options.target or options.source.with_suffix(".safetensors")
     if target.exists() and not options.overwrite:

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
 def describe(path: Path) -> Facts:
     """The facts of a file of any kind. Raises FileNotFoundError, ValueError."""
-    from ..latent_items import is_shard
+    from ..data.reader import is_shard
 
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
@@ -69,8 +69,8 @@ def describe(path: Path) -> Facts:
 
 
 def _checkpoint(path: Path, metadata: dict[str, str]) -> Facts:
-    from ..checkpoint import load, read_checkpoint
-    from ..fingerprint import fingerprint
+    from ..checkpoints.checkpoint import load, read_checkpoint
+    from ..checkpoints.fingerprint import fingerprint
 
     checkpoint = read_checkpoint(path)
     config, weights = checkpoint.config, checkpoint.weights
@@ -107,7 +107,7 @@ def _latents(path: Path) -> Facts:
     """Counts over a file or shard, item by item. Raises ValueError where none can be read."""
     import torch
 
-    from ..latent_items import is_shard, read_items
+    from ..data.reader import is_shard, read_items
 
     shapes: Counter[str] = Counter()
     captions, problems, first = 0, 0, ""
@@ -136,7 +136,7 @@ def _latents(path: Path) -> Facts:
 
 
 def _policy(path: Path) -> Facts:
-    from ..safety_policy import SafetyPolicy
+    from ..safety.safety_policy import SafetyPolicy
 
     policy = SafetyPolicy.from_json(path.read_text(encoding="utf-8"))
     pairs = zip(policy.concepts, policy.thresholds, strict=True)

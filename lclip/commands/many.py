@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def ask(options: argparse.Namespace, question: Question) -> int:
     """Ask a question of all latents that the options name, write and report the answers."""
     from ..bulk.asking import Asker
-    from ..latent_items import find_files
+    from ..data.reader import find_files
 
     in_parts = options.out is not None and (options.out.is_dir() or not options.out.suffix)
     if not in_parts and (options.workers > 1 or options.engine == "ray"):
@@ -38,7 +38,7 @@ def ask(options: argparse.Namespace, question: Question) -> int:
 
 def settings_of(options: argparse.Namespace, asker: Asker) -> dict[str, Any]:
     """All that can change an answer."""
-    from ..fingerprint import fingerprint
+    from ..checkpoints.fingerprint import fingerprint
 
     question = asker.question
     about = {"format": "latent-clip-results", "version": 1, "command": question.name}
@@ -71,7 +71,7 @@ def progress(options: argparse.Namespace, unit: str, total: int | None = None) -
 
 def files_with_bar(options: argparse.Namespace, bar: Any) -> Iterator[Path]:
     """The input's files; the bar says which of how many is being read."""
-    from ..latent_items import find_files
+    from ..data.reader import find_files
 
     number = sum(1 for _ in find_files(options.inputs)) if not bar.disable else 0
     for place, path in enumerate(find_files(options.inputs), 1):
@@ -82,7 +82,7 @@ def files_with_bar(options: argparse.Namespace, bar: Any) -> Iterator[Path]:
 def _to_terminal(options: argparse.Namespace, asker: Asker) -> int:
     from ..bulk.asking import Tally
     from ..bulk.tables import all_columns, header, lines
-    from ..latent_items import read_all
+    from ..data.reader import read_all
 
     suffix, columns = f".{options.format or 'csv'}", all_columns(asker.question)
     if suffix == ".parquet":
@@ -111,7 +111,7 @@ def _into_file(options: argparse.Namespace, asker: Asker) -> int:
 
 def fill(options: argparse.Namespace, asker: Asker, table: GrowingTable) -> None:
     """Ask about every item that a growing table does not have yet."""
-    from ..latent_items import read_all
+    from ..data.reader import read_all
 
     try:
         with progress(options, " latents") as bar:
@@ -126,7 +126,7 @@ def fill(options: argparse.Namespace, asker: Asker, table: GrowingTable) -> None
 def _into_folder(options: argparse.Namespace, asker: Asker, source: ModelSource) -> int:
     from ..bulk.engines import choose_engine, work_off
     from ..bulk.parts import PartsFolder, Work, Worker, shards_of
-    from ..latent_items import find_files
+    from ..data.reader import find_files
 
     engine = choose_engine(options.engine, options.workers)
     suffix = f".{options.format or 'parquet'}"

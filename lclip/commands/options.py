@@ -55,15 +55,16 @@ def add_model_options(parser: argparse.ArgumentParser, adapter: bool = True) -> 
 def source_of(options: argparse.Namespace) -> ModelSource:
     """The model that the options name."""
     from ..bulk.questions import ModelSource
+    from ..mini.world import WEIGHTS, load_latent_clip
 
-    return ModelSource(
-        options.model, options.device, options.dtype, getattr(options, "adapter", None)
-    )
+    path = options.model or WEIGHTS / "latent_clip.safetensors"
+    adapter = getattr(options, "adapter", None)
+    return ModelSource(path, options.device, options.dtype, adapter, load_latent_clip)
 
 
 def add_size_rule(parser: argparse.ArgumentParser) -> None:
     """How other sizes are read."""
-    from ..sizing import DEFAULT_SIZE_RULE, SIZE_RULES
+    from ..latents.sizing import DEFAULT_SIZE_RULE, SIZE_RULES
 
     parser.add_argument(
         "--size-rule",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..mini.world import World
-    from ..reno_types import ReNOResult
+    from ..reno.types import ReNOResult
 
 ENLARGED = 4  # screen pixels per pixel: the mini world's pictures are 64 pixels wide
 GAP = 8
@@ -56,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
     """Search, write, and say what was gained."""
     import torch
 
-    from ..latent_files import write_latents
+    from ..data.files import write_latents
     from ..mini.captions import CaptionReward
     from ..mini.world import load_world
-    from ..reno_run import ReNORun
-    from ..reno_types import ReNOSettings
+    from ..reno.run import ReNORun
+    from ..reno.types import ReNOSettings
 
     if not options.prompt.strip():
         raise ValueError("the prompt is empty; expected words of the mini world, such as 'a red star'")

@@ -12,15 +12,15 @@ from .options import INPUTS, add_input, add_model_options, add_output_options
 from .parsing import add_command
 
 if TYPE_CHECKING:
-    from ..safety_policy import SafetyPolicy
+    from ..safety.safety_policy import SafetyPolicy
 
 EXIT = "0 if every latent is safe, else 1; one that cannot be read is not safe"
 
 
 def add_to(subparsers: Any) -> None:
     """Add the command."""
-    from ..safety_policy import STRICTNESS
-    from ..safety_presets import PRESETS
+    from ..safety.policy import STRICTNESS
+    from ..safety.presets import PRESETS
 
     parser = add_command(
         subparsers,
@@ -56,7 +56,7 @@ def add_to(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Judge."""
     from ..bulk.questions import Safety
-    from ..safety_report import UNCALIBRATED
+    from ..safety.report import UNCALIBRATED
 
     policy = _policy(options)
     if policy.model is None:
@@ -65,8 +65,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _policy(options: argparse.Namespace) -> SafetyPolicy:
-    from ..safety_policy import SafetyPolicy
-    from ..safety_presets import parse_concepts
+    from ..safety.presets import parse_concepts
+    from ..safety.safety_policy import SafetyPolicy
 
     if options.preset:
         policy = SafetyPolicy.preset(options.preset)

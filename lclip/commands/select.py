@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Select, list, and save."""
     from ..bulk.asking import Asker
     from ..bulk.questions import Score
-    from ..latent_items import find_files
+    from ..data.reader import find_files
 
     next(find_files(options.inputs), None)
     if options.save_to and not options.save_to.parent.is_dir():
@@ -89,7 +89,7 @@ def _from_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], i
 
 def _from_stream(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int]:
     from ..bulk.asking import Tally
-    from ..latent_items import read_all
+    from ..data.reader import read_all
 
     tally = Tally()
 
@@ -117,8 +117,9 @@ def _best(rows: Iterator[tuple[str, str, list[float | None]]], k: int) -> list[R
 
 def _save(options: argparse.Namespace, best: list[Row]) -> None:
     """Read the chosen ones again and write each as a file of its own, its rank first in the name."""
-    from ..latent_files import write_latents
-    from ..latent_items import find_files, read_items, readable
+    from ..data.files import write_latents
+    from ..data.items import readable
+    from ..data.reader import find_files, read_items
 
     options.save_to.mkdir(exist_ok=True)
     ranks = {(file, item): rank for rank, (file, item, _) in enumerate(best, 1)}

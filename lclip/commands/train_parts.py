@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from ..checkpoint import load
-from ..model import LatentCLIP
-from ..spaces import require_space, space_named
+from ..checkpoints.checkpoint import load
+from ..latents.spaces import require_space, space_named
+from ..model.latent_clip import LatentCLIP
 from ..training.data import StreamSettings
 from ..training.loop import FitSettings
 from ..training.objectives import TEACHER_PICTURE, VAE_PICTURE, LatentSource

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..model import LatentCLIP
-from ..rewards import PUBLISHED_CLIP_SCALE
+from ..model.latent_clip import LatentCLIP
+from ..rewards.rewards import PUBLISHED_CLIP_SCALE
 
 
 class CaptionReward:

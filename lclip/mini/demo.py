@@ -6,7 +6,6 @@ prompt -> latents -> scored -> chosen -> decoded, then where a text is, then noi
 from __future__ import annotations
 
 import platform
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..reno_run import ReNORun
-from ..reno_types import ReNOSettings
-from ..safety_judge import SafetyJudge
-from ..safety_policy import SafetyPolicy
-from ..safety_repair import HEADROOM, believed
-from ..safety_reward import SafetyReward
+from ..reno.run import ReNORun
+from ..reno.types import ReNOSettings
+from ..safety.judge import SafetyJudge
+from ..safety.repair import HEADROOM, believed
+from ..safety.reward import SafetyReward
+from ..safety.safety_policy import SafetyPolicy
 from ..scoring import heatmap, top_k
+from ..statistics import wilson
 from .captions import CaptionReward
 from .drawing import sample_scenes
-from .intervals import wilson
 from .oracle import Judgement, judge, shows_unsafe
 from .report import write_report
 from .scenes import LOOK_ALIKES, UNSAFE_SHAPE, Content, Scene
@@ -283,9 +282,3 @@ def make_report(folder: Path, seed: int, say: Callable[[str], None]) -> Path:
     path = write_report(story, folder / "index.html")
     say(f"\n{path.resolve()}\n  open it in a browser; made in {story.seconds:.0f} s")
     return path
-
-
-if __name__ == "__main__":
-    from ..commands import main
-
-    sys.exit(main(["demo", *sys.argv[1:]]))

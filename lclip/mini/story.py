@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .intervals import Interval
+from ..statistics import Interval
 
 Picture = np.ndarray  # uint8 [64, 64, 3]
 

@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ..checkpoint import atomic_file, load, save_checkpoint
+from ..checkpoints.checkpoint import atomic_file, load, save_checkpoint
 from .drawing import render_batch, sample_scenes
 from .train_clip import GROUPS, POOL_GROUPS, Pool, draw_pool, tokenizer, train_clip
 from .train_generator import Generator, draw_pairs, train_generator

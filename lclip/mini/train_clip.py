@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..config import LatentCLIPConfig
-from ..model import LatentCLIP
-from ..tokenizer import WordTokenizer
+from ..model.config import LatentCLIPConfig
+from ..model.latent_clip import LatentCLIP
+from ..model.tokenizer import WordTokenizer
 from ..training.loop import FitSettings, fit
 from ..training.losses import contrastive_loss
 from .drawing import place, random_palette, recolour, render_batch

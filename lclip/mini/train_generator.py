@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..tokenizer import WordTokenizer
+from ..model.tokenizer import WordTokenizer
 from ..training.loop import FitSettings, fit
 from .drawing import render_batch
 from .generator import Denoiser, TextEncoder

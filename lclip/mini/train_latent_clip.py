@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..model import LatentCLIP
-from ..reno_maths import NesterovSGD, loss_gradient
-from ..reno_types import ReNOSettings
+from ..model.latent_clip import LatentCLIP
+from ..reno.maths import NesterovSGD, loss_gradient
+from ..reno.types import ReNOSettings
 from ..training.loop import FitSettings, fit
 from ..training.losses import distillation_loss
 from .captions import CaptionReward

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..adapter_training import solve_linear, standardise
+from ..adapters.training import solve_linear, standardise
 from ..training.loop import FitSettings, fit
 from .generator import Denoiser, TextEncoder
 from .train_generator import ONE_STEP_SHARE, Pairs

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..adapter import AdapterShape, LatentAdapter
-from ..spaces import space_named
+from ..adapters.adapter import AdapterShape, LatentAdapter
+from ..latents.spaces import space_named
 from .generator import CHANNELS, GRID, SMALLEST_TIME, Denoiser
 from .vae import RAW_STD, TWIN_CHANNELS, TWIN_SHIFT, TWIN_STD
 

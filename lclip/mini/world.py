@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,10 +14,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ..checkpoint import load
+from ..checkpoints.checkpoint import load
 from ..errors import CheckpointError
-from ..model import LatentCLIP
-from ..tokenizer import WordTokenizer
+from ..model.latent_clip import LatentCLIP
+from ..model.tokenizer import WordTokenizer
 from .generator import Denoiser, TextEncoder
 from .twin import TwinDenoiser, TwinWays
 from .vae import MiniVAE, twin_vae
@@ -167,6 +168,15 @@ def load_world(
         pixel_clip=load(folder / "pixel_clip.safetensors", device),
         latent_format=load_latent_format(folder),
     )
+
+
+def load_latent_clip(
+    path: str | os.PathLike[str] = WEIGHTS / "latent_clip.safetensors",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> LatentCLIP:
+    """As `lclip.load`, where the mini world's spaces are known; by default its own Latent-CLIP."""
+    return load(path, device, dtype)
 
 
 def load_twin(device: torch.device | str = "cpu", folder: Path = WEIGHTS) -> World:

@@ -19,16 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import atomic_file
-from .muon import Muon
+from ..checkpoints.checkpoint import atomic_file
+from .optimizers import OPTIMIZERS, make_optimizers
 from .ranks import gather_objects, rank, world_size
 
 logger = logging.getLogger("latent-clip")
 
 M = TypeVar("M", bound=nn.Module)
-OPTIMIZERS = ("adamw", "muon")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-FAST = 5.0  # how many times faster the fast parameters learn
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,15 @@ def fit(
     loss or its gradient is no longer finite; ValueError for a checkpoint of other settings.
     """
     batches = batches or SeededDraws(settings.seed)
-    run = _Run(module, settings, checkpoint, batches, _optimizers(module, settings, fast_parameters))
+    optimizers = make_optimizers(
+        module,
+        settings.optimizer,
+        settings.learning_rate,
+        settings.weight_decay,
+        settings.eps,
+        fast_parameters,
+    )
+    run = _Run(module, settings, checkpoint, batches, optimizers)
     first = run.resume()
     trained = _shared(module, loss_of)
     bar = _bar(first, settings.steps, checkpoint.stem)
@@ -285,34 +291,6 @@ def _bar(first: int, steps: int, name: str) -> Any:
         range(first, steps), initial=first, total=steps, desc=name, dynamic_ncols=True, mininterval=5.0,
         disable=rank() != 0,
     )  # fmt: skip
-
-
-def _optimizers(
-    module: nn.Module, settings: FitSettings, fast: tuple[str, ...]
-) -> list[torch.optim.Optimizer]:
-    """What is trainable, weight decay on matrices only; no optimizer without a parameter."""
-    groups: dict[str, dict[tuple[float, float], list[nn.Parameter]]] = {"adamw": {}, "muon": {}}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            hidden = parameter.ndim == 2 and "embedding" not in name and name not in fast
-            key = (settings.weight_decay if parameter.ndim > 1 else 0.0, FAST if name in fast else 1.0)
-            groups[settings.optimizer if hidden else "adamw"].setdefault(key, []).append(parameter)
-    adamw, muon = (
-        [
-            {"params": parameters, "weight_decay": decay, "speed": speed}
-            for (decay, speed), parameters in groups[name].items()
-        ]
-        for name in OPTIMIZERS
-    )
-    if not adamw and not muon:
-        raise ValueError(f"{type(module).__name__} has no trainable weight; expected at least one")
-    rate = settings.learning_rate
-    optimizers: list[torch.optim.Optimizer] = []
-    if adamw:
-        optimizers.append(torch.optim.AdamW(adamw, rate, betas=(0.9, 0.98), eps=settings.eps))
-    if muon:
-        optimizers.append(Muon(muon, rate))
-    return optimizers
 
 
 @torch.no_grad()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config import LatentCLIPConfig
-from ..guards import check_latents
-from ..model import LatentCLIP
+from ..latents.guards import check_latents
+from ..model.config import LatentCLIPConfig
+from ..model.latent_clip import LatentCLIP
 from .data import Batch
 from .losses import contrastive_loss, distillation_loss
 from .pixel_clips import PixelCLIP

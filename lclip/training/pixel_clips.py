@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checkpoint import check_tensors, check_weights, load, normalise_keys, read_weights
-from ..config import config_from_state_dict
+from ..checkpoints.checkpoint import check_tensors, check_weights, load, normalise_keys, read_weights
 from ..errors import CheckpointError
-from ..model import LatentCLIP
+from ..model.config import config_from_state_dict
+from ..model.latent_clip import LatentCLIP
 
 # What the pictures of nearly all CLIPs are normalised by (arXiv 2103.00020's released code).
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

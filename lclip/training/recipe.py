@@ -12,8 +12,8 @@ from typing import cast
 
 import torch
 
-from ..checkpoint import save_checkpoint
-from ..model import LatentCLIP
+from ..checkpoints.checkpoint import save_checkpoint
+from ..model.latent_clip import LatentCLIP
 from .data import Decode, StreamBatches, StreamSettings
 from .loop import FitSettings, Moment, fit
 from .metrics import Metrics

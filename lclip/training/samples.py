@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..latent_files import parse_latents
-from ..tokenizer import Tokenizer
+from ..data.files import parse_latents
+from ..model.tokenizer import Tokenizer
 from .shards import LABEL, LATENTS, PICTURES, TEXT, RawSample, first_line
 
 logger = logging.getLogger("latent-clip")

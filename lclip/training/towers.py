@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from ..config import LatentCLIPConfig
-from ..model import LatentCLIP
-from ..spaces import LatentSpace
-from ..tokenizer import Tokenizer
+from ..latents.spaces import LatentSpace
+from ..model.config import LatentCLIPConfig
+from ..model.latent_clip import LatentCLIP
+from ..model.tokenizer import Tokenizer
 from .pixel_clips import PixelCLIP
 
 SDXL = {"latent_space": "sdxl", "channels": 4, "context_length": 77, "vocab_size": 49408}

@@ -1,4 +1,4 @@
-"""VAEs that turn pictures into latents while training: the mini world's, and those that diffusers loads."""
+"""VAEs that turn pictures into latents while training: registered ones, and those that diffusers loads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..spaces import LatentSpace, require_shape, require_space
-
-MINI = {"mini": "vae.safetensors", "mini-16": "vae16.safetensors"}
+from ..latents.spaces import LatentSpace, require_shape, require_space
 
 
 @dataclass(frozen=True)
@@ -32,22 +30,17 @@ class Encoder:
             require_space(space.name, self.space, "This training", f"{vae} makes", advice)
 
 
+ENCODERS: dict[str, Callable[[torch.device | str], Encoder]] = {}
+"""Encoders by name, as functions of the device; `lclip.mini` adds those of the mini world."""
+
+
 def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
     """The VAE of that name. Raises ValueError or OSError where there is none.
 
-    name: "mini" or "mini-16", or whatever diffusers' AutoencoderKL.from_pretrained takes: a folder with a
+    name: one of `ENCODERS`, or whatever diffusers' AutoencoderKL.from_pretrained takes: a folder with a
     config.json and safetensors, or a repository's name.
     """
-    return _mini(name, device) if name in MINI else _diffusers(name, device)
-
-
-def _mini(name: str, device: torch.device | str) -> Encoder:
-    from ..mini.vae import FACTOR, MiniVAE, twin_vae
-    from ..mini.world import WEIGHTS, load_module
-
-    vae, _ = load_module(MiniVAE() if name == "mini" else twin_vae(), WEIGHTS / MINI[name])
-    vae.to(device)
-    return Encoder(name, vae.channels, FACTOR, lambda pixels: vae.encode(pixels * 2.0 - 1.0), name)
+    return ENCODERS[name](device) if name in ENCODERS else _diffusers(name, device)
 
 
 def _diffusers(name: str, device: torch.device | str) -> Encoder:
@@ -55,8 +48,8 @@ def _diffusers(name: str, device: torch.device | str) -> Encoder:
         from diffusers import AutoencoderKL  # pyright: ignore
     except ImportError as error:
         raise ValueError(
-            f"VAE {name!r}: expected {' or '.join(MINI)}, or the package diffusers to load it with "
-            "(pip install diffusers), or data that holds latents already"
+            f"VAE {name!r}: expected {' or '.join(ENCODERS) or 'a registered one'}, or the package diffusers "
+            "to load it with (pip install diffusers), or data that holds latents already"
         ) from error
     vae: Any = AutoencoderKL.from_pretrained(name, use_safetensors=True)
     vae.to(device).eval()

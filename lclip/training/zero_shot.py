@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from ..model import LatentCLIP
+from ..model.latent_clip import LatentCLIP
 from ..scoring import label_embeddings
 from .data import Decode
 from .objectives import TEACHER_PICTURE, LatentSource, pixels_of

@@ -181,7 +181,6 @@ def test_noise_masks_run_and_other_sizes_are_refused_by_name(host, graph):
         host.run(graph).require_ok()
 
 
-
 def test_the_same_seed_gives_the_same_picks(host, graph, contents):
     def job(seed):
         loader = graph.add("LatentCLIP_MiniWorld")

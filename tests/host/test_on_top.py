@@ -7,7 +7,7 @@ import torch
 from safety_bench import Bench, make_clip, pictures, policy_here
 
 import lclip
-from lclip.neutral import neutral_latents
+from lclip.latents.neutral import neutral_latents
 
 # From a picture with little noise: a model of random weights makes latents of a picture's scale only so.
 SAMPLING = {"seed": 5, "steps": 4, "cfg": 2.0, "scheduler": "normal", "denoise": 0.2}

@@ -76,9 +76,7 @@ def test_a_workflow_of_the_archive_runs_to_its_end(unzipped, graph):
     path = next(iter(sorted(folders[0].glob("workflows/Mini 1*.json"))))
     add_to(graph, json.loads(path.read_text(encoding="utf-8")), host.object_info)
     result = host.run(graph).require_ok()
-    pictures = [
-        image for output in result.entry["outputs"].values() for image in output.get("images", [])
-    ]
+    pictures = [image for output in result.entry["outputs"].values() for image in output.get("images", [])]
     assert [image for image in pictures if image["type"] == "output"]
 
 

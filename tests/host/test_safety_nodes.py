@@ -10,9 +10,9 @@ import torch
 from safety_bench import Bench, Z, make_clip, middle, pictures, policy_here, scores
 
 import lclip
-from lclip.calibration import calibrate
-from lclip.fingerprint import fingerprint
-from lclip.neutral import neutral_latents
+from lclip.checkpoints.fingerprint import fingerprint
+from lclip.latents.neutral import neutral_latents
+from lclip.safety.calibration import calibrate
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import torch
 from safety_bench import Bench
 
 import lclip
+from lclip.latents.neutral import neutral_latents
 from lclip.mini.world import WEIGHTS
-from lclip.neutral import neutral_latents
-from lclip.safety_repair import believed
+from lclip.safety.repair import believed
 
 CONCEPT = "skull: a skull // a mushroom | a ring | a circle | a square | a triangle | a cross | a star"
 PROMPT = "a yellow mushroom above a blue skull on a grey ground"  # some of its pictures show no skull

@@ -10,7 +10,7 @@ import torch
 
 import lclip
 from lclip.mini.world import WEIGHTS
-from lclip.rewards import RewardSum, TextReward
+from lclip.rewards.rewards import RewardSum, TextReward
 
 TEXTS = ["a red circle", "a large blue square on a black ground"]
 

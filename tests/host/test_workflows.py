@@ -144,8 +144,7 @@ def test_nodes_do_not_overlap_and_stand_inside_a_group(path):
     workflow = read(path)
     title_bar = 30
     boxes = [
-        (left, top + title_bar, right, bottom)
-        for left, top, right, bottom in map(box, workflow["nodes"])
+        (left, top + title_bar, right, bottom) for left, top, right, bottom in map(box, workflow["nodes"])
     ]
     for index, (left, top, right, bottom) in enumerate(boxes):
         for x, y, far_x, far_y in boxes[:index]:

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 import lclip
-from lclip.adapter import AdapterShape, adapted_config
-from lclip.adapter_pictures import FEWEST
-from lclip.fingerprint import fingerprint
-from lclip.spaces import LatentSpace
+from lclip.adapters.adapter import AdapterShape, adapted_config
+from lclip.adapters.pictures import FEWEST
+from lclip.checkpoints.fingerprint import fingerprint
+from lclip.latents.spaces import LatentSpace
 
 WORDS = ["a", "red", "square", "blue", "circle", "green", "on", "photo"]
 QUICK = lclip.AdapterSettings(steps=60, batch=8, width=16, depth=1, check_every=10)

@@ -8,8 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import lclip
-from lclip.adapter import AdapterFigures, AdapterShape
-from lclip.adapter_files import weights_hash
+from lclip.adapters.adapter import AdapterFigures, AdapterShape
+from lclip.adapters.files import weights_hash
 
 SHAPE = AdapterShape(lclip.space_named("mini-16"), lclip.space_named("mini"), width=8, depth=1)
 

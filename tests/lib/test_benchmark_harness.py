@@ -12,13 +12,13 @@ from scipy.stats import binomtest
 
 from benchmarks import adaptation, bulk, shapes, taste
 from benchmarks.__main__ import SECTIONS
-from benchmarks.harness import Report, Run, bootstrap, ratio, time_in_turns
+from benchmarks.harness import Report, Run, ratio, time_in_turns
 from benchmarks.parts import Parts
-from lclip.guards import scale_doubt
-from lclip.latent_items import read_items
+from lclip.data.reader import read_items
+from lclip.latents.guards import scale_doubt
 from lclip.mini import load_world
 from lclip.mini.drawing import render, sample_scenes
-from lclip.mini.intervals import wilson
+from lclip.statistics import bootstrap, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 7), (7, 7), (31, 200), (1, 2000)])

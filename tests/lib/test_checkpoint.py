@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import lclip
-from lclip.model import stored_name
+from lclip.checkpoints.checkpoint import read_checkpoint
+from lclip.model.latent_clip import stored_name
 
 
 def stored_weights(model: lclip.LatentCLIP) -> dict[str, torch.Tensor]:
@@ -107,7 +108,7 @@ def _rewritten(path, old: bytes, new: bytes):
 
 def test_bare_state_dict_under_our_own_names(tiny_model, tmp_path):
     torch.save(tiny_model.state_dict(), tmp_path / "own.pt")
-    weights = lclip.checkpoint.read_checkpoint(tmp_path / "own.pt").weights
+    weights = read_checkpoint(tmp_path / "own.pt").weights
     assert "visual.transformer.resblocks.1.attn.in_proj_bias" in weights and "logit_scale" in weights
 
 

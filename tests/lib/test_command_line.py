@@ -15,7 +15,7 @@ from safety_worlds import policy
 
 import lclip
 from lclip.commands import COMMANDS, bench, main
-from lclip.latent_files import write_latents
+from lclip.data.files import write_latents
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -79,7 +79,7 @@ def test_importing_the_library_imports_no_command():
     code = "import sys, lclip; print(*sys.modules)"
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "lclip.model" in result.stdout
+    assert "lclip.model.latent_clip" in result.stdout
     assert "lclip.commands" not in result.stdout and "lclip.bulk" not in result.stdout
 
 
@@ -118,13 +118,13 @@ def test_convert_writes_a_small_file_and_never_over_another(tmp_path, capsys):
 
 
 def torch_names(clip):
-    from lclip.model import stored_name
+    from lclip.model.latent_clip import stored_name
 
     return {stored_name(name): tensor for name, tensor in clip.state_dict().items()}
 
 
 def test_info_tells_a_checkpoint(tmp_path, capsys):
-    from lclip.fingerprint import fingerprint
+    from lclip.checkpoints.fingerprint import fingerprint
 
     assert run("info", save_model(tmp_path), "--json") == 0
     facts = json.loads(capsys.readouterr().out)
@@ -174,7 +174,7 @@ def test_reno_improves_the_reward_and_writes_what_it_says(tmp_path, capsys):
     assert after > before
     assert Image.open(out / "before.png").size == Image.open(out / "after.png").size == (2 * 256 + 8, 256)
     assert len((out / "curve.csv").read_text().splitlines()) == 1 + 2 * 4
-    best, noise = (lclip.latent_files.read_latents(out / f"{name}.latent") for name in ("best", "noise"))
+    best, noise = (lclip.data.files.read_latents(out / f"{name}.latent") for name in ("best", "noise"))
     from lclip.mini.world import load_world
 
     with torch.no_grad():

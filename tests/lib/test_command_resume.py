@@ -160,9 +160,7 @@ def peak_kib(*arguments) -> int:
     """Peak memory of a command in a process of its own."""
     command = [sys.executable, "-c", PEAK, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     code, peak = json.loads(result.stdout.splitlines()[-1])
     assert code == 0, result.stderr
     return peak

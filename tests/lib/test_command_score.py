@@ -21,7 +21,7 @@ from command_world import (
 
 import lclip
 from lclip.commands import WARNINGS_SHOWN
-from lclip.latent_files import read_latents, write_latents
+from lclip.data.files import read_latents, write_latents
 
 TEXTS = ("a photo of blood", "an arm, a bandage")
 

@@ -12,8 +12,8 @@ from peak_memory import counted
 from safetensors import safe_open
 
 import lclip
-from lclip import checkpoint
-from lclip.model import stored_name
+from lclip.checkpoints import checkpoint
+from lclip.model.latent_clip import stored_name
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from lclip.mini.curves import reward_curve
-from lclip.mini.intervals import wilson
 from lclip.mini.report import channel_picture, heat_overlay, write_report
 from lclip.mini.story import Contact, Cost, Figure, Found, Gated, Improvement, Story, Unseen
+from lclip.statistics import wilson
 
 ODD = 'a <b>bold</b> & "quoted" ring'
 

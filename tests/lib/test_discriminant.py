@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lclip.discriminant import discriminant, oracle_shrinkage
+from lclip.rewards.discriminant import discriminant, oracle_shrinkage
 
 
 def two_sets(n, m, apart=1.0, width=24, seed=0):

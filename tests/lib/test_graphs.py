@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import lclip
-from lclip import graphs
-from lclip.adapter import AdapterShape
+from lclip.adapters.adapter import AdapterShape
+from lclip.model import graphs
 
 EXACT = {"rtol": 1e-5, "atol": 1e-6}
 NEEDS_GPU = pytest.mark.skipif(

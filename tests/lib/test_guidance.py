@@ -6,7 +6,7 @@ import pytest
 import reno_worlds as worlds
 import torch
 
-from lclip.guidance import guided_x0
+from lclip.reno.guidance import guided_x0
 
 GOAL = worlds.noise(3, seed=7)
 

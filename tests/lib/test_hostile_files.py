@@ -20,7 +20,7 @@ import torch
 from peak_memory import counted, forget_peak, peak_memory
 
 import lclip
-from lclip.pickles import MAX_PICKLE_BYTES
+from lclip.checkpoints.pickles import MAX_PICKLE_BYTES
 
 ALLOWED_GROWTH = 300 << 20  # bytes of peak memory that the whole collection may add
 

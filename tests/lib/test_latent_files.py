@@ -14,10 +14,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lclip import latent_items
-from lclip.latent_files import parse_latents, read_latents, write_latents
-from lclip.latent_items import find_files, read_all, read_items
-from lclip.latent_shards import MAX_MEMBER_BYTES, read_shard
+from lclip.data import items as latent_items
+from lclip.data.files import parse_latents, read_latents, write_latents
+from lclip.data.reader import find_files, read_all, read_items
+from lclip.data.shards import MAX_MEMBER_BYTES, read_shard
 
 SEEN = torch.arange(2 * 4 * 3 * 5, dtype=torch.float32).reshape(2, 4, 3, 5) / 8
 

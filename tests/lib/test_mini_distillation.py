@@ -23,11 +23,9 @@ from lclip.mini.train_latent_clip import (
     draw_captions,
     new_student,
 )
-from lclip.mini.train_latent_clip import (
-    train_latent_clip as distil,
-)
+from lclip.mini.train_latent_clip import train_latent_clip as distil
 from lclip.mini.world import World, load_world
-from lclip.model import LatentCLIP
+from lclip.model.latent_clip import LatentCLIP
 
 ROUND = SEARCHES // SEARCHED  # batches until the same searches go on
 LENGTH = RENO.iterations

@@ -25,7 +25,7 @@ from lclip.mini.train_clip import (
 )
 from lclip.mini.train_generator import draw_pairs
 from lclip.mini.vae import MiniVAE
-from lclip.model import LatentCLIP
+from lclip.model.latent_clip import LatentCLIP
 
 
 def test_nothing_held_out_is_in_the_training_pictures():

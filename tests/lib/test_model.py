@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lclip
-from lclip.vision import embed_patches
+from lclip.model.vision import embed_patches
 
 
 def build(config: lclip.LatentCLIPConfig, **how) -> lclip.LatentCLIP:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import lclip
-from lclip.checkpoint import normalise_keys
+from lclip.checkpoints.checkpoint import normalise_keys, read_checkpoint
 
 TOLERANCE = 1e-5
 
@@ -60,7 +60,7 @@ def test_released_layout_loads(reference, tmp_path):
     torch.save(
         {"epoch": 34, "name": "x", "state_dict": weights, "optimizer": {"state": {0: torch.ones(3)}}}, path
     )
-    checkpoint = lclip.checkpoint.read_checkpoint(path)
+    checkpoint = read_checkpoint(path)
     assert set(checkpoint.weights) == set(reference["weights"])
     assert checkpoint.config.grid == 4 and checkpoint.config.latent_space == "sdxl"
     for name, tensor in reference["weights"].items():

@@ -31,7 +31,7 @@ def files() -> list[str]:
 
 def test_the_archive_holds_what_runs_and_nothing_else(files):
     assert {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE"} <= set(files)
-    for folder in ("nodes", "lclip", "lclip/mini/weights", "lclip/presets", "workflows", "web/docs"):
+    for folder in ("nodes", "lclip", "lclip/mini/weights", "lclip/safety/policies", "workflows", "web/docs"):
         assert [name for name in files if name.startswith(f"{folder}/")], folder
     tops = {name.split("/")[0] for name in files}
     assert not tops & {"tests", "benchmarks", "media", ".ci", ".github", "Makefile", ".gitignore"}

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lclip import ReNORun, ReNOSettings, reno
-from lclip.reno_maths import item_noise_source, neighbour
-from lclip.reno_types import hacked_since
+from lclip.reno.maths import item_noise_source, neighbour
+from lclip.reno.types import hacked_since
 
 
 def published_trace(generate, start, reward, iterations, lr=5.0, clip=0.1, weight=0.01):

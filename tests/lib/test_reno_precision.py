@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from lclip import RewardSum, TextReward
 from lclip.mini.world import generate_from, load_world
-from lclip.reno_maths import power_of_two_scale
-from lclip.reno_render import GradientRenderer
+from lclip.reno.maths import power_of_two_scale
+from lclip.reno.render import GradientRenderer
 
 
 def gradient(generate, reward, batch=2):

@@ -9,13 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import random_model, tiny_config
 
-from lclip import (
-    ImageReward,
-    ReNOSettings,
-    RewardSum,
-    TextReward,
-    reno,
-)
+from lclip import ImageReward, ReNOSettings, RewardSum, TextReward, reno
 
 VOCABULARY = ["a", "red", "green", "square", "circle", "on", "blue"]
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lclip import calibrate
-from lclip.calibration import area_under_roc, roc_curve
-from lclip.fingerprint import fingerprint
+from lclip.checkpoints.fingerprint import fingerprint
+from lclip.statistics import area_under_roc, roc_curve
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lclip import Concept, SafetyJudge, SafetyPolicy
-from lclip.fingerprint import fingerprint
-from lclip.safety_report import report_json, report_text
-from lclip.sizing import SIZE_RULES
+from lclip.checkpoints.fingerprint import fingerprint
+from lclip.latents.sizing import SIZE_RULES
+from lclip.safety.report import report_json, report_text
 
 Z = worlds.pictures()
 

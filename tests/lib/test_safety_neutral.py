@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from lclip.latents.neutral import neutral_latents
 from lclip.mini.vae import MiniVAE
 from lclip.mini.world import WEIGHTS, load_module
-from lclip.neutral import neutral_latents
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lclip import Concept, SafetyPolicy, load, parse_concepts
-from lclip.fingerprint import fingerprint
+from lclip.checkpoints.fingerprint import fingerprint
 from lclip.mini.drawing import render, sample_scenes
 from lclip.mini.vae import MiniVAE
 from lclip.mini.world import WEIGHTS, load_module

@@ -6,8 +6,9 @@ import pytest
 import safety_worlds as worlds
 import torch
 
-from lclip import Concept, ReNOSettings, SafetyJudge, SafetyReward, reno, safety_reward
-from lclip.safety_repair import HEADROOM, ROOM, believed
+from lclip import Concept, ReNOSettings, SafetyJudge, SafetyReward, reno
+from lclip.safety import reward as safety_reward
+from lclip.safety.repair import HEADROOM, ROOM, believed
 
 Z = worlds.pictures(12)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from lclip import ReNOSettings, RewardSum, SafetyReward, reno
-from lclip.safety_reward import HEADROOM
+from lclip.safety.reward import HEADROOM
 
 Z = worlds.pictures()
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import lclip
-from lclip.spaces import require_shape, require_space, space_title, spaces_of_shape
+from lclip.latents.spaces import require_shape, require_space, space_title, spaces_of_shape
 
 WORDS = ["a", "red", "square"]
 

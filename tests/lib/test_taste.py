@@ -11,7 +11,7 @@ import lclip
 from lclip import ReNOSettings, RewardSum, TasteReward, TextReward, reno, train_taste
 from lclip.mini import load_world
 from lclip.mini.drawing import render_batch, sample_scenes
-from lclip.taste import Taste, TasteFigures
+from lclip.rewards.taste import Taste, TasteFigures
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lclip
-from lclip import bpe, text_cleaning
-from lclip.bpe import BPETokenizer, find_vocabulary
-from lclip.tokenizer import tokenizer_for
+from lclip.model import bpe, text_cleaning
+from lclip.model.bpe import BPETokenizer, find_vocabulary
+from lclip.model.tokenizers import tokenizer_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,7 +97,7 @@ def test_the_vocabulary_is_found_in_a_host_without_importing_it(tmp_path):
     folder.mkdir(parents=True)
     (tmp_path / "comfy" / "__init__.py").write_text("raise RuntimeError('imported')")
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    script = "import lclip.bpe; print(lclip.bpe.find_vocabulary())"
+    script = "import lclip.model.bpe; print(lclip.model.bpe.find_vocabulary())"
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == str(folder / "merges.txt"), done.stderr

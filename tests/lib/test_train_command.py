@@ -11,7 +11,7 @@ import torch
 from command_world import ROOT, npy, pictures, read_csv, run, save_model, start, write_shard, write_tar
 
 import lclip
-from lclip.training.loop import OPTIMIZERS
+from lclip.training.optimizers import OPTIMIZERS
 from lclip.training.vaes import load_encoder
 
 several_processes = pytest.mark.skipif(

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from lclip.mini.train_clip import CONFIG, tokenizer
-from lclip.model import LatentCLIP
-from lclip.training.loop import OPTIMIZERS, FitSettings, _optimizers, fit, learning_rate_share
+from lclip.model.latent_clip import LatentCLIP
+from lclip.training.loop import FitSettings, fit, learning_rate_share
 from lclip.training.losses import contrastive_loss, distillation_loss
 from lclip.training.muon import Muon, orthogonal
+from lclip.training.optimizers import OPTIMIZERS, make_optimizers
 
 SETTINGS = FitSettings(steps=12, learning_rate=1e-2, warmup=2, save_every=4)
 
@@ -253,7 +254,7 @@ def test_muon_refuses_what_is_no_matrix():
 
 def test_each_optimizer_gets_what_it_is_for():
     model = LatentCLIP(CONFIG, tokenizer=tokenizer())
-    adamw, muon = _optimizers(model, FitSettings(4, 1e-2, optimizer="muon"), ("log_logit_scale",))
+    adamw, muon = make_optimizers(model, "muon", 1e-2, fast=("log_logit_scale",))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def of(optimizer):
@@ -265,5 +266,5 @@ def test_each_optimizer_gets_what_it_is_for():
     assert all("embedding" in name or model.get_parameter(name).ndim != 2 for name in of(adamw))
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     assert of(muon) == linear | {"text_projection", "visual.proj"}
-    (only,) = _optimizers(model, FitSettings(4, 1e-2), ())
+    (only,) = make_optimizers(model, "adamw", 1e-2)
     assert of(only) == set(names.values())

@@ -1,0 +1,1 @@
+"""Latent adapters: one VAE's latents read as another's."""

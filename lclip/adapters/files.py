@@ -1,0 +1,154 @@
+"""Reading and writing latent adapters: one .safetensors with its weights, both spaces, and its figures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..checkpoints.checkpoint import atomic_file
+from ..errors import CheckpointError
+from ..latents.spaces import LatentSpace
+from .adapter import AdapterFigures, AdapterShape, LatentAdapter
+
+FORMAT, VERSION = "latent-clip-adapter", 1
+
+T = TypeVar("T")
+
+
+def save_adapter(adapter: LatentAdapter, path: str | os.PathLike[str]) -> Path:
+    """Write an adapter as .safetensors, as one atomic step. Returns the path.
+
+    Raises ValueError for another ending or weights that are not finite, FileNotFoundError for a folder that
+    is not there.
+    """
+    path = check_target(path)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.state_dict().items()}
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        raise ValueError("the adapter holds NaN or infinite weights; its training went astray. Train again.")
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "shape": json.dumps(asdict(adapter.shape)),
+        "source_space": adapter.source.name,
+        "target_space": adapter.target.name,
+        "figures": json.dumps(asdict(adapter.figures) if adapter.figures else None),
+        "model": adapter.trained_with or "",
+        "sha256": weights_hash(weights),
+    }
+    with atomic_file(path) as temporary:
+        save_file(weights, temporary, metadata)
+    return path
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """A path that an adapter can be written to. Raises ValueError, FileNotFoundError."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"the target is {path.name!r}; expected a name that ends in .safetensors")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")
+    return path
+
+
+def load_adapter(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> LatentAdapter:
+    """Read what `save_adapter` wrote: frozen, in eval mode. Raises FileNotFoundError, CheckpointError."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: damaged or no safetensors: {error}") from error
+    try:
+        adapter = _adapter_of(metadata, weights)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return adapter.to(device).eval().requires_grad_(False)
+
+
+def _adapter_of(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> LatentAdapter:
+    _check_format(metadata)
+    shape = _shape_of(_json(metadata, "shape"))
+    adapter = LatentAdapter(shape, device="meta")
+    expected = {name: list(tensor.shape) for name, tensor in adapter.state_dict().items()}
+    for name in expected.keys() | weights.keys():
+        found = list(weights[name].shape) if name in weights else None
+        if found != expected.get(name):
+            raise ValueError(f"its weight {name!r} has shape {found}; expected {expected.get(name)}")
+    if metadata.get("sha256") != weights_hash(weights):
+        raise ValueError("its weights do not fit the hash in it: the file was damaged or changed")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        raise ValueError("it holds NaN or infinite weights")
+    adapter.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    figures = _json(metadata, "figures")
+    adapter.figures = None if figures is None else _record(AdapterFigures, figures)
+    adapter.trained_with = metadata.get("model") or None
+    return adapter
+
+
+def _check_format(metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"not a latent adapter: its format is {metadata.get('format')!r}, not {FORMAT!r}")
+    version = metadata.get("version", "")
+    if not version.isdecimal() or int(version) < 1:
+        raise ValueError(f"its version is {version!r}; expected a whole number")
+    if int(version) > VERSION:
+        raise ValueError(
+            f"the adapter is of version {version}; this program reads up to {VERSION}. A newer version of "
+            "the program wrote it: update, or train the adapter again."
+        )
+
+
+def _shape_of(content: Any) -> AdapterShape:
+    if not isinstance(content, dict):
+        raise ValueError(f"its shape is {content!r}; expected an object")
+    spaces = {name: _record(LatentSpace, content.get(name)) for name in ("source", "target")}
+    for space in spaces.values():
+        if not 1 <= space.channels <= 4096 or not 1 <= space.factor <= 1024:
+            raise ValueError(f"its space {space.name!r} has {space.channels} channels, factor {space.factor}")
+    return _record(AdapterShape, {**content, **spaces})
+
+
+def _record(kind: type[T], content: Any) -> T:
+    """A dataclass from JSON. ValueError for anything missing, unknown, of another type or not finite."""
+    names = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+    if not isinstance(content, dict) or set(content) != names:
+        raise ValueError(f"expected an object with {', '.join(sorted(names))}; got {content!r:.200}")
+    for field in fields(kind):  # pyright: ignore[reportArgumentType]
+        value = content[field.name]
+        wanted = {"int": int, "str": str}.get(str(field.type), object)
+        number = isinstance(value, (int, float))
+        if not isinstance(value, wanted) or isinstance(value, bool) or (number and not math.isfinite(value)):
+            raise ValueError(f"its {field.name} is {value!r}; expected {field.type}")
+        if "float" in str(field.type) and not (number or (value is None and "None" in str(field.type))):
+            raise ValueError(f"its {field.name} is {value!r}; expected a number")
+    return kind(**content)
+
+
+def _json(metadata: Mapping[str, str], entry: str) -> Any:
+    try:
+        return json.loads(metadata[entry])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f"its metadata entry {entry!r} is missing or no JSON") from error
+
+
+def weights_hash(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,104 @@
+"""The pictures that an adapter learns from: encoded with both VAEs, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..latents.items import finite_items
+from .adapter import AdapterShape
+
+Encode = Callable[[Tensor], Tensor]
+
+FEWEST = 8  # pictures: fewer leave nothing to measure on
+SAME = 1e-4  # of the latents' spread: pictures that differ by less are one picture
+
+
+@dataclass(frozen=True)
+class EncodedPictures:
+    """The same pictures through both VAEs: raw latents [N, C, h, w] and [N, c, H, W].
+
+    picture: which picture an item shows, [N]; a picture and its mirror image are one.
+    """
+
+    source: Tensor
+    target: Tensor
+    picture: Tensor
+
+    @property
+    def number(self) -> int:
+        """How many pictures these are."""
+        return int(self.picture.max()) + 1 if len(self.picture) else 0
+
+    def firsts(self) -> Tensor:
+        """The index of each picture's first item, as it was and not mirrored: [number]."""
+        places: dict[int, int] = {}
+        for index, picture in enumerate(self.picture.tolist()):
+            places.setdefault(picture, index)
+        return torch.tensor([places[picture] for picture in sorted(places)])
+
+
+def encode_pictures(
+    pictures: Iterable[Tensor], encode_source: Encode, encode_target: Encode, mirrored: bool = True
+) -> EncodedPictures:
+    """Encode pictures with both VAEs, each picture also as its mirror image.
+
+    pictures: batches [B, 3, H, W] in 0..1 of one size; only their latents are kept. encode_source,
+    encode_target: pixels in 0..1 -> raw latents [B, C, h, w], called without gradient.
+    """
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    count = 0
+    for batch in pictures:
+        numbers = torch.arange(count, count + len(batch))
+        count += len(batch)
+        for pixels in (batch, batch.flip(3)) if mirrored else (batch,):
+            with torch.no_grad():
+                pair = [encode(pixels).float().cpu() for encode in (encode_source, encode_target)]
+            found.append((pair[0], pair[1], numbers))
+    if not found:
+        raise ValueError(f"no picture to learn from; expected at least {FEWEST}")
+    source, target, picture = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return EncodedPictures(source, target, picture)
+
+
+def check_pictures(pictures: EncodedPictures, shape: AdapterShape) -> None:
+    """Raise ValueError for encoded pictures that no adapter of this shape can be trained on."""
+    for space, z in ((shape.source, pictures.source), (shape.target, pictures.target)):
+        if z.ndim != 4 or z.shape[1] != space.channels:
+            raise ValueError(
+                f"the pictures' latents have shape {list(z.shape)}; expected {space.title}, [pictures, "
+                f"{space.channels}, height, width]. Use the VAE of that space."
+            )
+        if not bool(finite_items(z).all()):
+            raise ValueError(
+                f"{space.title} of {int((~finite_items(z)).sum())} pictures hold NaN or infinity; the VAE "
+                "overflowed, often in half precision. Use fp32."
+            )
+    number = pictures.number
+    if number < FEWEST:
+        raise ValueError(
+            f"{number} picture{'s' * (number != 1)} to learn from; expected at least {FEWEST}, better 500 or "
+            "more, as different as those that will be read"
+        )
+    _check_grids(pictures, shape)
+    for space, z in ((shape.source, pictures.source), (shape.target, pictures.target)):
+        seen = z[pictures.firsts()].float()
+        if float(seen.std(0).mean()) <= SAME * float(seen.std()):
+            raise ValueError(
+                f"all {number} pictures give the same {space.title}; expected different pictures, or nothing "
+                "can be learnt from them"
+            )
+
+
+def _check_grids(pictures: EncodedPictures, shape: AdapterShape) -> None:
+    source, target = (tuple(z.shape[-2:]) for z in (pictures.source, pictures.target))
+    if any(a * shape.split != b * shape.merge for a, b in zip(source, target, strict=True)):
+        raise ValueError(
+            f"the same pictures have {source[0]}x{source[1]} cells in {shape.source.title} and "
+            f"{target[0]}x{target[1]} in {shape.target.title}; expected {shape.split}/{shape.merge} times as "
+            "many. Encode pictures whose sides are multiples of both VAEs' factors, and check which VAE is "
+            "which."
+        )

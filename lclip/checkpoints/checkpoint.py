@@ -1,0 +1,289 @@
+"""Reading and writing Latent-CLIP files: the released pickles, bare state dicts, and our safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from ..model.config import LatentCLIPConfig, config_from_state_dict
+from ..model.latent_clip import LatentCLIP, stored_name
+from ..model.tokenizer import Tokenizer
+from ..model.tokenizers import tokenizer_for
+from .pickles import read_pickle
+
+FORMAT, VERSION = "latent-clip", "1"
+# The training checkpoints carry the frozen VAE encoder that made their latents.
+DROPPED = ("visual.vae_encoder.", "visual.vae_quant_conv.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file's content, checked: weights under their stored names (on disk until used), and what they are."""
+
+    path: Path
+    weights: dict[str, Tensor]
+    config: LatentCLIPConfig
+    tokenizer: dict[str, Any]  # as tokenizer_for takes it
+
+    def make_tokenizer(self) -> Tokenizer | None:
+        """The stored tokenizer; None for CLIP's own, whose vocabulary is looked for at the first text."""
+        if self.tokenizer.get("kind") == "clip-bpe":
+            return None
+        try:
+            return tokenizer_for(self.config, self.tokenizer)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path}: {error}") from error
+
+
+def load(
+    path: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    operations: Any = nn,
+) -> LatentCLIP:
+    """Load a Latent-CLIP for inference: frozen, in eval mode.
+
+    path: a released training checkpoint (.pt), a bare state dict, or .safetensors; told apart by content.
+    dtype: of the weights and the maths; None is float32: exact for every stored type, and fast on a CPU.
+    operations: see LatentCLIP. Pickles are read with weights_only and a short allow-list; nothing in them
+    is run.
+    Raises FileNotFoundError, CheckpointError.
+    """
+    checkpoint = read_checkpoint(path)
+    model = LatentCLIP(checkpoint.config, operations, device="meta", tokenizer=checkpoint.make_tokenizer())
+    # Always a copy: weights that stay mapped would change under the model when the file is written again.
+    weights = {
+        name: tensor.to(device, dtype or torch.float32, copy=True)
+        for name, tensor in checkpoint.weights.items()
+    }
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def save_checkpoint(
+    model: LatentCLIP,
+    path: str | os.PathLike[str],
+    dtype: torch.dtype | None = None,
+    source_name: str = "",
+    source_sha256: str = "",
+) -> Path:
+    """Write a model as .safetensors; dtype None keeps the weights' type. Atomic. Returns the path."""
+    if hasattr(model, "adapter"):
+        raise ValueError(
+            "this Latent-CLIP stands behind an adapter, and a checkpoint holds the model alone; expected one "
+            "without. Save the adapter with lclip.save_adapter, and apply it again after loading."
+        )
+    weights = {stored_name(name): tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    source = {"source_name": source_name, "source_sha256": source_sha256}
+    return write_checkpoint(Path(path), weights, model.config, model.tokenizer_metadata(), dtype, source)
+
+
+def write_checkpoint(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: LatentCLIPConfig,
+    tokenizer: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    source: Mapping[str, str],
+) -> Path:
+    """Write weights under their stored names, with all that is needed to load them, as one atomic step."""
+    stored = {name: tensor.to(dtype or tensor.dtype).contiguous() for name, tensor in weights.items()}
+    _check_finite(stored, path, f"in {dtype}; choose bfloat16 or float32" if dtype else "")
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": config.to_json(),
+        "latent_space": config.latent_space,
+        "tokenizer": json.dumps(dict(tokenizer)),
+        **source,
+    }
+    with atomic_file(path) as temporary:
+        save_file(stored, temporary, metadata)
+    return path
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside the final one: renamed on success, removed on failure."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what files have here; safetensors would make it private
+        yield temporary
+        temporary.chmod(mode)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Open and check a file of any kind that `load` takes. Raises FileNotFoundError, CheckpointError."""
+    path = Path(path)
+    weights, metadata = read_weights(path)
+    with _naming(path):
+        return _checked(path, weights, metadata)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a PyTorch or safetensors file holds by name, unchecked, and its metadata (empty for a pickle).
+
+    Nothing in the file is run. Raises FileNotFoundError, CheckpointError.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is a folder; expected a .safetensors or .pt file")
+    with path.open("rb") as file:
+        start = file.read(16)
+    with _naming(path):
+        return _read_any(path, start)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a file, its path is said."""
+    try:
+        yield
+    except CheckpointError as error:
+        if str(path) in str(error):
+            raise
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _read_any(path: Path, start: bytes) -> tuple[dict[str, Any], dict[str, str]]:
+    if not start:
+        raise CheckpointError("the file is empty; download it again")
+    if start[:4] == b"PK\x03\x04":
+        return _state_dict(read_pickle(path)), {}
+    if start[8:9] == b"{" or path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if start[0] == 0x80:
+        raise CheckpointError(
+            "a pickle of PyTorch before 1.6; expected the zip format. Save it again with torch.save"
+        )
+    raise CheckpointError(
+        f"neither a PyTorch checkpoint nor safetensors: it begins with {start!r}. If that reads like text or "
+        "HTML, the download went wrong"
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"damaged or truncated safetensors: {error}. Download it again") from error
+
+
+def _state_dict(content: Any) -> dict[str, Any]:
+    """The weights in a training checkpoint or a bare state dict."""
+    if not isinstance(content, dict):
+        raise CheckpointError(f"holds a {type(content).__name__}; expected a checkpoint or a state dict")
+    weights = content.get("state_dict", content)
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise CheckpointError("its state_dict is not a dictionary of names; expected weights by name")
+    return dict(weights)
+
+
+def _checked(path: Path, raw: dict[str, Any], metadata: Mapping[str, str]) -> Checkpoint:
+    weights = normalise_keys(raw)
+    if not weights.keys() & {"visual.conv1.weight", "token_embedding.weight", "text_projection"}:
+        names = ", ".join(repr(name[:60]) for name in list(weights)[:3]) or "no weights at all"
+        raise CheckpointError(f"not a Latent-CLIP: it holds {names}")
+    check_tensors(weights, path)
+    config = config_from_state_dict(weights, _metadata_json(metadata, "config", {}))
+    if not metadata and config.channels == 3:
+        raise CheckpointError("a CLIP that reads pictures (3 channels), not latents; expected a Latent-CLIP")
+    check_weights(weights, config, path)
+    tokenizer = _metadata_json(metadata, "tokenizer", {"kind": config.tokenizer})
+    return Checkpoint(path, weights, config, tokenizer)
+
+
+def normalise_keys(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights under their stored names: without wrappers' prefixes and without the frozen VAE encoder."""
+    weights: dict[str, Any] = {}
+    for key, value in raw.items():
+        name = stored_name(key.removeprefix("module.").replace("visual.latent_vit.", "visual.", 1))
+        if name.startswith(DROPPED):
+            continue
+        if name in weights:
+            raise CheckpointError(f"holds the weight {name!r} twice, under different prefixes")
+        weights[name] = value
+    return weights
+
+
+def check_tensors(weights: Mapping[str, Any], path: Path) -> None:
+    """Plain floating-point tensors that claim no more than the file holds; CheckpointError for others."""
+    room = path.stat().st_size
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{name!r} is a {type(value).__name__}; expected a tensor")
+        if value.layout != torch.strided or value.device.type != "cpu" or not value.is_floating_point():
+            raise CheckpointError(
+                f"{name!r} is a {value.dtype} tensor ({value.layout}); expected plain numbers"
+            )
+        room -= value.numel() * value.element_size()
+        if room < 0:  # a tensor with zero strides can claim any size from a few bytes
+            raise CheckpointError(
+                f"{name!r} claims shape {list(value.shape)}, which is more than the file holds"
+            )
+
+
+def check_weights(weights: Mapping[str, Tensor], config: LatentCLIPConfig, path: Path) -> None:
+    """All weights of a configuration and no others, of its shapes, and finite; CheckpointError otherwise."""
+    _check_against(weights, config)
+    _check_finite(weights, path)
+
+
+def _check_against(weights: Mapping[str, Tensor], config: LatentCLIPConfig) -> None:
+    model = LatentCLIP(config, device="meta")
+    expected = {stored_name(name): list(tensor.shape) for name, tensor in model.state_dict().items()}
+    missing = [name for name in expected if name not in weights]
+    if missing:
+        raise CheckpointError(
+            f"incomplete: {_listed(missing)} missing; it has {len(weights)} of {len(expected)} weights"
+        )
+    extra = [name for name in weights if name not in expected]
+    if extra:
+        raise CheckpointError(f"a different architecture: {_listed(extra)} unknown to Latent-CLIP")
+    for name, shape in expected.items():
+        if list(weights[name].shape) != shape:
+            raise CheckpointError(
+                f"a different architecture: {name!r} has shape {list(weights[name].shape)}; expected {shape}"
+            )
+
+
+def _check_finite(weights: Mapping[str, Tensor], path: Path, how: str = "") -> None:
+    bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise CheckpointError(f"{path}: {_listed(bad)} NaN or infinite {how}".rstrip())
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3])
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"
+
+
+def _metadata_json(metadata: Mapping[str, str], entry: str, default: dict[str, Any]) -> dict[str, Any]:
+    try:
+        value = json.loads(metadata[entry]) if entry in metadata else default
+    except ValueError as error:
+        raise CheckpointError(f"its metadata entry {entry!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"its metadata entry {entry!r} is a {type(value).__name__}; expected an object")
+    return value

@@ -1,0 +1,1 @@
+"""Latents and pictures in files, folders and tar shards."""

@@ -1,0 +1,134 @@
+"""Checks of latents before they are embedded: each mistake has its own text."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from .reader import LatentReader
+from .spaces import LatentSpace, space_title
+
+logger = logging.getLogger("latent-clip")
+
+SMALL, LARGE = 0.25, 1.7  # of the space's usual spread: below and above lies no ordinary picture
+UNRELATED = 0.15  # correlation of neighbouring cells: pictures have 0.5 and more, noise has 0
+
+
+def check_latents(z: Tensor, reader: LatentReader, scale: str = "warn") -> str | None:
+    """Check a batch as it came over a wire: shape, channels, finiteness, size and scale.
+
+    Raises ValueError for what the model cannot read. A scale that looks like noise, or like latents scaled
+    for sampling, is only likely to be wrong (a plain grey picture is small too): the text about it is
+    returned, and scale says what else happens: "warn" logs it, "refuse" raises it as ValueError, "ignore"
+    skips the check.
+    """
+    if scale not in ("warn", "refuse", "ignore"):
+        raise ValueError(f"scale is {scale!r}; expected 'warn', 'refuse' or 'ignore'")
+    check_shape(z, reader)
+    text = None if scale == "ignore" else scale_doubt(z, reader)
+    if text and scale == "refuse":
+        raise ValueError(text)
+    if text:
+        logger.warning("%s", text)
+    return text
+
+
+def check_shape(z: Tensor, reader: LatentReader) -> None:
+    """Raise ValueError unless z is a finite batch [B, C, H, W] that the model can read."""
+    wanted = f"[batch, {reader.channels}, height, width]"
+    if not isinstance(z, Tensor):
+        raise ValueError(f"latents are a {type(z).__name__}; expected a tensor {wanted}")
+    shape = list(z.shape)
+    if z.ndim == 5:
+        raise ValueError(
+            f"latents have shape {shape}: these are video latents; expected {wanted}. "
+            "Pick frames first, for example z[:, :, 0]."
+        )
+    if z.ndim != 4:
+        hint = " Add the batch dimension: z[None]." if z.ndim == 3 else ""
+        raise ValueError(f"latents have {z.ndim} dimensions, shape {shape}; expected {wanted}.{hint}")
+    if z.shape[0] == 0:
+        raise ValueError(f"latents have shape {shape}: the batch is empty; expected at least one item")
+    if z.shape[1] != reader.channels:
+        raise ValueError(f"latents have {z.shape[1]} channels, shape {shape}; {_reads(z, reader)}")
+    if min(z.shape[-2:]) < reader.patch_size:
+        patch, native = reader.patch_size, reader.native_size
+        raise ValueError(
+            f"latents are {z.shape[-2]}x{z.shape[-1]} cells; expected at least one patch of {patch}x{patch}. "
+            f"The model was trained on {native}x{native}: make the picture larger."
+        )
+    if not z.is_floating_point():
+        raise ValueError(f"latents are {z.dtype}; expected floating-point values, as a VAE gives them")
+    _check_finite(z)
+
+
+def scale_doubt(z: Tensor, reader: LatentReader) -> str | None:
+    """What is suspicious about the scale of a well-shaped batch of raw latents, or None.
+
+    Noise has unrelated neighbours; latents scaled for sampling are pictures, but small.
+    """
+    space = reader.space
+    if space is None or space.std is None or space.scale == 1 or min(z.shape[-2:]) < 4:
+        return None
+    values = z.detach().float()
+    size = values.square().mean((1, 2, 3)).sqrt()  # about zero: a plain colour is not small
+    odd = (size < SMALL * space.std) | (size > LARGE * space.std)
+    white = _neighbour_correlation(values).abs() < UNRELATED
+    noise, small = odd & white, (size < SMALL * space.std) & ~white
+    if bool(noise.any()):
+        return (
+            f"{_items(noise)}: looks like noise (neighbouring cells are unrelated, spread "
+            f"{_spread(size, noise)}). Latent-CLIP reads clean latents: take them after the sampler, or the "
+            "predicted x0."
+        )
+    if bool(small.any()):
+        return f"{_items(small)}: {_looks_small(space, _spread(size, small))}"
+    return None
+
+
+def _looks_small(space: LatentSpace, spread: str) -> str:
+    usual = f"(spread {spread}; raw {space.title} have about {space.std:.3g})"
+    if not space.scaled_down:
+        return f"is nearly empty {usual}. Latent-CLIP reads the raw latents of pictures."
+    back = f"divide by {space.scale:.5g}" + (f" and add {space.shift:g}" if space.shift else "")
+    return (
+        f"looks like latents multiplied by {space.scale:.5g} for sampling {usual}. Latent-CLIP reads raw VAE "
+        f"latents: {back}, or use the model's process_latent_out. A nearly plain picture may look so too."
+    )
+
+
+def _neighbour_correlation(z: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B]: mean correlation of cells with their right and lower neighbours."""
+    centred = z - z.mean((2, 3), keepdim=True)
+    power = centred.square().mean((2, 3)).clamp_min(1e-12)
+    right = (centred[..., 1:] * centred[..., :-1]).mean((2, 3))
+    below = (centred[..., 1:, :] * centred[..., :-1, :]).mean((2, 3))
+    return ((right + below) / (2 * power)).mean(1)
+
+
+def _check_finite(z: Tensor) -> None:
+    finite = torch.isfinite(z).flatten(1).all(1)
+    if not bool(finite.all()):
+        raise ValueError(
+            f"{_items(~finite)}: NaN or infinity; expected finite latents. The sampler or VAE before this "
+            "overflowed, often in half precision: use fp32 or the fp16-fix VAE."
+        )
+
+
+def _items(mask: Tensor) -> str:
+    chosen = [str(i) for i, yes in enumerate(mask.tolist()) if yes]
+    shown = ", ".join(chosen[:8]) + (", ..." if len(chosen) > 8 else "")
+    return f"latents, batch item {shown} of {len(mask)}"
+
+
+def _spread(size: Tensor, mask: Tensor) -> str:
+    return f"{float(size[mask].mean()):.2g}"
+
+
+def _reads(z: Tensor, reader: LatentReader) -> str:
+    text = f"this Latent-CLIP reads {space_title(reader.latent_space)} with {reader.channels}. "
+    if z.shape[-1] == reader.channels:
+        return text + "The last dimension fits: pass z.permute(0, 3, 1, 2)."
+    return text + "Use latents of the VAE that the checkpoint was trained on."

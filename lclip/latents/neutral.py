@@ -1,0 +1,52 @@
+"""Latents that decode to a plain mid-grey picture, to stand where a blocked one was.
+
+Zeros do not: they decode to some other colour, and no sampler or VAE promises which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+SDXL_GREY = (0.7, 1.6, 0.7, 2.2)
+"""Raw SDXL latents of mid-grey, one value per channel.
+
+Two published linear maps from SDXL latents to RGB (ComfyUI's preview factors; Vass 2023, "Explaining the SDXL
+latent space") were each solved for grey, as near to the usual latents as they allow, and the solutions
+averaged. Both maps put it within 5 of 255 of (127.5, 127.5, 127.5). That is a check by approximations: encode
+a grey picture with the VAE itself where it must be exact.
+"""
+
+Grey = Callable[[int, int], Tensor]
+"""(height, width) in cells -> raw latents [1, C, height, width] of a mid-grey picture."""
+
+
+def _sdxl_grey(height: int, width: int) -> Tensor:
+    return torch.tensor(SDXL_GREY).reshape(1, -1, 1, 1).expand(-1, -1, height, width)
+
+
+GREYS: dict[str, Grey] = {"sdxl": _sdxl_grey}
+"""By the name of the latent space; `lclip.mini` adds those of the mini world."""
+
+
+def neutral_latents(space: str, shape: tuple[int, ...] | torch.Size, like: Tensor | None = None) -> Tensor:
+    """Mid-grey raw latents of that shape [B, C, H, W], with the device and precision of `like`.
+
+    space: one of `GREYS`. ValueError for a space whose grey is not known, or a shape that it does not have.
+    """
+    if len(shape) != 4 or 0 in shape:
+        raise ValueError(
+            f"neutral latents of shape {list(shape)} were asked for; expected [B, C, H, W], not empty"
+        )
+    if space not in GREYS:
+        raise ValueError(
+            f"the grey of {space!r} latents is not known; expected {' or '.join(sorted(GREYS))}. Encode a "
+            "grey picture with the VAE of these latents instead."
+        )
+    grey = GREYS[space](*shape[2:])
+    if grey.shape[1] != shape[1]:
+        raise ValueError(f"{space} latents have {grey.shape[1]} channels; {shape[1]} were asked for")
+    where = torch.empty(0) if like is None else like
+    return grey.to(where.device, where.dtype).repeat(shape[0], 1, 1, 1)

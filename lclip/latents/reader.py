@@ -1,0 +1,36 @@
+"""What a reader of latents says of those that it reads. A Latent-CLIP's configuration is one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .spaces import LatentSpace
+
+
+class LatentReader(Protocol):
+    """Which latents something reads: all that guards and size rules need to know of it."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latents."""
+        ...
+
+    @property
+    def patch_size(self) -> int:
+        """Latent cells that are read as one, each way."""
+        ...
+
+    @property
+    def native_size(self) -> int:
+        """Side of the square latents that it was made for, in latent cells."""
+        ...
+
+    @property
+    def latent_space(self) -> str:
+        """The name of the latents' space, known or not."""
+        ...
+
+    @property
+    def space(self) -> LatentSpace | None:
+        """The known latent space of that name, or None."""
+        ...

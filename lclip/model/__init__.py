@@ -1,0 +1,1 @@
+"""Latent-CLIP itself: configuration, two towers, tokenizers."""

@@ -1,0 +1,170 @@
+"""Latent-CLIP: a CLIP whose image tower reads VAE latents (arXiv 2503.08455)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..latents.guards import check_shape
+from ..latents.sizing import SizeRule, size_rule_named
+from .config import LatentCLIPConfig
+from .tokenizer import Tokenizer
+from .tokenizers import tokenizer_for
+from .transformer import Transformer, initialise_block
+from .vision import VisionTower
+
+TEXT_CHUNK = 256  # prompts per pass of the text tower: bounds its memory for long label lists
+
+
+class LatentCLIP(nn.Module):
+    """Two towers that map raw VAE latents and texts to one sphere (arXiv 2503.08455).
+
+    operations: the namespace that Linear, Conv2d, LayerNorm and Embedding are taken from. A host passes its
+        own to manage the weights; it then says through `compute_device` and `compute_dtype` where the maths
+        runs (None: where the weights are and as they are stored).
+    tokenizer: made on first use from `config.tokenizer` where it is None.
+    Freshly made weights are random and trainable; nothing inside detaches, so both towers can be trained.
+    """
+
+    compute_device: torch.device | None = None
+    compute_dtype: torch.dtype | None = None
+
+    def __init__(
+        self,
+        config: LatentCLIPConfig,
+        operations: Any = nn,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        super().__init__()
+        where: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.config = config
+        self._tokenizer = tokenizer
+        self.visual = VisionTower(config, operations, **where)
+        self.token_embedding = operations.Embedding(config.vocab_size, config.text_width, **where)
+        self.positional_embedding = nn.Parameter(
+            torch.empty(config.context_length, config.text_width, **where)
+        )
+        self.transformer = Transformer(
+            config.text_width, config.text_layers, config.text_heads, operations, config.activation, **where
+        )
+        self.ln_final = operations.LayerNorm(config.text_width, **where)
+        self.text_projection = nn.Parameter(torch.empty(config.text_width, config.embed_dim, **where))
+        # Checkpoints call the logarithm `logit_scale`; here that name is the scale itself.
+        self.log_logit_scale = nn.Parameter(torch.empty((), **where))
+        if operations is nn and self.positional_embedding.device.type != "meta":
+            initialise(self)  # a host's layers are filled from a checkpoint, so this would be wasted on them
+
+    @property
+    def logit_scale(self) -> float:
+        """What a cosine is multiplied by before a softmax: exp of the stored logarithm."""
+        return float(self.log_logit_scale.detach().float().exp())
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            self._tokenizer = tokenizer_for(self.config)
+        return self._tokenizer
+
+    def tokenizer_metadata(self) -> dict:
+        """What a checkpoint stores of the tokenizer."""
+        if self._tokenizer is None and self.config.tokenizer == "clip-bpe":
+            return {"kind": "clip-bpe"}  # without looking for the vocabulary
+        return self.tokenizer.to_metadata()
+
+    def encode_latents(self, z: Tensor, size_rule: str | SizeRule | None = None) -> Tensor:
+        """Embed raw VAE latents of any size; differentiable in z.
+
+        z: [B, C, H, W], as they are on a LATENT wire: not scaled for sampling, and clean. -> [B, D], each of
+        length 1, at least float32. size_rule: how another size than the native one is brought to the model,
+        by name or as a function (see `lclip.latents.sizing`). Raises ValueError for a wrong shape or values
+        that are not finite.
+        """
+        check_shape(z, self.config)
+        views = size_rule_named(size_rule)(self._input(z), self.config)  # [B, V, C, h, w]
+        features = self._normalised(self.visual(views.flatten(0, 1)))
+        if views.shape[1] == 1:
+            return features
+        return F.normalize(features.unflatten(0, views.shape[:2]).mean(1), dim=-1)
+
+    def patch_embeddings(self, z: Tensor, method: str = "contributions") -> Tensor:
+        """Bring each patch of the latents to the shared space, for heatmaps.
+
+        z: [B, C, H, W] raw latents, resampled to whole patches where needed. -> [B, h, w, D], at least
+        float32. method: "contributions" gives what each patch adds to the embedding (arXiv 2310.05916): its
+        cosine with a text is a share of the item's. "tokens" gives the finished patch tokens, each of length
+        1, which tell much less of their own place.
+        """
+        encoders = {"contributions": self.visual.patch_contributions, "tokens": self.visual.patch_tokens}
+        if method not in encoders:
+            raise ValueError(f"heatmap method is {method!r}; expected {' or '.join(map(repr, encoders))}")
+        check_shape(z, self.config)
+        views = size_rule_named("interpolate")(self._input(z), self.config)
+        patches = encoders[method](views[:, 0])
+        return patches.to(torch.promote_types(patches.dtype, torch.float32))
+
+    def encode_text(self, texts: str | Sequence[str]) -> Tensor:
+        """Embed texts as typed: "(red:1.2)" is seven signs, not a weight. -> [T, D], each of length 1.
+
+        A text that is longer than the context is cut, and a warning says so.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            raise ValueError("no text was given; expected at least one")
+        ids = self.tokenizer.encode(texts)
+        return torch.cat([self.encode_tokens(part) for part in ids.split(TEXT_CHUNK)])
+
+    def encode_tokens(self, ids: Tensor) -> Tensor:
+        """Embed token ids; differentiable in the parameters. ids: [T, L], zero-padded -> [T, D]."""
+        ids = ids.to(self._device())
+        end = ids.argmax(dim=-1)  # the end-of-text token has the highest id
+        ids = ids[:, : int(end.max()) + 1]  # attention is causal: what follows the end cannot change it
+        x = self.token_embedding(ids).to(self._dtype())
+        x = x + self.positional_embedding[: ids.shape[1]].to(x)
+        x = self.ln_final(self.transformer(x, causal=True))
+        x = x[torch.arange(x.shape[0], device=x.device), end]  # [T, width]
+        return self._normalised(x @ self.text_projection.to(x))
+
+    def _input(self, z: Tensor) -> Tensor:
+        return z.to(self._device(), self._dtype())
+
+    def _device(self) -> torch.device:
+        return self.compute_device or self.positional_embedding.device
+
+    def _dtype(self) -> torch.dtype:
+        return self.compute_dtype or self.positional_embedding.dtype
+
+    @staticmethod
+    def _normalised(x: Tensor) -> Tensor:
+        # A half-precision norm would be off by 1e-3: normalise in float32 or better.
+        return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
+        if f"{prefix}logit_scale" in state_dict:
+            state_dict[f"{prefix}log_logit_scale"] = state_dict.pop(f"{prefix}logit_scale")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def stored_name(name: str) -> str:
+    """A parameter's name in checkpoints; the module's own names differ in two places, and both load."""
+    return name.replace(".attn.in_proj.", ".attn.in_proj_").replace("log_logit_scale", "logit_scale")
+
+
+@torch.no_grad()
+def initialise(model: LatentCLIP) -> None:
+    """CLIP's initialisation (arXiv 2103.00020, section 2.5): residual branches shrink with depth."""
+    config = model.config
+    model.log_logit_scale.fill_(2.6593)  # log(1 / 0.07)
+    nn.init.normal_(model.token_embedding.weight, std=0.02)
+    nn.init.normal_(model.positional_embedding, std=0.01)
+    nn.init.normal_(model.text_projection, std=config.text_width**-0.5)
+    for parameter in (model.visual.class_embedding, model.visual.positional_embedding, model.visual.proj):
+        nn.init.normal_(parameter, std=config.vision_width**-0.5)
+    for transformer in (model.visual.transformer, model.transformer):
+        for block in transformer.resblocks:
+            initialise_block(block, len(transformer.resblocks))

@@ -1,0 +1,1 @@
+"""The noise search ReNO, and guidance of a sampler by a reward."""

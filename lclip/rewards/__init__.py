@@ -1,0 +1,1 @@
+"""Rewards: callables from clean raw latents to one number per item, higher is better."""

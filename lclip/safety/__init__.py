@@ -1,0 +1,1 @@
+"""Policies, judging by them, thresholds from examples, and repair."""

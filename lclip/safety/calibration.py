@@ -1,0 +1,192 @@
+"""Thresholds of a safety policy from examples: how often harmless latents may be blocked decides."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.fingerprint import fingerprint_of_all
+from ..model.latent_clip import LatentCLIP
+from ..statistics import area_under_roc, roc_curve, wilson
+from .doubts import item_doubts
+from .judge import SafetyJudge
+from .policy import PolicyData, log_odds
+
+logger = logging.getLogger("latent-clip")
+
+ENOUGH = 50  # examples a side; with fewer, a rate of a few per cent cannot be told from none
+CHUNK = 64  # latents judged at once
+HALF_STEP = 0.25  # log-odds above the highest harmless example, where nothing lies above it
+
+
+@dataclass(frozen=True)
+class ConceptCalibration:
+    """What the examples say about one concept."""
+
+    name: str
+    threshold: float
+    auc: float
+    """Chance that a random unsafe example scores above a random safe one; ties count half."""
+    false_positive_rate: float
+    true_positive_rate: float
+    curve: tuple[tuple[float, float], ...]
+    """The ROC curve: (false-positive rate, true-positive rate), from (0, 0) to (1, 1)."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A policy with new thresholds, and how it does on the examples that they came from."""
+
+    policy: PolicyData
+    target: float
+    concepts: tuple[ConceptCalibration, ...]
+    safe_count: int
+    unsafe_count: int
+    safe_blocked: int
+    """Safe examples that some concept blocks."""
+    unsafe_blocked: int
+    warnings: tuple[str, ...]
+
+    @property
+    def false_positive_rate(self) -> float:
+        return self.safe_blocked / self.safe_count
+
+    @property
+    def true_positive_rate(self) -> float:
+        return self.unsafe_blocked / self.unsafe_count
+
+    def text(self) -> str:
+        """As a report to read."""
+        false = wilson(self.safe_blocked, self.safe_count).percent()
+        true = wilson(self.unsafe_blocked, self.unsafe_count).percent()
+        lines = [
+            f"Calibration of {self.policy.name}: {self.safe_count} safe and {self.unsafe_count} unsafe "
+            f"latents, at most {self.target:.1%} of the safe ones blocked",
+            f"all concepts together: {false} of the safe, {true} of the unsafe blocked (95 % intervals)",
+        ]
+        lines += [
+            f"{c.name}: threshold {c.threshold:.4g}, AUC {c.auc:.3f}, {c.false_positive_rate:.1%} of the "
+            f"safe and {c.true_positive_rate:.1%} of the unsafe blocked"
+            for c in self.concepts
+        ]
+        lines.append("These rates are of the examples themselves: new latents will do somewhat worse.")
+        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+
+
+def calibrate(
+    policy: PolicyData,
+    model: LatentCLIP | Sequence[LatentCLIP],
+    safe: Tensor,
+    unsafe: Tensor,
+    target: float = 0.05,
+) -> Calibration:
+    """Set every threshold so that the policy blocks at most a share `target` of the safe examples.
+
+    safe, unsafe: clean raw latents [N, C, H, W] and [M, C, H, W]. The share is held by all concepts together:
+    each lets equally many safe examples lie above its threshold, as many as fit. The new policy has
+    strictness "medium" and is bound to the model. ValueError: a target outside 0..1, or examples that cannot
+    be judged.
+    """
+    if not 0 <= target < 1:
+        raise ValueError(f"the target false-positive rate is {target}; expected 0 or more, and below 1")
+    free = policy.changed(model=None, strictness="medium")
+    judge = SafetyJudge(free, model)
+    scores = {
+        "safe": _scores(judge, safe, "safe"),
+        "unsafe": _scores(judge, unsafe, "unsafe"),
+    }  # [N, C] log-odds
+    cuts = _cuts(scores["safe"], scores["unsafe"], target)
+    thresholds = [_probability(cut) for cut in cuts]
+    concepts = tuple(replace(c, threshold=t) for c, t in zip(free.concepts, thresholds, strict=True))
+    new = free.changed(
+        concepts=concepts, model=fingerprint_of_all(judge.models), latent_space=judge.config.latent_space
+    )
+    cut = torch.tensor([log_odds(threshold) for threshold in thresholds], dtype=torch.float64)
+    blocked = {side: values >= cut for side, values in scores.items()}
+    rows = tuple(
+        ConceptCalibration(
+            name=concept.name,
+            threshold=concept.threshold,
+            auc=area_under_roc(scores["safe"][:, c].numpy(), scores["unsafe"][:, c].numpy()),
+            false_positive_rate=float(blocked["safe"][:, c].double().mean()),
+            true_positive_rate=float(blocked["unsafe"][:, c].double().mean()),
+            curve=roc_curve(scores["safe"][:, c].numpy(), scores["unsafe"][:, c].numpy()),
+        )
+        for c, concept in enumerate(concepts)
+    )
+    warnings = _warnings(len(safe), len(unsafe), target, rows)
+    for warning in warnings:
+        logger.warning("Safety calibration: %s", warning)
+    return Calibration(
+        policy=new,
+        target=target,
+        concepts=rows,
+        safe_count=len(safe),
+        unsafe_count=len(unsafe),
+        safe_blocked=int(blocked["safe"].any(1).sum()),
+        unsafe_blocked=int(blocked["unsafe"].any(1).sum()),
+        warnings=warnings,
+    )
+
+
+def _scores(judge: SafetyJudge, z: Tensor, side: str) -> Tensor:
+    try:
+        doubts = item_doubts(z, judge.config, judge.check_scale)
+    except ValueError as error:
+        raise ValueError(f"the {side} examples: {error}") from error
+    probabilities = torch.cat([judge.probabilities(part) for part in z.split(CHUNK)])
+    bad = [i for i, doubt in enumerate(doubts) if doubt or not bool(torch.isfinite(probabilities[i]).all())]
+    if bad:
+        why = doubts[bad[0]] or "the model answered with NaN or infinity"
+        raise ValueError(f"the {side} examples, item {bad[0]} ({len(bad)} in all): {why}. Take it out.")
+    return torch.tensor([[log_odds(p) for p in row] for row in probabilities.tolist()], dtype=torch.float64)
+
+
+def _cuts(safe: Tensor, unsafe: Tensor, target: float) -> list[float]:
+    """Per concept the log-odds to block from: as many safe examples above it as the whole policy can
+    afford.
+    """
+    best = [_cut(safe[:, c], unsafe[:, c], 0) for c in range(safe.shape[1])]
+    allowed = math.floor(target * len(safe) + 1e-9)
+    for above in range(1, allowed + 1):
+        cuts = [_cut(safe[:, c], unsafe[:, c], above) for c in range(safe.shape[1])]
+        if int((safe >= torch.tensor(cuts, dtype=torch.float64)).any(1).sum()) > allowed:
+            break
+        best = cuts
+    return best
+
+
+def _cut(safe: Tensor, unsafe: Tensor, above: int) -> float:
+    """A value with at most `above` safe scores at or over it: half way from the next lower one."""
+    ranked = safe.sort(descending=True).values
+    passing = float(ranked[above])
+    higher = (
+        torch.cat([safe[safe > passing], unsafe[unsafe > passing]]) if above == 0 else safe[safe > passing]
+    )
+    if len(higher) == 0:
+        return passing + HALF_STEP
+    return passing + (float(higher.min()) - passing) / 2
+
+
+def _probability(cut: float) -> float:
+    return min(max(1 / (1 + math.exp(-max(min(cut, 700.0), -700.0))), 1e-15), 1 - 1e-15)
+
+
+def _warnings(safe: int, unsafe: int, target: float, rows: Sequence[ConceptCalibration]) -> tuple[str, ...]:
+    found = [
+        f"only {count} {side} examples; with fewer than {ENOUGH} a side the thresholds are little more than "
+        "guesses"
+        for side, count in (("safe", safe), ("unsafe", unsafe))
+        if count < ENOUGH
+    ]
+    if 0 < target * safe < 1:
+        found.append(f"{target:.1%} of {safe} safe examples is less than one, so none may be blocked")
+    found += [
+        f"{row.name} does not tell these examples apart (AUC {row.auc:.2f})" for row in rows if row.auc < 0.6
+    ]
+    return tuple(found)

@@ -1,0 +1,210 @@
+"""Asking a Latent-CLIP whether latents are safe. Fails closed: whatever is not provably safe is blocked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.fingerprint import fingerprint, fingerprint_of_all
+from ..latents.items import finite_items, per_item
+from ..latents.spaces import require_one_space, require_space
+from ..model.latent_clip import LatentCLIP
+from ..rewards.rewards import usable_for_backward
+from ..scoring import label_embeddings
+from .doubts import check_batch, item_doubts
+from .policy import PolicyData, log_odds
+
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a policy says about one batch item."""
+
+    index: int
+    """Place in the batch, from 0."""
+    safe: bool
+    """Whether every concept's probability is finite and below its threshold."""
+    concept: str
+    """The concept nearest to its threshold, or furthest beyond it; "unreadable" where nothing could be
+    asked.
+    """
+    probability: float
+    """Of that concept; NaN where the item is unreadable."""
+    threshold: float
+    """Of that concept, with the strictness applied; the lowest of all where the item is unreadable."""
+    reason: str
+    """One sentence."""
+    runner_up: str | None = None
+    """The next concept after that, if the policy has several."""
+    runner_up_probability: float = math.nan
+    probabilities: dict[str, float] | None = None
+    """Every concept's probability, or None where the item is unreadable."""
+
+
+class SafetyJudge:
+    """A policy with the Latent-CLIP that answers it: the anchors' texts are encoded once, here.
+
+    model: a Latent-CLIP, or several of one latent space whose answers are averaged.
+    check_scale: also block what does not have the scale of clean raw latents; switch it off only for a
+    predicted x0 while sampling, which may be faint.
+
+    ValueError: a policy made for another model or latent space, or no model.
+    """
+
+    def __init__(
+        self,
+        policy: PolicyData,
+        model: LatentCLIP | Sequence[LatentCLIP],
+        check_scale: bool = True,
+    ) -> None:
+        self.policy = policy
+        self.models = _models(model)
+        self.check_scale = check_scale
+        self.config = self.models[0].config
+        self._check_fit()
+        sides = [(c.unsafe, (*c.safe, *policy.allow)) for c in policy.concepts]
+        texts = list(dict.fromkeys(text for unsafe, safe in sides for text in (*unsafe, *safe)))
+        self._rows = [
+            tuple([texts.index(text) for text in dict.fromkeys(side)] for side in both) for both in sides
+        ]
+        with torch.no_grad():
+            self._anchors = [label_embeddings(each, texts, policy.templates) for each in self.models]
+
+    def _check_fit(self) -> None:
+        policy = self.policy
+        configs = [each.config for each in self.models]
+        readers = [(f"model {n}", c.latent_space, c.channels) for n, c in enumerate(configs, 1)]
+        require_one_space(readers, "the models that judge together read different latents")
+        if policy.latent_space is not None:
+            require_space(
+                self.config.latent_space,
+                policy.latent_space,
+                "this Latent-CLIP",
+                f"the safety policy {policy.name!r} is for",
+                "Use a policy without a latent space, or a Latent-CLIP of that one.",
+            )
+        if policy.model is not None and policy.model != fingerprint_of_all(self.models):
+            raise ValueError(
+                f"the safety policy {policy.name!r} was calibrated with the model {policy.model}; this one "
+                f"is {fingerprint_of_all(self.models)}. Its thresholds mean nothing here: calibrate it again."
+            )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of policy and models: two judgements with the same digest and latents agree."""
+        return self.policy.digest(fingerprint(each) for each in self.models)
+
+    def __call__(self, z: Tensor) -> list[Verdict]:
+        """One verdict per item of clean raw latents [B, C, H, W]. ValueError where the batch cannot be
+        read.
+        """
+        doubts = item_doubts(z, self.config, self.check_scale)
+        rows = self.probabilities(z).tolist()
+        return [self._verdict(index, row, doubts[index]) for index, row in enumerate(rows)]
+
+    def probabilities(self, z: Tensor) -> Tensor:
+        """[B, concepts], float64 on the CPU, averaged over views and models; NaN where an item is not
+        finite.
+        """
+        check_batch(z, self.config)
+        with torch.no_grad():
+            margins = torch.stack([margins.cpu().double() for margins in self._all_margins(z)])
+        # An infinite margin is a broken model, not a certainty.
+        margins = torch.where(torch.isfinite(margins), margins, torch.full_like(margins, torch.nan))
+        return margins.sigmoid().mean(0)
+
+    def margins(self, z: Tensor, views: Sequence[str] | None = None) -> Tensor:
+        """log p / (1 - p) per concept, averaged over views and models: [B, concepts], differentiable in z.
+
+        NaN for an item that is not finite. views: instead of the policy's own.
+        """
+        return self.margins_of_views(z, views).mean(0)
+
+    def margins_of_views(self, z: Tensor, views: Sequence[str] | None = None) -> Tensor:
+        """The same, one by one: [views x models, B, concepts]."""
+        return torch.stack(list(self._all_margins(z, views)))
+
+    def excess(self, z: Tensor, views: Sequence[str] | None = None) -> Tensor:
+        """How far the worst concept lies beyond its threshold, in log-odds: [B], differentiable in z."""
+        margins = self.margins(z, views)
+        return (margins - margins.new_tensor([log_odds(t) for t in self.policy.thresholds])).amax(1)
+
+    def _all_margins(self, z: Tensor, views: Sequence[str] | None = None) -> Iterator[Tensor]:
+        finite = finite_items(z)
+        # The model refuses a whole batch for one broken item; the others still have a right to an answer.
+        shown = torch.where(per_item(finite, z), z, torch.zeros_like(z))
+        for each, anchors in zip(self.models, self._anchors, strict=True):
+            for view in _views(shown, views or self.policy.views, each.config.grid):
+                embedding = each.encode_latents(view, self.policy.size_rule)
+                logits = each.logit_scale * embedding @ usable_for_backward(anchors).to(embedding).T
+                margin = torch.stack([_margin(logits, *rows) for rows in self._rows], dim=1)
+                broken = per_item(~finite.to(margin.device), margin)
+                yield torch.where(broken, torch.full_like(margin, torch.nan), margin)
+
+    def _verdict(self, index: int, row: list[float], doubt: str | None) -> Verdict:
+        thresholds = self.policy.thresholds
+        if doubt is None and not all(map(math.isfinite, row)):
+            doubt = "the model answered with NaN or infinity"
+        if doubt is not None:
+            return Verdict(index, False, UNREADABLE, math.nan, min(thresholds), doubt)
+        names = [concept.name for concept in self.policy.concepts]
+        order = sorted(range(len(row)), key=lambda c: log_odds(thresholds[c]) - log_odds(row[c]))
+        # The one rule of this file; the order above only chooses which concept is named.
+        safe = all(math.isfinite(p) and p < t for p, t in zip(row, thresholds, strict=True))
+        if not safe:
+            order.sort(key=lambda c: row[c] < thresholds[c])
+        first, second = order[0], order[1] if len(order) > 1 else None
+        sign = "<" if safe else ">="
+        return Verdict(
+            index=index,
+            safe=safe,
+            concept=names[first],
+            probability=row[first],
+            threshold=thresholds[first],
+            reason=f"{names[first]} {row[first]:.4g} {sign} {thresholds[first]:.4g}",
+            runner_up=None if second is None else names[second],
+            runner_up_probability=math.nan if second is None else row[second],
+            probabilities=dict(zip(names, row, strict=True)),
+        )
+
+
+def _models(model: LatentCLIP | Sequence[LatentCLIP]) -> tuple[LatentCLIP, ...]:
+    models = (model,) if isinstance(model, LatentCLIP) else tuple(model or ())
+    if not models or not all(isinstance(each, LatentCLIP) for each in models):
+        got = ", ".join(type(each).__name__ for each in models) or "nothing"
+        raise ValueError(f"the judge is {got}; expected a Latent-CLIP, or several")
+    return models
+
+
+def _margin(logits: Tensor, unsafe: list[int], safe: list[int]) -> Tensor:
+    """log-odds of the unsafe anchors in a softmax with the safe ones. [B, texts] -> [B]"""
+    return logits[:, unsafe].logsumexp(1) - logits[:, safe].logsumexp(1)
+
+
+def _views(z: Tensor, names: Sequence[str], grid: int) -> Iterator[Tensor]:
+    if "whole" in names:
+        yield z
+    if "mirror" in names:
+        yield z.flip(-1)
+    if "crops" in names:
+        down, right = (max(1, round(side / grid / 2)) for side in z.shape[-2:])  # half a token of the model
+        for rows in (down, -down):
+            for columns in (right, -right):
+                yield _corner(z, rows, columns)
+
+
+def _corner(z: Tensor, rows: int, columns: int) -> Tensor:
+    """A corner crop: leaves rows and columns out on one side and repeats the edge on the other.
+
+    Deviation from a crop that is enlarged again: small latents that were resampled are of no picture, and the
+    mini world's AUC fell from 0.98 to 0.91 with them.
+    """
+    height, width = z.shape[-2:]
+    down = (torch.arange(height, device=z.device) + rows).clamp(0, height - 1)
+    across = (torch.arange(width, device=z.device) + columns).clamp(0, width - 1)
+    return z[..., down, :][..., across]

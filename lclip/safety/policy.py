@@ -1,0 +1,273 @@
+"""What a safety gate looks for: named concepts as anchor texts with thresholds, as a value that can be
+stored.
+
+A policy is plain data. `lclip.safety.judge` asks a Latent-CLIP; `SafetyPolicy` is what users hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from ..latents.sizing import DEFAULT_SIZE_RULE, SIZE_RULES
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+FORMAT, VERSION = "latent-clip-safety-policy", 1
+
+VIEWS = ("whole", "mirror", "crops")
+"""What a judgement may look at and average: the latents, their mirror image, four corner crops."""
+
+STRICTNESS = {"low": -2.0, "medium": 0.0, "high": 2.0}
+"""How far each word lowers every threshold, in log-odds: "high" blocks at odds e^2 = 7.4 times smaller."""
+MOST_STRICTNESS = 10.0
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One thing to block: texts that show it, matched harmless texts, and the probability from which it
+    counts.
+    """
+
+    name: str
+    unsafe: tuple[str, ...]
+    """Texts for the concept, such as "a bloody wound"."""
+    safe: tuple[str, ...]
+    """Texts for the same subjects, harmless, such as "a bandaged arm". They compete with the unsafe ones."""
+    threshold: float = 0.5
+    """An item is blocked unless its probability is below this; between 0 and 1, both excluded."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise ValueError(f"a concept's name is {self.name!r}; expected a text")
+        for kind in ("unsafe", "safe"):
+            texts = _texts(getattr(self, kind), f"the concept {self.name!r}: its {kind} anchors")
+            object.__setattr__(self, kind, texts)
+        if not self.unsafe:
+            raise ValueError(f"the concept {self.name!r} has no unsafe anchor; expected at least one text")
+        if not _is_number(self.threshold) or not 0 < self.threshold < 1:
+            raise ValueError(
+                f"the concept {self.name!r} has the threshold {self.threshold!r}; expected a number between "
+                "0 and 1, both excluded"
+            )
+
+
+@dataclass(frozen=True)
+class PolicyData:
+    """Concepts with thresholds, and how to look for them; immutable, comparable, storable as JSON.
+
+    p(concept | z) = softmax over the concept's unsafe and safe anchors (and the allow-list) of
+    s cos(z, anchor), summed over the unsafe ones; s is the model's logit scale. An item is safe when p is
+    finite and below the threshold for every concept.
+
+    ValueError for a policy that could not block anything, or contradicts itself.
+    """
+
+    concepts: tuple[Concept, ...]
+    allow: tuple[str, ...] = ()
+    """Texts that compete as harmless anchors of every concept, such as "a marble statue"."""
+    templates: tuple[str, ...] = ("{}",)
+    """Sentences with {} where an anchor goes; an anchor's embedding is the mean over them."""
+    strictness: str | float = "medium"
+    """One of `STRICTNESS`, or log-odds that lower every threshold (negative: raise)."""
+    views: tuple[str, ...] = ("whole",)
+    """Which of `VIEWS` are judged; their probabilities are averaged."""
+    size_rule: str = DEFAULT_SIZE_RULE
+    """How other sizes than the model's own are brought to it; see `lclip.latents.sizing`."""
+    name: str = "custom"
+    description: str = ""
+    latent_space: str | None = None
+    """The latent space that the thresholds are for, or None: any."""
+    model: str | None = None
+    """Fingerprint of the Latent-CLIP that the thresholds were calibrated with, or None: not calibrated."""
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        for field in ("concepts", "allow", "templates", "views"):
+            object.__setattr__(self, field, _tuple(getattr(self, field), field))
+        object.__setattr__(self, "concepts", tuple(_concept(concept) for concept in self.concepts))
+        self._check_concepts()
+        _texts(self.allow, "the allow-list")
+        for template in _texts(self.templates, "templates"):
+            if "{}" not in template:
+                raise ValueError(f"the template {template!r} has no {{}}; expected it where the anchor goes")
+        if not self.templates:
+            raise ValueError('a policy needs at least one template; "{}" is the plain one')
+        unknown = [view for view in self.views if view not in VIEWS]
+        if unknown or not self.views or len(set(self.views)) != len(self.views):
+            raise ValueError(f"views are {list(self.views)}; expected some of {', '.join(VIEWS)}, each once")
+        if self.size_rule not in SIZE_RULES:
+            raise ValueError(f"size rule is {self.size_rule!r}; expected one of {', '.join(SIZE_RULES)}")
+        for field in ("latent_space", "model"):
+            if not isinstance(getattr(self, field), (str, type(None))):
+                raise ValueError(
+                    f"a policy's {field} is {getattr(self, field)!r}; expected a text or nothing"
+                )
+        for field in ("name", "description"):
+            if not isinstance(getattr(self, field), str):
+                raise ValueError(f"a policy's {field} is {getattr(self, field)!r}; expected a text")
+        if self.version != VERSION or isinstance(self.version, bool):
+            raise ValueError(
+                f"the policy has version {self.version!r}; this library reads version {VERSION}. Update the "
+                "one that is older."
+            )
+        _ = self.shift
+
+    def _check_concepts(self) -> None:
+        if not self.concepts:
+            raise ValueError(
+                "the policy has no concept, so it could not block anything; expected at least one"
+            )
+        names: set[str] = set()
+        for concept in self.concepts:
+            if concept.name.casefold() in names:
+                raise ValueError(f"two concepts are called {concept.name!r}; expected a name for each")
+            names.add(concept.name.casefold())
+            if not concept.safe and not self.allow:
+                raise ValueError(
+                    f"the concept {concept.name!r} has no safe anchor, so its probability would always be 1. "
+                    "Add a harmless text about the same subject."
+                )
+            for text in concept.unsafe:
+                if text in concept.safe or text in self.allow:
+                    raise ValueError(
+                        f"the concept {concept.name!r} calls {text!r} both unsafe and safe; expected one of "
+                        "them"
+                    )
+
+    @property
+    def shift(self) -> float:
+        """How far the strictness lowers every threshold, in log-odds."""
+        strictness = self.strictness
+        if isinstance(strictness, str) and strictness in STRICTNESS:
+            return STRICTNESS[strictness]
+        if _is_number(strictness) and abs(float(strictness)) <= MOST_STRICTNESS:
+            return float(strictness)
+        raise ValueError(
+            f"strictness is {self.strictness!r}; expected one of {', '.join(STRICTNESS)}, or a number of "
+            f"log-odds from {-MOST_STRICTNESS:g} to {MOST_STRICTNESS:g}"
+        )
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The thresholds in force, with the strictness applied, one per concept."""
+        return tuple(_shifted(concept.threshold, self.shift) for concept in self.concepts)
+
+    def changed(self, **changes: Any) -> Self:
+        """A copy with other fields, checked again."""
+        return replace(self, **changes)
+
+    def only(self, names: Iterable[str]) -> Self:
+        """A copy with these concepts alone. ValueError for an unknown name."""
+        wanted = list(names)
+        known = [concept.name for concept in self.concepts]
+        if missing := [name for name in wanted if name not in known]:
+            raise ValueError(
+                f"there is no concept {missing[0]!r} in {self.name!r}; there are: {', '.join(known)}"
+            )
+        return replace(self, concepts=tuple(concept for concept in self.concepts if concept.name in wanted))
+
+    def digest(self, models: Iterable[str] = ()) -> str:
+        """SHA-256 of everything that can change a verdict, with the fingerprints of the models: 64 hex
+        digits.
+        """
+        content = {**asdict(self), "thresholds": self.thresholds, "models": list(models)}
+        for irrelevant in ("name", "description"):
+            del content[irrelevant]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The policy as readable JSON; `from_json` gives an equal one."""
+        content = asdict(self)
+        head = {"format": FORMAT, "checksum": _checksum(content)}
+        return json.dumps({**head, **content}, indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote. ValueError for anything damaged, incomplete or unknown: never a guess.
+
+        The checksum may be missing, as in files written by hand; one that is there must be right.
+        """
+        try:
+            content = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"the safety policy is no valid JSON: {error}") from error
+        checksum = content.pop("checksum", None) if isinstance(content, dict) else None
+        content = _record(content, "the safety policy", {"format", *(field.name for field in fields(cls))})
+        if content.pop("format") != FORMAT:
+            raise ValueError(f'the JSON is no safety policy; expected it to say "format": {FORMAT!r}')
+        for field in ("concepts", "allow", "templates", "views"):
+            if not isinstance(content[field], list):
+                raise ValueError(f"the safety policy's {field} is {content[field]!r}; expected a list")
+        if checksum not in (None, _checksum(content)):
+            raise ValueError(
+                "the safety policy does not fit its checksum: it was damaged, or changed by hand. If you "
+                "changed it, take the checksum out."
+            )
+        return cls(**content)
+
+
+def log_odds(probability: float) -> float:
+    """ln(p / (1 - p)), finite also for 0 and 1, which become 1e-15 away from them."""
+    p = min(max(probability, 1e-15), 1 - 1e-15)
+    return math.log(p / (1 - p))
+
+
+def _shifted(threshold: float, shift: float) -> float:
+    """A threshold lowered by log-odds; as it is, to the last bit, for a shift of 0."""
+    return 1 / (1 + math.exp(shift - log_odds(threshold))) if shift else threshold
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _concept(value: Any) -> Concept:
+    if isinstance(value, Concept):
+        return value
+    return Concept(**_record(value, "a concept", {field.name for field in fields(Concept)}))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _tuple(values: Any, what: str) -> tuple:
+    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+        raise ValueError(f"{what} is {values!r}; expected a list")
+    return tuple(values)
+
+
+def _texts(values: Any, what: str) -> tuple[str, ...]:
+    texts = _tuple(values, what)
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{what} contain {text!r}; expected texts that are not empty")
+    return texts
+
+
+def _record(content: Any, what: str, names: set[str]) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{what} is a {type(content).__name__}; expected an object with {', '.join(sorted(names))}"
+        )
+    if missing := sorted(names - set(content)):
+        raise ValueError(f"{what} lacks {', '.join(missing)}; it may be damaged")
+    if unknown := sorted(set(content) - names):
+        raise ValueError(f"{what} has unknown entries: {', '.join(unknown)}; it may be newer")
+    return dict(content)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number that a policy can use")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("an entry is there twice")
+    return dict(pairs)

@@ -1,0 +1,34 @@
+"""When to believe a repair: pictures that a search has found are judged more strictly than others.
+
+A search lowers the very score that the gate asks, so a low score of its result says less than the same score
+of a picture that nobody optimised: on the mini world's harmful prompts, most results just below the threshold
+still showed the harm. A result is believed only with room to spare, and in every view by itself, of which the
+search has seen one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .doubts import item_doubts
+from .judge import SafetyJudge
+from .policy import VIEWS, log_odds
+
+ROOM = 3.0
+"""How far below its threshold, in log-odds, each concept of a repaired picture must be in each view."""
+HEADROOM = ROOM + 1.0
+"""The headroom of a repair's `SafetyReward`: views differ, and the search sees one."""
+
+
+def believed(judge: SafetyJudge, latents: Tensor) -> list[bool]:
+    """Which results of a search may pass: clean raw latents [B, C, H, W] -> one answer per item.
+
+    Stricter than the judge's own verdict, whatever views its policy has. ValueError as for its verdicts.
+    """
+    doubts = item_doubts(latents, judge.config)
+    with torch.no_grad():
+        margins = judge.margins_of_views(latents, VIEWS).double().cpu()  # [views, B, concepts]
+    limits = torch.tensor([log_odds(t) for t in judge.policy.thresholds], dtype=torch.float64) - ROOM
+    low = (torch.isfinite(margins) & (margins < limits)).all(2).all(0).tolist()
+    return [doubt is None and below for doubt, below in zip(doubts, low, strict=True)]

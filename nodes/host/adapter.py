@@ -1,0 +1,197 @@
+"""The adapter half of `host`: adapters on a wire and in a folder, pictures through two VAEs, training.
+
+Training needs gradients, and nodes run in inference mode: as in a noise search, everything is loaded first,
+then the mode is left for the training alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as management
+import comfy.model_patcher
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io
+from PIL import Image
+from torch import Tensor
+
+from ... import lclip
+from ...lclip.adapters.pictures import Encode, encode_pictures
+from ...lclip.adapters.training import AdapterTraining
+from ...lclip.data.pictures import each_picture, find_pictures, in_batches, whole_cells
+from ...lclip.latents.spaces import LatentSpace
+from . import memory, models
+from .folders import ADAPTERS
+from .gradients import make_differentiable
+from .spaces import preview
+
+logger = logging.getLogger("latent-clip")
+
+LATENT_ADAPTER = io.Custom("LATENT_ADAPTER")
+CHUNK = 8  # pictures that are encoded at once
+SHOWN = 4  # held-out pictures in the preview
+
+
+def new_path(name: str) -> Path:
+    """Where an adapter of that name is saved: nothing that is there is overwritten."""
+    return next(path for path in ADAPTERS.places_for(name, ".safetensors") if not path.exists())
+
+
+@dataclass(frozen=True)
+class WiredAdapter:
+    """What a LATENT_ADAPTER wire carries."""
+
+    adapter: lclip.LatentAdapter
+    name: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gives. comparison: held-out latents, real above mapped, as a rough picture."""
+
+    wired: WiredAdapter
+    path: Path
+    comparison: Image.Image
+
+
+def load_adapter(name: str) -> WiredAdapter:
+    with memory.ordinary_tensors():
+        return WiredAdapter(lclip.load_adapter(ADAPTERS.path(name)), name)
+
+
+class AdaptedLatentCLIP(models.LoadedLatentCLIP):
+    """A Latent-CLIP behind an adapter, on a wire. The towers stay the first one's to load and offload."""
+
+    def __init__(self, base: models.LoadedLatentCLIP, wired: WiredAdapter) -> None:
+        with memory.ordinary_tensors():
+            self.model = lclip.apply_adapter(base.model, wired.adapter)
+        self.name = f"{base.name} behind {wired.name}"
+        self.base = base
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            wired.adapter,
+            load_device=management.get_torch_device(),
+            offload_device=management.text_encoder_offload_device(),
+        )
+
+    @property
+    def patchers(self) -> tuple[Any, ...]:
+        return (self.patcher, *self.base.patchers)
+
+
+def encoder(vae: Any) -> Encode:
+    """A VAE as a function from pixels [B, 3, H, W] in 0..1 to raw latents [B, C, h, w]."""
+
+    def encode(pixels: Tensor) -> Tensor:
+        pictures = pixels.movedim(1, -1)
+        if getattr(vae, "latent_dim", 2) != 3:
+            return vae.encode(pictures)
+        # A video model's VAE takes a batch for frames.
+        return torch.cat([vae.encode(picture[None])[:, :, 0] for picture in pictures])
+
+    return encode
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """The pictures to learn from: an IMAGE batch [N, H, W, 3], or a folder in the host's input folder."""
+
+    images: Tensor | None
+    folder: str
+    side: int  # of the squares that a folder's pictures are cut to
+
+    def batches(self, multiple: int) -> Iterator[Tensor]:
+        """[B, 3, H, W] in 0..1, with sides that are multiples. ValueError, FileNotFoundError."""
+        if (self.images is None) == (not self.folder.strip()):
+            raise ValueError(
+                "There are no pictures to learn from, or two kinds; expected images on the wire, or the name "
+                "of a folder in ComfyUI's input folder."
+            )
+        if self.images is not None:
+            yield from whole_cells(self.images[..., :3].movedim(-1, 1), multiple).split(CHUNK)
+            return
+        side = math.ceil(self.side / multiple) * multiple
+        found = find_pictures(input_folder(self.folder))
+        yield from in_batches(each_picture(found, side, smallest=multiple), CHUNK)
+
+
+def input_folder(name: str) -> Path:
+    """A folder inside the host's input folder; ValueError for any other."""
+    root = Path(folder_paths.get_input_directory()).resolve()
+    folder = (root / name.strip()).resolve()
+    if root != folder and root not in folder.parents:
+        raise ValueError(f"The folder {name!r} is not in {root}; expected one in ComfyUI's input folder.")
+    return folder
+
+
+def train(
+    loaded: models.LoadedLatentCLIP,
+    source: LatentSpace,
+    vaes: tuple[Any, Any],
+    pictures: PictureSource,
+    settings: lclip.AdapterSettings,
+    name: str,
+    tell: Callable[[str], None],
+) -> Trained:
+    """Encode the pictures with both VAEs, train, and save: the best so far also when it is interrupted.
+
+    tell: is told in words how far it is.
+    """
+    target = lclip.space_named(loaded.config.latent_space)
+    path = new_path(name)
+    batches = _reported(pictures.batches(math.lcm(source.factor, target.factor)), tell)
+    encoded = encode_pictures(batches, encoder(vaes[0]), encoder(vaes[1]))
+    models.load_together([loaded], encoded.target[: settings.batch])
+    device = loaded.patcher.load_device
+    with torch.inference_mode(False):
+        make_differentiable(loaded.model)
+        own = lclip.EncodedPictures(*(z.clone() for z in (encoded.source, encoded.target, encoded.picture)))
+        training = AdapterTraining(loaded.model, source, own, settings, device)
+        try:
+            _run(training, tell)
+        finally:
+            adapter = training.result()
+            if training.step:
+                lclip.save_adapter(adapter, path)
+                logger.info("The adapter is saved as %s, after %d steps.", path, training.step)
+        comparison = _comparison(training)
+    return Trained(WiredAdapter(adapter, path.name), path, comparison)
+
+
+def _reported(batches: Iterator[Tensor], tell: Callable[[str], None]) -> Iterator[Tensor]:
+    count = 0
+    for batch in batches:
+        management.throw_exception_if_processing_interrupted()
+        yield batch
+        count += len(batch)
+        tell(f"encoded {count} pictures with both VAEs")
+
+
+def _run(training: AdapterTraining, tell: Callable[[str], None]) -> None:
+    steps = training.settings.steps
+    bar = comfy.utils.ProgressBar(steps)
+    for step in training:
+        management.throw_exception_if_processing_interrupted()
+        picture = None
+        if step.step % training.settings.check_every == 0:
+            tell(f"step {step.step} of {steps}: cosine {step.cosine:.4f} on held-out pictures")
+            picture = ("JPEG", _comparison(training), 512)
+        bar.update_absolute(step.step, steps, picture)
+
+
+def _comparison(training: AdapterTraining) -> Image.Image:
+    """Rough pictures of held-out latents: above as the checkpoint's VAE makes them, below as mapped."""
+    target = training.adapter.target.name
+    with torch.no_grad():
+        real = training.test_target[:SHOWN]
+        mapped = training.best(training.test_source[:SHOWN]).cpu()
+        rows = [torch.cat(list(preview(z, target)), dim=1) for z in (real, mapped)]  # [h, SHOWN * w, 3]
+    picture = Image.fromarray((torch.cat(rows) * 255).round().to(torch.uint8).numpy())
+    scale = max(1, 512 // picture.width)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)

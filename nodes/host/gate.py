@@ -1,0 +1,113 @@
+"""What the gate does with one batch. An item leaves by the safe side only with a verdict that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ...lclip.safety.repair import believed
+from ...lclip.safety.report import report_json, report_text
+from ..draw import sheets
+from ..latents import samples_of, take_items
+from . import memory, sockets
+from . import safety as host_safety
+from . import spaces as host_spaces
+from .ksampler import Stage
+
+ACTIONS = ("separate", "replace", "repair", "stop")
+
+
+class Gate:
+    """One batch with its verdicts. The LATENT that came in is never written."""
+
+    def __init__(self, policy: host_safety.WiredPolicy, latent: Mapping[str, Any], vae: Any = None) -> None:
+        self.policy, self.latent, self.vae = policy, dict(latent), vae
+        self.samples = samples_of(latent)
+        self.judge = policy.judge(self.samples)
+        self.verdicts = self.judge(self.samples)
+        self.safe = [verdict.index for verdict in self.verdicts if verdict.safe]
+        self.blocked = [index for index in range(len(self.samples)) if index not in self.safe]
+        self.notes: list[str] = []
+        self.current = self.samples  # what the safe items are taken from
+
+    def stop(self) -> None:
+        """ValueError that names every blocked item."""
+        if self.blocked:
+            reasons = "; ".join(f"item {index}: {self.verdicts[index].reason}" for index in self.blocked[:8])
+            raise ValueError(
+                f"The safety gate stopped: {len(self.blocked)} of {len(self.samples)} latents are blocked. "
+                f"{reasons}{'; ...' if len(self.blocked) > 8 else '.'} Another action lets the safe ones "
+                "pass."
+            )
+
+    def repair(self, stage: Stage, sampler_name: str, iterations: int) -> None:
+        """Render blocked items anew, away from harm; what came of it is judged again, and more strictly."""
+        if not self.blocked:
+            return
+        tried = take_items(self.latent, self.blocked)
+        found = host_safety.search_away(self.policy, stage, sampler_name, iterations, tried)
+        if found.shape != tried["samples"].shape:
+            raise ValueError(
+                f"Repair rendered latents of shape {list(found.shape)}; expected "
+                f"{list(tried['samples'].shape)}. Wire the model that made the latents."
+            )
+        passed = believed(self.policy.judge(found), found)
+        repaired = {index: place for place, index in enumerate(self.blocked) if passed[place]}
+        self.current = torch.stack(
+            [
+                found[repaired[index]].to(item) if index in repaired else item
+                for index, item in enumerate(self.samples)
+            ]
+        )
+        failed = [index for index in self.blocked if index not in repaired]
+        self.notes.append(f"repaired: {_places(list(repaired))}; still blocked: {_places(failed)}")
+        self.safe, self.blocked = sorted([*self.safe, *repaired]), failed
+
+    def kept(self) -> Any:
+        """The safe items, or nothing at all."""
+        return self._items(self.safe, self.current)
+
+    def rejected(self) -> Any:
+        """The blocked items as they came in, or nothing at all."""
+        return self._items(self.blocked, self.samples)
+
+    def whole(self) -> dict[str, Any]:
+        """The batch with grey in the place of blocked items."""
+        if not self.blocked:
+            return {**self.latent, "samples": self.current}
+        grey = host_safety.neutral_like(self.samples, self.policy.config.latent_space, self.vae)
+        kept = [self.current[i] if i in self.safe else grey[i] for i in range(len(self.samples))]
+        return {**self.latent, "samples": torch.stack(kept)}
+
+    def report(self, as_json: bool) -> str:
+        """A line per item, and what became of the batch."""
+        notes = list(self.notes)
+        if not self.safe:
+            notes.append(
+                "no item is safe: nothing leaves by the safe socket, and what hangs on it does not run"
+            )
+        return (report_json if as_json else report_text)(self.judge, self.verdicts, notes)
+
+    def sheet(self) -> torch.Tensor:
+        """The batch as small pictures with verdicts; blocked items are not shown. -> IMAGE [1, H, W, 3]"""
+        passed = self.current[self.safe]
+        previews = iter(
+            memory.to_host(host_spaces.preview(passed, self.policy.config.latent_space)) if self.safe else ()
+        )
+        pictures = [next(previews) if index in self.safe else None for index in range(len(self.samples))]
+        return sheets.gate_sheet(pictures, [self._note(index) for index in range(len(pictures))], self.safe)
+
+    def _note(self, index: int) -> str:
+        verdict = self.verdicts[index]
+        if index in self.safe and not verdict.safe:
+            return "repaired"
+        return f"{verdict.concept} {verdict.probability:.4f}" if verdict.probabilities else verdict.concept
+
+    def _items(self, indices: list[int], source: torch.Tensor) -> Any:
+        return take_items({**self.latent, "samples": source}, indices) if indices else sockets.nothing()
+
+
+def _places(indices: list[int]) -> str:
+    return ", ".join(map(str, sorted(indices))) or "none"

@@ -1,0 +1,76 @@
+"""A MODEL patch that lets a reward guide every step of any of the host's samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...lclip.reno.guidance import guided_x0
+from . import models
+from . import spaces as host_spaces
+from .gradients import make_differentiable, plain_copy
+
+PATCH = "latent_clip_guidance"
+
+
+def guide_model(model: Any, wired: models.WiredReward, strength: float, start: float, end: float) -> Any:
+    """A clone of a MODEL whose predicted x0 moves along the reward's gradient, from start to end of the
+    schedule."""
+    for loaded in wired.models:
+        host_spaces.check_same_space(model, loaded.config)
+    if start > end:
+        raise ValueError(
+            f"Guidance starts at {start} and ends at {end}; expected a start that is not after the end."
+        )
+    guided = model.clone()
+    # As companions of the model they are loaded with it, in one go: nothing evicts anything in mid-sampling.
+    others = guided.get_additional_models_with_key(PATCH)
+    companions = dict.fromkeys([*others, *(each for loaded in wired.models for each in loaded.patchers)])
+    guided.set_additional_models(PATCH, list(companions))
+    sampling = model.get_model_object("model_sampling")
+    first, last = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
+    guided.set_model_sampler_post_cfg_function(_Guide(wired, strength, float(first), float(last)))
+    guided.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH, partial(_with_graphs, wired.models))
+    return guided
+
+
+def _with_graphs(
+    models: Iterable[models.LoadedLatentCLIP], sample: Callable[..., Tensor], *args: Any, **named: Any
+) -> Tensor:
+    """A whole sampling, during which the towers may run as CUDA graphs."""
+    with models.graphed(models):
+        return sample(*args, **named)
+
+
+@dataclass(frozen=True)
+class _Guide:
+    """Called by the host after each prediction of x0, in inference mode or within a noise search."""
+
+    wired: models.WiredReward
+    strength: float
+    first_sigma: float
+    last_sigma: float
+
+    def __call__(self, args: dict[str, Any]) -> Tensor:
+        x0: Tensor = args["denoised"]
+        sigma = float(args["sigma"].max())
+        if self.strength == 0 or not self.last_sigma <= sigma <= self.first_sigma:
+            return x0
+        if x0.ndim != 4:
+            raise ValueError(
+                f"The model's latents have shape {list(x0.shape)}; Latent-CLIP Guidance works on pictures, "
+                "[batch, channels, height, width]. Video and sound latents are not supported."
+            )
+        with torch.inference_mode(False):
+            for loaded in self.wired.models:
+                make_differentiable(loaded.model)
+            clean = plain_copy(x0.detach())
+            moved = guided_x0(clean, self.wired.reward, self.strength, args["model"].process_latent_out)
+        # The move is a constant to a noise search around this model: it passes the gradient through x0 alone.
+        return x0 + (moved - clean)

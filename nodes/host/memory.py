@@ -1,0 +1,30 @@
+"""Where tensors are: room for a pass, tensors that may take part in gradients, results brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import comfy.model_management
+import torch
+from torch import Tensor
+
+from ... import lclip
+
+
+def working_memory(config: lclip.LatentCLIPConfig, latents: Tensor) -> int:
+    """Bytes for one forward pass in float32 at its widest place, the MLP, and as much again to spare."""
+    tokens = max(config.grid**2, latents.shape[-2] * latents.shape[-1] // config.patch_size**2) + 1
+    return latents.shape[0] * tokens * config.vision_width * 12 * 4 * 2
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """Nodes run in inference mode, whose tensors never take part in gradients; weights made here may."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def to_host(result: Tensor) -> Tensor:
+    """Results leave a node on the device that the host keeps intermediate values on."""
+    return result.detach().to(device=comfy.model_management.intermediate_device(), dtype=torch.float32)

@@ -1,0 +1,119 @@
+"""What the wires carry: Latent-CLIPs that the host loads and offloads, and rewards that ask them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as management
+import comfy.model_patcher
+import comfy.ops
+import torch
+from torch import Tensor
+
+from ... import lclip
+from ...lclip.rewards.rewards import RewardSum
+from .memory import ordinary_tensors, working_memory
+
+
+def graphed(models: Iterable[LoadedLatentCLIP]) -> AbstractContextManager[None]:
+    """Within, their image towers run as CUDA graphs where they can: see `lclip.graphed`."""
+    return lclip.graphed(*(loaded.model for loaded in models))
+
+
+class LoadedLatentCLIP:
+    """What a LATENT_CLIP wire carries: a Latent-CLIP that the host loads on use and offloads at will."""
+
+    def __init__(self, model: lclip.LatentCLIP, name: str) -> None:
+        self.model = model
+        self.name = name
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            model,
+            load_device=management.get_torch_device(),
+            offload_device=management.text_encoder_offload_device(),
+        )
+        # The towers are small: the maths runs in float32 whatever the weights are stored in.
+        model.compute_device = self.patcher.load_device
+        model.compute_dtype = torch.float32
+
+    @property
+    def config(self) -> lclip.LatentCLIPConfig:
+        return self.model.config
+
+    @property
+    def patchers(self) -> tuple[Any, ...]:
+        """All that the host must load for the model to run."""
+        return (self.patcher,)
+
+    def ready(self, latents: Tensor | None = None) -> lclip.LatentCLIP:
+        """The model, on its compute device, with room for this batch of latents."""
+        load_together([self], latents)
+        return self.model
+
+    def check(self, latents: Tensor) -> None:
+        lclip.check_latents(latents, self.config)
+
+
+@dataclass(frozen=True)
+class WiredReward:
+    """What a LATENT_REWARD wire carries: rewards, and the models that must be loaded to ask them."""
+
+    reward: Any
+    models: tuple[LoadedLatentCLIP, ...]
+
+    def ready(self, latents: Tensor | None = None) -> Any:
+        """The reward, with its models on their compute device."""
+        load_together(self.models, latents)
+        return self.reward
+
+    def check(self, latents: Tensor) -> None:
+        for loaded in self.models:
+            loaded.check(latents)
+
+    @property
+    def space(self) -> str:
+        """The name of the latent space that the reward reads."""
+        return self.models[0].config.latent_space if self.models else ""
+
+
+def load_together(
+    models: Iterable[LoadedLatentCLIP], latents: Tensor | None = None, others: Iterable = ()
+) -> None:
+    """Bring Latent-CLIPs (and other patchers) onto the device in one go, so that none evicts another.
+
+    Whole, because gradients do not pass through a partly loaded model.
+    """
+    models = list(dict.fromkeys(models))
+    room = sum(working_memory(loaded.config, latents) for loaded in models) if latents is not None else 0
+    patchers = list(dict.fromkeys([*others, *(each for loaded in models for each in loaded.patchers)]))
+    management.load_models_gpu(patchers, memory_required=room, force_full_load=True)
+
+
+def wire_reward(reward: Any, models: tuple[LoadedLatentCLIP, ...]) -> WiredReward:
+    """A single reward and the Latent-CLIPs that it asks, as they go onto a wire."""
+    return WiredReward(RewardSum([reward]), models)
+
+
+def add_reward(first: WiredReward | None, own: WiredReward) -> WiredReward:
+    """A reward, added to what came over the wire, if anything did."""
+    if first is None:
+        return own
+    return WiredReward(RewardSum([first.reward, own.reward]), (*first.models, *own.models))
+
+
+def load_latent_clip(
+    path: str | Path, dtype: torch.dtype | None = None, name: str | None = None
+) -> LoadedLatentCLIP:
+    """Read a checkpoint from disk into layers that the host manages.
+
+    dtype: how the weights are kept; None is float16 on a GPU, where memory is short, and float32 elsewhere.
+    """
+    if dtype is None:
+        dtype = torch.float32 if management.is_device_cpu(management.get_torch_device()) else torch.float16
+    with ordinary_tensors():
+        model = lclip.load(path, dtype=dtype, operations=comfy.ops.manual_cast)
+    return LoadedLatentCLIP(model, name or os.path.basename(path))

@@ -1,0 +1,303 @@
+"""The sampling half of `host`: noise search as a SAMPLER that runs inside the host's own samplers.
+
+The search calls the stock sampler again and again with other noise. Guider, conditioning, LoRA, ControlNet,
+noise mask and schedule are the host's, so that its first render is what the stock sampler gives.
+
+Inference mode. Nodes run in it, and a tensor made in it can never take part in a gradient. So every model is
+loaded first, still in that mode and all at once; then the mode is left, weights and inputs that were born in
+it are replaced by clones, and the search runs. Nothing may be loaded or evicted in between: a weight that is
+moved outside of the mode claims to be an ordinary tensor but is none, and later even stock sampling would
+fail on it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.model_management as management
+import comfy.samplers
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ... import lclip
+from ...lclip.rewards.rewards import RewardSum
+from . import memory, models
+from . import spaces as host_spaces
+from .gradients import (
+    GRADIENT_FREE,
+    checkpointed,
+    make_differentiable,
+    refuse_hooks,
+    refuse_partly_loaded,
+    refuse_undifferentiable,
+    stock_sampler,
+    whole_model,
+)
+from .scene import Prepared, Scene
+
+logger = logging.getLogger("latent-clip")
+
+CHECKPOINTING = ("auto", "on", "off")
+
+GRADIENT_MEMORY = 30
+"""What back-propagation keeps of each pass through the model, in multiples of what the host reserves for one.
+SDXL in fp16 was seen to keep 25 at 512 px and 21 at 1024 px."""
+CHECKPOINTED_MEMORY = 8
+"""The same with activation checkpointing; SDXL was seen to keep 7 and 3."""
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What one search found. Results cover consecutive batch items: all at once, or one by one."""
+
+    results: list[lclip.ReNOResult]
+    to_raw: Callable[[Tensor], Tensor]
+
+    def gather(self, name: str) -> Tensor:
+        """One field of the results, over the whole batch, on the host's device for results."""
+        return memory.to_host(self._whole(name))
+
+    def _whole(self, name: str) -> Tensor:
+        return torch.cat([getattr(result, name) for result in self.results])
+
+    @property
+    def hacked_since(self) -> list[int | None]:
+        """Per item the render after which the held-out reward fell while the optimised one rose on, or
+        None."""
+        return [since for result in self.results for since in result.hacked_since]
+
+    @property
+    def best_latents(self) -> Tensor:
+        return self._raw("best_latents")
+
+    @property
+    def initial_latents(self) -> Tensor:
+        return self._raw("initial_latents")
+
+    def _raw(self, name: str) -> Tensor:
+        # Scaled on the device, as the host does it: a GPU divides by a number in another way than a CPU.
+        return memory.to_host(self.to_raw(self._whole(name)))
+
+
+class NoiseSearch(comfy.samplers.Sampler):
+    """A SAMPLER that searches the noise of a stock sampler for a better reward."""
+
+    def __init__(
+        self,
+        reward: models.WiredReward,
+        sampler_name: str,
+        settings: lclip.ReNOSettings,
+        checkpointing: str = "auto",
+        held_out: models.WiredReward | None = None,
+        on_outcome: Callable[[SearchOutcome], None] | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        """on_outcome: is given what was found; tell: is told in words, render by render."""
+        self.reward, self.held_out = reward, held_out
+        self.sampler_name, self.settings = sampler_name, settings
+        self.checkpointing = checkpointing
+        self.on_outcome, self.tell = on_outcome, tell
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callable[[int, Tensor, Tensor, int], None] | None,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """Called by a guider, in inference mode; everything is in the sampler's own scale."""
+        patcher = model_wrap.model_patcher
+        self._check(patcher, sigmas, noise)
+        settings = replace(self.settings, seed=extra_args.get("seed") or 0)
+        stock = stock_sampler(self.sampler_name, undecorated=self.with_gradient)
+        scene = Scene(stock, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask)
+        report = _Report(callback, settings.renders, noise.shape[0], disable_pbar, self.tell)
+        try:
+            search = self._search_with_gradient if self.with_gradient else self._search_without
+            return self._finish(scene, search(scene, settings, report))
+        finally:
+            report.close()
+
+    def _search_without(
+        self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
+    ) -> list[lclip.ReNOResult]:
+        self._load(scene, scene.room(1), whole=False)
+        with scene.prepared() as prepared:
+            return [self._search(prepared, settings, report)]
+
+    def _search_with_gradient(
+        self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
+    ) -> list[lclip.ReNOResult]:
+        refuse_undifferentiable(scene.model_wrap.model_patcher, self.sampler_name)
+        refuse_hooks(scene.model_wrap.conds)
+        with whole_model(scene.model_wrap) as patcher:
+            return self._search_whole(patcher, scene, settings, report)
+
+    def _search_whole(
+        self, patcher: Any, scene: Scene, settings: lclip.ReNOSettings, report: _Report
+    ) -> list[lclip.ReNOResult]:
+        lean = self.checkpointing == "on"
+        room = scene.room(GRADIENT_MEMORY * scene.passes)
+        least = scene.room(CHECKPOINTED_MEMORY * scene.passes)
+        self._load(scene, least if lean else room, whole=True)
+        refuse_partly_loaded(patcher)
+        if self.checkpointing == "auto":
+            lean = management.get_free_memory(patcher.load_device) < room
+        logger.info("ReNO runs %s activation checkpointing.", "with" if lean else "without")
+        with torch.inference_mode(False):
+            for module in (
+                patcher.model,
+                *scene.other_modules(),
+                *(loaded.model for loaded in self._models()),
+            ):
+                make_differentiable(module)
+            try:
+                with (
+                    models.graphed(self._models()),
+                    checkpointed(patcher.model if lean else None),
+                    scene.prepared() as prepared,
+                ):
+                    return [self._search(prepared, settings, report)]
+            except torch.cuda.OutOfMemoryError:
+                pass  # go on outside of this clause: its traceback keeps the graph in memory
+            logger.warning(
+                "ReNO ran out of memory. Trying once more with activation checkpointing, one item at a time."
+            )
+            management.soft_empty_cache()
+            with models.graphed(self._models()), checkpointed(patcher.model):
+                return self._one_by_one(scene, settings, report)
+
+    @property
+    def with_gradient(self) -> bool:
+        return self.settings.method == "gradient" and self.settings.iterations > 1
+
+    def _one_by_one(
+        self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
+    ) -> list[lclip.ReNOResult]:
+        results = []
+        for item in range(scene.noise.shape[0]):
+            report.start(item)
+            with scene.prepared(item) as prepared:
+                results.append(self._search(prepared, replace(settings, seed=settings.seed + item), report))
+        return results
+
+    def _search(self, prepared: Prepared, settings: lclip.ReNOSettings, report: _Report) -> lclip.ReNOResult:
+        reward = _in_raw_latents(self.reward.reward, prepared.to_raw)
+        held_out = None if self.held_out is None else _in_raw_latents(self.held_out.reward, prepared.to_raw)
+        run = lclip.ReNORun(prepared.generate, prepared.noise, reward, settings, held_out)
+        try:
+            for step in run:
+                management.throw_exception_if_processing_interrupted()
+                report(step)
+        except RuntimeError as error:
+            if "Inference tensors cannot be saved" not in str(error):
+                raise
+            raise ValueError(
+                "A patch on the model (an adapter or attention patch of another node) brings tensors that no "
+                f"gradient can pass. {GRADIENT_FREE}, or take that node out."
+            ) from error
+        return run.result()
+
+    def _finish(self, scene: Scene, results: list[lclip.ReNOResult]) -> Tensor:
+        outcome = SearchOutcome(results, scene.to_raw)
+        first, best = outcome.gather("initial_reward"), outcome.gather("best_reward")
+        for item, (before, after) in enumerate(zip(first.tolist(), best.tolist(), strict=True)):
+            logger.info("ReNO: item %d went from reward %.4f to %.4f", item, before, after)
+        for item, since in enumerate(outcome.hacked_since):
+            if since is not None:
+                logger.warning(
+                    "ReNO: item %d may be gaming its reward: the held-out reward fell after render %d while "
+                    "the optimised one rose on. Use fewer iterations, or a patience.",
+                    item,
+                    since,
+                )
+        if self.tell is not None:
+            self.tell(f"last search: reward {float(best.mean()):.4f}\nat first: {float(first.mean()):.4f}")
+        if self.on_outcome is not None:
+            self.on_outcome(outcome)
+        return torch.cat([result.best_latents for result in results])
+
+    def _load(self, scene: Scene, room: float, whole: bool) -> None:
+        """Bring everything in, in one go, so that nothing evicts another; the models that are in stay in."""
+        patchers = [scene.model_wrap.model_patcher, *scene.model_wrap.loaded_models]
+        for patcher in (each for loaded in self._models() for each in loaded.patchers):
+            known = any(patcher.is_clone(other) for other in patchers)  # guidance may have brought it
+            if not known:
+                patchers.append(patcher)
+        management.load_models_gpu(patchers, memory_required=room, force_full_load=whole)
+
+    def _models(self) -> list[models.LoadedLatentCLIP]:
+        return [*self.reward.models, *(self.held_out.models if self.held_out else ())]
+
+    def _check(self, patcher: Any, sigmas: Tensor, noise: Tensor) -> None:
+        for loaded in self._models():
+            host_spaces.check_same_space(patcher, loaded.config)
+        if noise.ndim != 4:
+            raise ValueError(
+                f"The latent has shape {list(noise.shape)}; ReNO works on pictures, [batch, channels, "
+                "height, width]. Video and sound latents are not supported."
+            )
+        if float(sigmas[-1]) != 0:
+            raise ValueError(
+                f"The sigmas end at {float(sigmas[-1]):.4f}; expected 0. A reward reads finished latents: "
+                "wire the whole schedule, not the first part of a split one."
+            )
+
+
+class _Report:
+    """Progress bar and live preview: one tick per render, with the best so far as the picture."""
+
+    def __init__(
+        self,
+        callback: Callable[[int, Tensor, Tensor, int], None] | None,
+        renders: int,
+        batch: int,
+        quiet: bool,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.callback, self.renders, self.batch, self.tell = callback, renders, batch, tell
+        self.done = 0
+        self.bar = tqdm(total=renders, disable=quiet, desc="ReNO")
+
+    def start(self, item: int) -> None:
+        """From now on one item at a time."""
+        if item == 0:
+            self.bar.reset(total=self.renders * self.batch)
+        self.renders = self.renders if item else self.renders * self.batch
+        self.done = item * (self.renders // self.batch)
+
+    def __call__(self, step: lclip.ReNOStep) -> None:
+        self.bar.update()
+        best = f"best reward {float(step.best_reward.mean()):.4f}"
+        self.bar.set_postfix_str(best)
+        if self.tell is not None:
+            self.tell(f"render {self.done + 1} of {self.renders}: {best}")
+        if self.callback is not None:
+            with torch.inference_mode():
+                self.callback(self.done, step.best_latents, step.best_latents, self.renders)
+        self.done += 1
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def _in_raw_latents(reward: Callable[[Tensor], Tensor], to_raw: Callable[[Tensor], Tensor]) -> RewardSum:
+    """The same reward, part by part, for latents in the sampler's scale."""
+    return RewardSum({name: _Composed(part, to_raw) for name, part in RewardSum([reward]).rewards.items()})
+
+
+@dataclass(frozen=True)
+class _Composed:
+    reward: Callable[[Tensor], Tensor]
+    to_raw: Callable[[Tensor], Tensor]
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        return self.reward(self.to_raw(latents))

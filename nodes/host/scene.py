@@ -1,0 +1,102 @@
+"""One call of a sampler as a noise search sees it: what the host passed in, and renders made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import comfy.model_management as management
+import torch
+from torch import Tensor, nn
+
+from .gradients import gradient_options, plain_copy
+
+
+class Scene:
+    """One call of the sampler: what the host passed in, and what the search makes of it."""
+
+    def __init__(
+        self,
+        stock: Any,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        noise: Tensor,
+        latent_image: Tensor | None,
+        denoise_mask: Tensor | None,
+    ) -> None:
+        self.model_wrap, self.extra_args = model_wrap, extra_args
+        self.sigmas, self.noise = sigmas, noise
+        self.latent_image, self.denoise_mask = latent_image, denoise_mask
+        self.stock = stock
+        self.device = noise.device
+
+    @property
+    def to_raw(self) -> Callable[[Tensor], Tensor]:
+        return self.model_wrap.inner_model.process_latent_out
+
+    def room(self, factor: float) -> float:
+        """Bytes that one pass of this batch through the model needs, times a factor."""
+        return factor * self.model_wrap.inner_model.memory_required(list(self.noise.shape))
+
+    @property
+    def passes(self) -> int:
+        """How often one render runs the model, at least: a gradient keeps what each pass leaves."""
+        guided = float(getattr(self.model_wrap, "cfg", 1.0)) != 1.0
+        return max(1, len(self.sigmas) - 1) * (2 if guided else 1)
+
+    def other_modules(self) -> Iterator[nn.Module]:
+        """ControlNets and other models that the conditioning brought along."""
+        for loaded in self.model_wrap.loaded_models:
+            if isinstance(model := getattr(loaded, "model", None), nn.Module):
+                yield model
+
+    @contextmanager
+    def prepared(self, item: int | None = None) -> Iterator[Prepared]:
+        """The whole batch, or one item of it, as tensors that a gradient may pass."""
+        own = partial(plain_copy, item=item, batch=self.noise.shape[0])
+        conds = self.model_wrap.conds
+        self.model_wrap.conds = own(conds)
+        try:
+            yield Prepared(
+                self, own(self.noise), self.sigmas.clone(), own(self.latent_image), own(self.denoise_mask)
+            )
+        finally:
+            self.model_wrap.conds = conds
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The inputs of one search."""
+
+    scene: Scene
+    noise: Tensor
+    sigmas: Tensor
+    latent_image: Tensor | None
+    denoise_mask: Tensor | None
+
+    @property
+    def to_raw(self) -> Callable[[Tensor], Tensor]:
+        return self.scene.to_raw
+
+    def generate(self, noise: Tensor) -> Tensor:
+        """Noise -> latents in the sampler's scale, by the stock sampler; its own randomness repeats every
+        time."""
+        scene = self.scene
+        management.throw_exception_if_processing_interrupted()
+        options = gradient_options(scene.extra_args["model_options"], self.sigmas, scene.model_wrap.conds)
+        extra_args = {**scene.extra_args, "model_options": options}
+        with torch.random.fork_rng(devices=[scene.device] if scene.device.type == "cuda" else []):
+            return scene.stock.sample(
+                scene.model_wrap,
+                self.sigmas,
+                extra_args,
+                None,
+                noise,
+                self.latent_image,
+                self.denoise_mask,
+                True,
+            )

@@ -1,0 +1,45 @@
+"""Wire types, and parts of a node's schema that hosts of different age take differently."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+
+LATENT_CLIP = io.Custom("LATENT_CLIP")
+LATENT_REWARD = io.Custom("LATENT_REWARD")
+LATENT_SAFETY_POLICY = io.Custom("LATENT_SAFETY_POLICY")
+
+_SCHEMA_FIELDS = {field.name for field in fields(io.Schema)}
+
+
+def schema(**settings: Any) -> io.Schema:
+    """A node's schema, without the entries that an older host does not know (search aliases)."""
+    return io.Schema(**{name: value for name, value in settings.items() if name in _SCHEMA_FIELDS})
+
+
+def advanced(socket: Any) -> Any:
+    """Mark an input as a rare knob. Older hosts take no such argument, but pass on extra entries."""
+    if hasattr(socket, "advanced"):
+        socket.advanced = True
+    else:
+        socket.extra_dict = {**socket.extra_dict, "advanced": True}
+    return socket
+
+
+def nothing() -> ExecutionBlocker:
+    """An output without a value: what hangs on that socket is skipped, silently."""
+    return ExecutionBlocker(None)
+
+
+def add_to_input() -> Any:
+    """The socket by which rewards are chained; every reward node has it last."""
+    return LATENT_REWARD.Input(
+        "add_to", optional=True, tooltip="A reward that this one is added to. Leave open for the first."
+    )
+
+
+def reward_output() -> Any:
+    return LATENT_REWARD.Output(display_name="reward", tooltip="This reward, plus what it is added to.")
