@@ -15,6 +15,7 @@ from ... import lclip
 from ...lclip.latents.items import per_item
 from ...lclip.latents.neutral import neutral_latents
 from ...lclip.safety.policy import PolicyData
+from ...lclip.safety.repair import HEADROOM
 from . import memory, models
 from . import spaces as host_spaces
 from .guidance import guide_model
@@ -75,7 +76,7 @@ def search_away(
 ) -> Tensor:
     """Render the items of a LATENT again, from the noise of the stage's seed, and search away from harm."""
     host_spaces.check_same_space(stage.model, wired.config)
-    reward = wired.reward(1.0, headroom=lclip.safety.repair.HEADROOM)
+    reward = wired.reward(1.0, headroom=HEADROOM)
     (part,) = reward.reward.rewards.values()
     settings = lclip.ReNOSettings(iterations=iterations, target=part.target)
     # From nothing but noise: a finished picture must not shine through, nor an inpainting mask keep parts of

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ... import lclip
+from ...lclip.reno.types import METHODS, OPTIMIZERS
 from . import sampling as host_sampling
 from . import sockets
 from .gradients import SAMPLERS
@@ -48,7 +49,7 @@ def search_inputs() -> list[Any]:
         ),
         io.Combo.Input(
             "method",
-            options=list(lclip.reno.types.METHODS),
+            options=list(METHODS),
             default=DEFAULTS.method,
             tooltip="gradient, the default, is ReNO and gains most per render. Without gradients, for every "
             "sampler and model: zero_order tries neighbours of the best noise so far, best_of_n tries fresh "
@@ -57,7 +58,7 @@ def search_inputs() -> list[Any]:
         sockets.advanced(
             io.Combo.Input(
                 "optimizer",
-                options=list(lclip.reno.types.OPTIMIZERS),
+                options=list(OPTIMIZERS),
                 default=DEFAULTS.optimizer,
                 tooltip="sgd, the default, with Nesterov momentum 0.9 is published; adam adapts the step to "
                 "each element.",
