@@ -20,7 +20,7 @@ from ..model.config import LatentCLIPConfig, config_from_state_dict
 from ..model.latent_clip import LatentCLIP, stored_name
 from ..model.tokenizer import Tokenizer
 from ..model.tokenizers import tokenizer_for
-from .pickles import read_pickle
+from .pickles import is_old_pickle, read_pickle
 
 FORMAT, VERSION = "latent-clip", "1"
 # The training checkpoints carry the frozen VAE encoder that made their latents.
@@ -56,8 +56,8 @@ def load(
 
     path: a released training checkpoint (.pt), a bare state dict, or .safetensors; told apart by content.
     dtype: of the weights and the maths; None is float32: exact for every stored type, and fast on a CPU.
-    operations: see LatentCLIP. Pickles are read with weights_only and a short allow-list; nothing in them
-    is run.
+    operations: see LatentCLIP. Pickles, those of PyTorch before 1.6 too, are followed by a reader that can
+    call nothing.
     Raises FileNotFoundError, CheckpointError.
     """
     checkpoint = read_checkpoint(path)
@@ -166,14 +166,10 @@ def _naming(path: Path) -> Iterator[None]:
 def _read_any(path: Path, start: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     if not start:
         raise CheckpointError("the file is empty; download it again")
-    if start[:4] == b"PK\x03\x04":
-        return _state_dict(read_pickle(path)), {}
     if start[8:9] == b"{" or path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if start[0] == 0x80:
-        raise CheckpointError(
-            "a pickle of PyTorch before 1.6; expected the zip format. Save it again with torch.save"
-        )
+    if start[:4] == b"PK\x03\x04" or is_old_pickle(start):
+        return _state_dict(read_pickle(path)), {}
     raise CheckpointError(
         f"neither a PyTorch checkpoint nor safetensors: it begins with {start!r}. If that reads like text or "
         "HTML, the download went wrong"

@@ -83,7 +83,7 @@ def _parse(content: bytes, name: str) -> tuple[Tensor, float]:
             raise ValueError(f"{name}: damaged or truncated: {error}") from error
         return tensors[_choose(list(tensors), name)], _factor(suffix, tensors)
     if suffix in (".pt", ".pth"):
-        return _from_pickle(read_pickle(Path(name), BytesIO(content)), name), 1.0
+        return _from_pickle(read_pickle(Path(name), content), name), 1.0
     return _npy(np.frombuffer(bytearray(content), np.uint8), name), 1.0
 
 

@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 import zipfile
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from peak_memory import counted, forget_peak, peak_memory
 
 import lclip
-from lclip.checkpoints.pickles import MAX_PICKLE_BYTES
+from lclip.checkpoints.pickles import MAX_PICKLE_BYTES, read_pickle
 
 ALLOWED_GROWTH = 300 << 20  # bytes of peak memory that the whole collection may add
 
@@ -158,11 +159,10 @@ def test_calls(name, tmp_path):
     torch.save({"state_dict": content}, tmp_path / "state.pt")
     torch.save({"state_dict": {}, "optimizer": content}, tmp_path / "optimizer.pt")
     torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    for file in ("whole.pt", "state.pt", "optimizer.pt"):
+    torch.save(content, tmp_path / "new.pt", pickle_protocol=4)
+    for file in ("whole.pt", "state.pt", "optimizer.pt", "old.pt", "new.pt"):
         assert ": refused: " in refused(tmp_path / file)
         assert not canary.exists()
-    refused(tmp_path / "old.pt")
-    assert not canary.exists()
 
 
 def test_the_canary_would_have_been_made(tmp_path):
@@ -232,8 +232,29 @@ def test_what_others_allowed_is_neither_used_nor_lost(tmp_path):
     torch.serialization.add_safe_globals([Calls])
     try:
         torch.save({"state_dict": {}, "optimizer": Calls(Calls, 1)}, tmp_path / "a.pt")
-        refused(tmp_path / "a.pt")
-        assert Calls in torch.serialization.get_safe_globals()
+        assert ": refused: " in refused(tmp_path / "a.pt")
+        assert set(torch.serialization.get_safe_globals()) == {*before, Calls}
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+def test_reading_in_threads_never_touches_what_others_allow(tmp_path):
+    """Another pack allows its own classes while several files are read, and reads its own files meanwhile."""
+    before = torch.serialization.get_safe_globals()
+    kinds = [type(f"Own{number}", (), {"__module__": __name__}) for number in range(200)]
+    torch.save({"visual.proj": torch.ones(3), "scalar": np.float64(1)}, tmp_path / "a.pt")
+
+    def read(_: int) -> None:
+        assert torch.equal(read_pickle(tmp_path / "a.pt")["visual.proj"], torch.ones(3))
+
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            readings = threads.map(read, range(400))
+            for kind in kinds:
+                torch.serialization.add_safe_globals([kind])
+            list(readings)
+        assert set(torch.serialization.get_safe_globals()) == {*before, *kinds}
     finally:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)
