@@ -150,8 +150,8 @@ class SafetyPolicy(io.ComfyNode):
         else:
             policy = composed(preset, categories, own, allowed).changed(views=VIEW_CHOICES[views])
         policy = policy.changed(strictness=custom_shift if strictness == CUSTOM else strictness)
-        models = (latent_clip,) if second_latent_clip is None else (latent_clip, second_latent_clip)
-        wired = host_safety.WiredPolicy(policy, models)
+        judges = (latent_clip,) if second_latent_clip is None else (latent_clip, second_latent_clip)
+        wired = host_safety.WiredPolicy(policy, judges)
         wired.judge()  # what does not fit is an error here, not at the gate
         return io.NodeOutput(wired)
 

@@ -41,10 +41,10 @@ def guide_model(model: Any, wired: models.WiredReward, strength: float, start: f
 
 
 def _with_graphs(
-    models: Iterable[models.LoadedLatentCLIP], sample: Callable[..., Tensor], *args: Any, **named: Any
+    towers: Iterable[models.LoadedLatentCLIP], sample: Callable[..., Tensor], *args: Any, **named: Any
 ) -> Tensor:
     """A whole sampling, during which the towers may run as CUDA graphs."""
-    with models.graphed(models):
+    with models.graphed(towers):
         return sample(*args, **named)
 
 
