@@ -143,6 +143,7 @@ def repair_inputs() -> list[Any]:
                 default=0,
                 min=0,
                 max=2**64 - 1,
+                control_after_generate=False,  # a new seed would judge, decode and save again at every queue
                 tooltip="For repair: the seed that the latents were sampled with, 0 to 2^64 - 1, so that the "
                 "search starts there.",
             ),

@@ -76,6 +76,26 @@ SOCKETS = {
         ],
         ["LATENT_REWARD"],
     ),
+    "LatentCLIP_TrainTaste": (
+        [
+            ("latent_clip", "LATENT_CLIP"),
+            ("liked", "LATENT"),
+            ("disliked", "LATENT"),
+            ("weight", "FLOAT"),
+            ("save_as", "STRING"),
+            ("add_to", "LATENT_REWARD"),
+        ],
+        ["LATENT_REWARD", "FLOAT", "STRING"],
+    ),
+    "LatentCLIP_LoadTaste": (
+        [
+            ("file", "COMBO"),
+            ("latent_clip", "LATENT_CLIP"),
+            ("weight", "FLOAT"),
+            ("add_to", "LATENT_REWARD"),
+        ],
+        ["LATENT_REWARD", "STRING"],
+    ),
     "LatentCLIP_ReNOSampler": (
         [("reward", "LATENT_REWARD"), ("sampler_name", "COMBO"), ("iterations", "INT"), ("lr", "FLOAT")],
         ["SAMPLER"],
@@ -129,13 +149,28 @@ def test_sockets_come_in_the_documented_order(host, node_id):
 
 def test_every_node_explains_itself(host):
     ours = {name: info for name, info in host.object_info.items() if name.startswith("LatentCLIP_")}
-    assert set(ours) >= set(SOCKETS)
+    assert set(ours) == set(SOCKETS), "every node has its row in the table above"
     for name, info in ours.items():
         assert info["display_name"] and info["description"], name
         assert info["category"].split("/")[0] == "latent-clip", name
         for socket, spec in inputs_of(info):
             assert len(spec) > 1 and len(spec[1].get("tooltip", "")) > 15, f"{name}.{socket} has no tooltip"
         assert all(info["output_tooltips"]), f"{name} has an output without a tooltip"
+
+
+# A new seed means a new picture here. Anywhere else it would only run the graph behind the node again.
+SAMPLES = {"LatentCLIP_ReNO"}
+
+
+def test_only_what_samples_gets_a_control_after_generate(host):
+    assert host.object_info["KSampler"]["input"]["required"]["seed"][1]["control_after_generate"] is True
+    controlled = {}
+    for name in SOCKETS:
+        for socket, spec in inputs_of(host.object_info[name]):
+            named_so = socket in ("seed", "noise_seed")  # the frontend's own rule where nothing is said
+            if type_of(spec) in ("INT", "COMBO") and spec[1].get("control_after_generate", named_so):
+                controlled.setdefault(name, []).append(socket)
+    assert controlled == {name: ["seed"] for name in SAMPLES}
 
 
 # Every other widget is for everyday use.

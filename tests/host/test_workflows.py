@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pytest
 from PIL import Image
-from workflow_canvas import is_widget, specs_of
+from workflow_canvas import has_control, is_widget, specs_of
 from workflow_plans import workflows
 from workflow_wires import Wires, box
 
@@ -18,7 +18,6 @@ from lclip.mini.oracle import describe, shows_unsafe
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "workflows").glob("*.json"))
 ONLY_ON_THE_CANVAS = {"Note", "MarkdownNote"}
-SEEDS = {"seed", "noise_seed"}  # the frontend puts a "control after generate" widget behind these
 CONTROLS = {"fixed", "increment", "decrement", "randomize"}
 ACTIVE = 0  # the mode of a node that is neither muted nor bypassed
 
@@ -41,7 +40,7 @@ def widgets_of(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
             continue
         assert values, f"{node['type']}: no value for {name}"
         found[name] = values.pop(0)
-        if name in SEEDS:
+        if has_control(name, spec):
             assert values and values.pop(0) in CONTROLS, f"{node['type']}: no control value after {name}"
     assert not values, f"{node['type']}: values left over: {values}"
     return found

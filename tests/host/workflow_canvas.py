@@ -11,7 +11,7 @@ from typing import Any
 
 Point = tuple[float, float]
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-SEEDS = {"seed", "noise_seed"}  # the frontend puts a "control after generate" widget behind these
+SEEDS = {"seed", "noise_seed"}  # the frontend gives these a control unless their definition says otherwise
 PACK, HOST = {"cnr_id": "latent-clip", "ver": "0.1.0"}, {"cnr_id": "comfy-core", "ver": "0.3.64"}
 OURS = "LatentCLIP_"
 
@@ -28,6 +28,12 @@ def specs_of(info: dict[str, Any]) -> dict[str, list[Any]]:
 def is_widget(spec: list[Any]) -> bool:
     options = spec[1] if len(spec) > 1 else {}
     return (isinstance(spec[0], list) or spec[0] in WIDGET_TYPES) and not options.get("forceInput")
+
+
+def has_control(name: str, spec: list[Any]) -> bool:
+    """Whether the frontend puts a "control after generate" widget behind this one."""
+    options = spec[1] if len(spec) > 1 else {}
+    return bool(options.get("control_after_generate", name in SEEDS))
 
 
 def default_of(spec: list[Any]) -> Any:
@@ -116,7 +122,7 @@ class Canvas:
         for name, spec in specs.items():
             if is_widget(spec):
                 node["widgets_values"].append(values.pop(name, default_of(spec)))
-                if name in SEEDS:
+                if has_control(name, spec):
                     node["widgets_values"].append("fixed")
         if unknown := values.keys() | (wires.keys() - specs.keys()):
             raise ValueError(f"{kind} has no {sorted(unknown)}; it has {sorted(specs)}.")
