@@ -29,7 +29,7 @@ from lclip.mini.captions import CaptionReward
 from lclip.mini.drawing import render_batch, sample_scenes
 from lclip.mini.scenes import Scene
 from lclip.mini.twin import TwinDenoiser
-from lclip.safety.doubts import item_doubts
+from lclip.safety.unreadable import why_unreadable
 from lclip.statistics import RESAMPLES, Interval, auc, bootstrap, wilson
 
 from .harness import Run, table
@@ -293,7 +293,7 @@ def _with_truth(
     latents = torch.cat([encode_scenes(world, scenes), made])
     drawn = np.array([scene.content.unsafe for scene in scenes])
     unsafe = np.concatenate([drawn, truth(world, made)]).astype(bool)
-    readable = [doubt is None for doubt in item_doubts(latents, world.latent_clip.config)]
+    readable = [why is None for why in why_unreadable(latents, world.latent_clip.config)]
     return latents[readable], unsafe[readable]
 
 

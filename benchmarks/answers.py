@@ -23,6 +23,7 @@ from torch import Tensor
 
 import lclip
 from lclip.mini import World, load_twin, load_world
+from lclip.safety.policy import AUGMENTATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "tests" / "lib" / "golden" / "tiny_reference.safetensors"
@@ -81,7 +82,7 @@ def _searches(world: World, noise: Tensor) -> Iterator[Answer]:
 
 def _safety(world: World, z: Tensor) -> Iterator[Answer]:
     policy = lclip.SafetyPolicy.preset("mini")
-    both = policy.changed(views=("whole", "mirror", "crops"), strictness="high")
+    both = policy.changed(augmentations=AUGMENTATIONS, strictness="high")
     for name, asked in (("mini", policy), ("mini, all views", both)):
         judge = lclip.SafetyJudge(asked, world.latent_clip)
         yield f"verdicts {name}", json.dumps([asdict(verdict) for verdict in judge(z)])

@@ -102,7 +102,7 @@ def overhead(run: Run) -> str:
     first = table(("model", "pass", "ours", "bare transformer", "ours / bare"), rows)
     second = table(("model", "batch 1", f"batch {batch}, per item", "per item / alone"), batch_rows)
     return (
-        "`encode_latents` on latents, with patching, size rule, guards, projection and normalising, "
+        "`encode_latents` on latents, with patching, size rule, checks, projection and normalising, "
         "against torch's own "
         "`TransformerEncoderLayer` stack of the same width, depth and heads on ready-made tokens. Ours "
         "is below 1 "

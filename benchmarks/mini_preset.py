@@ -14,8 +14,8 @@ import torch
 from lclip import SafetyPolicy, calibrate
 from lclip.mini import load_world
 from lclip.mini.drawing import sample_scenes
-from lclip.safety.doubts import item_doubts
 from lclip.safety.presets import FOLDER
+from lclip.safety.unreadable import why_unreadable
 
 from .safety_world import truth
 from .scenes import encode_scenes, generate, noise_for
@@ -34,7 +34,7 @@ def main() -> None:
         np.concatenate([[scene.content.unsafe for scene in scenes], truth(world, made)]).astype(bool)
     )
     latents = torch.cat([drawn, made])
-    readable = torch.tensor([doubt is None for doubt in item_doubts(latents, world.latent_clip.config)])
+    readable = torch.tensor([why is None for why in why_unreadable(latents, world.latent_clip.config)])
     print(f"{int((~readable).sum())} of {len(latents)} latents cannot be judged and are left out")
     latents, unsafe = latents[readable], unsafe[readable]
     policy = SafetyPolicy.preset("mini").changed(model=None)

@@ -11,7 +11,7 @@ from torch import Tensor
 from lclip import LatentCLIP, SafetyJudge, SafetyPolicy
 from lclip.mini import World, load_world
 from lclip.mini.scenes import LOOK_ALIKES, UNSAFE_SHAPE, Scene
-from lclip.safety.policy import VIEWS
+from lclip.safety.policy import AUGMENTATIONS
 from lclip.statistics import Interval, auc, bootstrap_of_two
 
 from .harness import Run, table
@@ -72,12 +72,12 @@ def scorers(world: World) -> dict[str, Callable[[Tensor], Tensor]]:
     """Name to (latents [B, C, H, W] -> [B]), higher is more unsafe."""
     policy = SafetyPolicy.preset("mini").changed(model=None, latent_space=None)
     latent = SafetyJudge(policy, world.latent_clip, check_scale=False)
-    several = SafetyJudge(policy.changed(views=VIEWS), world.latent_clip, check_scale=False)
+    several = SafetyJudge(policy.changed(augmentations=AUGMENTATIONS), world.latent_clip, check_scale=False)
     pixel = SafetyJudge(policy, world.pixel_clip, check_scale=False)
     negated = partial(_negated, world.latent_clip)
     return {
         "policy": lambda z: latent.probabilities(z)[:, 0],
-        "policy, all views": lambda z: several.probabilities(z)[:, 0],
+        "policy, all augmentations": lambda z: several.probabilities(z)[:, 0],
         "decode + policy on the pixel CLIP": lambda z: pixel.probabilities(world.decode(z))[:, 0],
         "negated prompt": negated,
     }

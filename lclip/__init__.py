@@ -3,15 +3,15 @@
 from importlib import import_module
 
 from .adapters.adapter import AdaptedLatentCLIP, LatentAdapter, apply_adapter
+from .adapters.encoding import EncodedPictures, encode_pictures
 from .adapters.files import load_adapter, save_adapter
-from .adapters.pictures import EncodedPictures, encode_pictures
 from .adapters.training import AdapterSettings, AdapterTraining, train_adapter
 from .checkpoints.checkpoint import load, save_checkpoint
 from .checkpoints.convert import convert
 from .data.pictures import find_pictures
 from .errors import CheckpointError
-from .latents.guards import check_latents, scale_doubt
-from .latents.sizing import DEFAULT_SIZE_RULE, SIZE_RULES
+from .latents.checks import check_latents, scale_doubt
+from .latents.size_rules import DEFAULT_SIZE_RULE, SIZE_RULES
 from .latents.spaces import LATENT_SPACES, LatentSpace, space_named, space_title
 from .model.config import LatentCLIPConfig, config_from_state_dict
 from .model.graphs import graphed

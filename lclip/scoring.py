@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .latents.guards import check_latents
-from .latents.sizing import SizeRule
+from .latents.checks import check_latents
+from .latents.size_rules import SizeRule
 from .model.latent_clip import LatentCLIP
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import lclip
-from ..lclip.safety.policy import STRICTNESS, VIEWS
+from ..lclip.safety.policy import AUGMENTATIONS, STRICTNESS
 from ..lclip.safety.presets import PRESETS
 from .draw import roc_chart
 from .host import models, sockets
@@ -15,7 +15,11 @@ from .host import safety as host_safety
 from .host.feedback import shown
 from .latents import samples_of
 
-VIEW_CHOICES = {"whole": VIEWS[:1], "whole and mirror": VIEWS[:2], "whole, mirror and crops": VIEWS}
+AUGMENTATION_CHOICES = {
+    "whole": AUGMENTATIONS[:1],
+    "whole and mirror": AUGMENTATIONS[:2],
+    "whole, mirror and corners": AUGMENTATIONS,
+}
 NO_PRESET, CUSTOM = "none", "custom"
 
 
@@ -92,12 +96,12 @@ class SafetyPolicy(io.ComfyNode):
                 ),
                 sockets.advanced(
                     io.Combo.Input(
-                        "views",
-                        options=list(VIEW_CHOICES),
+                        "augmentations",
+                        options=list(AUGMENTATION_CHOICES),
                         default="whole",
                         tooltip="What is judged and averaged. whole, the default, costs one pass; whole and "
-                        "mirror two; whole, mirror and crops six. More views are harder to fool for anything "
-                        "that was optimised against one.",
+                        "mirror two; whole, mirror and corners (four corner crops) six. More are harder to "
+                        "fool for anything that was optimised against one.",
                     )
                 ),
                 sockets.advanced(
@@ -133,7 +137,7 @@ class SafetyPolicy(io.ComfyNode):
         strictness: str,
         custom_shift: float,
         own_threshold: float,
-        views: str,
+        augmentations: str,
         policy_json: str,
         second_latent_clip: models.LoadedLatentCLIP | None = None,
     ) -> io.NodeOutput:
@@ -148,7 +152,9 @@ class SafetyPolicy(io.ComfyNode):
                 )
             policy = lclip.SafetyPolicy.from_json(policy_json)
         else:
-            policy = composed(preset, categories, own, allowed).changed(views=VIEW_CHOICES[views])
+            policy = composed(preset, categories, own, allowed).changed(
+                augmentations=AUGMENTATION_CHOICES[augmentations]
+            )
         policy = policy.changed(strictness=custom_shift if strictness == CUSTOM else strictness)
         judges = (latent_clip,) if second_latent_clip is None else (latent_clip, second_latent_clip)
         wired = host_safety.WiredPolicy(policy, judges)
@@ -177,7 +183,7 @@ class SafetyReward(io.ComfyNode):
             category="latent-clip/rewards",
             description="How safe latents are, as a reward: ReNO and guidance go away from harm, Select "
             "prefers what is safe. What is safe already is left alone. Do not gate with the same score "
-            "alone: let the gate see more views.",
+            "alone: let the gate see more augmentations.",
             search_aliases=["reno safety", "away from harm", "nsfw reward"],
             inputs=[
                 sockets.LATENT_SAFETY_POLICY.Input("policy", tooltip="What to keep away from."),

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints.fingerprint import fingerprint
-from ..latents.guards import check_shape
-from ..latents.sizing import SizeRule
+from ..latents.checks import check_shape
+from ..latents.size_rules import SizeRule
 from ..latents.spaces import LatentSpace, require_space
 from ..model.config import LatentCLIPConfig
 from ..model.latent_clip import LatentCLIP

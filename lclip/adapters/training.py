@@ -20,7 +20,7 @@ from ..checkpoints.fingerprint import fingerprint
 from ..latents.spaces import LatentSpace
 from ..model.latent_clip import LatentCLIP
 from .adapter import AdapterFigures, AdapterShape, LatentAdapter, adapted_config
-from .pictures import EncodedPictures, check_pictures
+from .encoding import EncodedPictures, check_encoded
 
 RIDGE = 1e-3  # of the closed-form start, per cell
 CELLS = 200_000  # cells of latents that the closed-form start reads at most
@@ -80,7 +80,7 @@ class AdapterTraining:
         target = _space_of(model)
         shape = AdapterShape(source, target, self.settings.width, self.settings.depth)
         adapted_config(model.config, shape)  # refused now rather than when it is applied
-        check_pictures(pictures, shape)
+        check_encoded(pictures, shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed)
             self.adapter = LatentAdapter(shape)

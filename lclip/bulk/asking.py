@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data.items import LatentItem, one_line
-from ..latents.guards import check_shape, scale_doubt
+from ..latents.checks import check_shape, scale_doubt
 from ..model.latent_clip import LatentCLIP
 from .questions import Question, Values
 

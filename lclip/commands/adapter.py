@@ -15,7 +15,7 @@ from .parsing import add_command, positive
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..adapters.pictures import EncodedPictures
+    from ..adapters.encoding import EncodedPictures
     from ..model.latent_clip import LatentCLIP
 
 CHUNK = 16  # pictures that are encoded at once
@@ -108,7 +108,7 @@ def _complete(options: argparse.Namespace) -> None:
 def _of_latents(options: argparse.Namespace) -> EncodedPictures:
     import torch
 
-    from ..adapters.pictures import EncodedPictures
+    from ..adapters.encoding import EncodedPictures
 
     other, own = (_read(path) for path in (options.other, options.own))
     if len(other) != len(own):
@@ -143,7 +143,7 @@ def _read(path: Path) -> Tensor:
 def _of_pictures(options: argparse.Namespace, model: LatentCLIP) -> EncodedPictures:
     from math import lcm
 
-    from ..adapters.pictures import encode_pictures
+    from ..adapters.encoding import encode_pictures
     from ..latents.spaces import space_named
     from ..training.vaes import load_encoder
 

@@ -64,7 +64,7 @@ def source_of(options: argparse.Namespace) -> ModelSource:
 
 def add_size_rule(parser: argparse.ArgumentParser) -> None:
     """How other sizes are read."""
-    from ..latents.sizing import DEFAULT_SIZE_RULE, SIZE_RULES
+    from ..latents.size_rules import DEFAULT_SIZE_RULE, SIZE_RULES
 
     parser.add_argument(
         "--size-rule",

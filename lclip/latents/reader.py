@@ -8,7 +8,7 @@ from .spaces import LatentSpace
 
 
 class LatentReader(Protocol):
-    """Which latents something reads: all that guards and size rules need to know of it."""
+    """Which latents something reads: all that checks and size rules need to know of it."""
 
     @property
     def channels(self) -> int:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..latents.guards import check_shape
-from ..latents.sizing import SizeRule, size_rule_named
+from ..latents.checks import check_shape
+from ..latents.size_rules import SizeRule, size_rule_named
 from .config import LatentCLIPConfig
 from .tokenizer import Tokenizer
 from .tokenizers import tokenizer_for
@@ -82,8 +82,8 @@ class LatentCLIP(nn.Module):
 
         z: [B, C, H, W], as they are on a LATENT wire: not scaled for sampling, and clean. -> [B, D], each of
         length 1, at least float32. size_rule: how another size than the native one is brought to the model,
-        by name or as a function (see `lclip.latents.sizing`). Raises ValueError for a wrong shape or values
-        that are not finite.
+        by name or as a function (see `lclip.latents.size_rules`). Raises ValueError for a wrong shape or
+        values that are not finite.
         """
         check_shape(z, self.config)
         views = size_rule_named(size_rule)(self._input(z), self.config)  # [B, V, C, h, w]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.fingerprint import fingerprint
-from ..latents.guards import check_latents
+from ..latents.checks import check_latents
 from ..latents.spaces import space_title
 from ..model.latent_clip import LatentCLIP
 from ..statistics import Interval, wilson

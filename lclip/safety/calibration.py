@@ -13,9 +13,9 @@ from torch import Tensor
 from ..checkpoints.fingerprint import fingerprint_of_all
 from ..model.latent_clip import LatentCLIP
 from ..statistics import area_under_roc, roc_curve, wilson
-from .doubts import item_doubts
 from .judge import SafetyJudge
 from .policy import PolicyData, log_odds
+from .unreadable import why_unreadable
 
 logger = logging.getLogger("latent-clip")
 
@@ -136,13 +136,13 @@ def calibrate(
 
 def _scores(judge: SafetyJudge, z: Tensor, side: str) -> Tensor:
     try:
-        doubts = item_doubts(z, judge.config, judge.check_scale)
+        reasons = why_unreadable(z, judge.config, judge.check_scale)
     except ValueError as error:
         raise ValueError(f"the {side} examples: {error}") from error
     probabilities = torch.cat([judge.probabilities(part) for part in z.split(CHUNK)])
-    bad = [i for i, doubt in enumerate(doubts) if doubt or not bool(torch.isfinite(probabilities[i]).all())]
+    bad = [i for i, why in enumerate(reasons) if why or not bool(torch.isfinite(probabilities[i]).all())]
     if bad:
-        why = doubts[bad[0]] or "the model answered with NaN or infinity"
+        why = reasons[bad[0]] or "the model answered with NaN or infinity"
         raise ValueError(f"the {side} examples, item {bad[0]} ({len(bad)} in all): {why}. Take it out.")
     return torch.tensor([[log_odds(p) for p in row] for row in probabilities.tolist()], dtype=torch.float64)
 

@@ -15,8 +15,8 @@ from ..latents.spaces import require_one_space, require_space
 from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import usable_for_backward
 from ..scoring import label_embeddings
-from .doubts import check_batch, item_doubts
 from .policy import PolicyData, log_odds
+from .unreadable import check_batch, why_unreadable
 
 UNREADABLE = "unreadable"
 
@@ -103,12 +103,12 @@ class SafetyJudge:
         """One verdict per item of clean raw latents [B, C, H, W]. ValueError where the batch cannot be
         read.
         """
-        doubts = item_doubts(z, self.config, self.check_scale)
+        reasons = why_unreadable(z, self.config, self.check_scale)
         rows = self.probabilities(z).tolist()
-        return [self._verdict(index, row, doubts[index]) for index, row in enumerate(rows)]
+        return [self._verdict(index, row, reasons[index]) for index, row in enumerate(rows)]
 
     def probabilities(self, z: Tensor) -> Tensor:
-        """[B, concepts], float64 on the CPU, averaged over views and models; NaN where an item is not
+        """[B, concepts], float64 on the CPU, averaged over augmentations and models; NaN where an item is not
         finite.
         """
         check_batch(z, self.config)
@@ -118,40 +118,40 @@ class SafetyJudge:
         margins = torch.where(torch.isfinite(margins), margins, torch.full_like(margins, torch.nan))
         return margins.sigmoid().mean(0)
 
-    def margins(self, z: Tensor, views: Sequence[str] | None = None) -> Tensor:
-        """log p / (1 - p) per concept, averaged over views and models: [B, concepts], differentiable in z.
+    def margins(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Tensor:
+        """log p / (1 - p) per concept, averaged over augmentations and models: [B, concepts].
 
-        NaN for an item that is not finite. views: instead of the policy's own.
+        Differentiable in z. NaN for an item that is not finite. augmentations: instead of the policy's own.
         """
-        return self.margins_of_views(z, views).mean(0)
+        return self.margins_by_augmentation(z, augmentations).mean(0)
 
-    def margins_of_views(self, z: Tensor, views: Sequence[str] | None = None) -> Tensor:
-        """The same, one by one: [views x models, B, concepts]."""
-        return torch.stack(list(self._all_margins(z, views)))
+    def margins_by_augmentation(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Tensor:
+        """The same, one by one: [augmentations x models, B, concepts]."""
+        return torch.stack(list(self._all_margins(z, augmentations)))
 
-    def excess(self, z: Tensor, views: Sequence[str] | None = None) -> Tensor:
+    def excess(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Tensor:
         """How far the worst concept lies beyond its threshold, in log-odds: [B], differentiable in z."""
-        margins = self.margins(z, views)
+        margins = self.margins(z, augmentations)
         return (margins - margins.new_tensor([log_odds(t) for t in self.policy.thresholds])).amax(1)
 
-    def _all_margins(self, z: Tensor, views: Sequence[str] | None = None) -> Iterator[Tensor]:
+    def _all_margins(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Iterator[Tensor]:
         finite = finite_items(z)
         # The model refuses a whole batch for one broken item; the others still have a right to an answer.
         shown = torch.where(per_item(finite, z), z, torch.zeros_like(z))
         for each, anchors in zip(self.models, self._anchors, strict=True):
-            for view in _views(shown, views or self.policy.views, each.config.grid):
-                embedding = each.encode_latents(view, self.policy.size_rule)
+            for augmented in _augmented(shown, augmentations or self.policy.augmentations, each.config.grid):
+                embedding = each.encode_latents(augmented, self.policy.size_rule)
                 logits = each.logit_scale * embedding @ usable_for_backward(anchors).to(embedding).T
                 margin = torch.stack([_margin(logits, *rows) for rows in self._rows], dim=1)
                 broken = per_item(~finite.to(margin.device), margin)
                 yield torch.where(broken, torch.full_like(margin, torch.nan), margin)
 
-    def _verdict(self, index: int, row: list[float], doubt: str | None) -> Verdict:
+    def _verdict(self, index: int, row: list[float], unreadable: str | None) -> Verdict:
         thresholds = self.policy.thresholds
-        if doubt is None and not all(map(math.isfinite, row)):
-            doubt = "the model answered with NaN or infinity"
-        if doubt is not None:
-            return Verdict(index, False, UNREADABLE, math.nan, min(thresholds), doubt)
+        if unreadable is None and not all(map(math.isfinite, row)):
+            unreadable = "the model answered with NaN or infinity"
+        if unreadable is not None:
+            return Verdict(index, False, UNREADABLE, math.nan, min(thresholds), unreadable)
         names = [concept.name for concept in self.policy.concepts]
         order = sorted(range(len(row)), key=lambda c: log_odds(thresholds[c]) - log_odds(row[c]))
         # The one rule of this file; the order above only chooses which concept is named.
@@ -186,12 +186,12 @@ def _margin(logits: Tensor, unsafe: list[int], safe: list[int]) -> Tensor:
     return logits[:, unsafe].logsumexp(1) - logits[:, safe].logsumexp(1)
 
 
-def _views(z: Tensor, names: Sequence[str], grid: int) -> Iterator[Tensor]:
+def _augmented(z: Tensor, names: Sequence[str], grid: int) -> Iterator[Tensor]:
     if "whole" in names:
         yield z
     if "mirror" in names:
         yield z.flip(-1)
-    if "crops" in names:
+    if "corners" in names:
         down, right = (max(1, round(side / grid / 2)) for side in z.shape[-2:])  # half a token of the model
         for rows in (down, -down):
             for columns in (right, -right):

@@ -13,15 +13,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ..latents.sizing import DEFAULT_SIZE_RULE, SIZE_RULES
+from ..latents.size_rules import DEFAULT_SIZE_RULE, SIZE_RULES
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 FORMAT, VERSION = "latent-clip-safety-policy", 1
 
-VIEWS = ("whole", "mirror", "crops")
-"""What a judgement may look at and average: the latents, their mirror image, four corner crops."""
+AUGMENTATIONS = ("whole", "mirror", "corners")
+"""Test-time augmentations that a judgement averages: latents as they are, mirrored, four corner crops."""
+EARLIER_NAME, EARLIER_VALUES = "views", {"corners": "crops"}
+"""What `augmentations` were called at first: in old files, and for ever in hashes and checksums."""
 
 STRICTNESS = {"low": -2.0, "medium": 0.0, "high": 2.0}
 """How far each word lowers every threshold, in log-odds: "high" blocks at odds e^2 = 7.4 times smaller."""
@@ -75,10 +77,10 @@ class PolicyData:
     """Sentences with {} where an anchor goes; an anchor's embedding is the mean over them."""
     strictness: str | float = "medium"
     """One of `STRICTNESS`, or log-odds that lower every threshold (negative: raise)."""
-    views: tuple[str, ...] = ("whole",)
-    """Which of `VIEWS` are judged; their probabilities are averaged."""
+    augmentations: tuple[str, ...] = ("whole",)
+    """Which of `AUGMENTATIONS` are judged; their probabilities are averaged."""
     size_rule: str = DEFAULT_SIZE_RULE
-    """How other sizes than the model's own are brought to it; see `lclip.latents.sizing`."""
+    """How other sizes than the model's own are brought to it; see `lclip.latents.size_rules`."""
     name: str = "custom"
     description: str = ""
     latent_space: str | None = None
@@ -88,7 +90,7 @@ class PolicyData:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        for field in ("concepts", "allow", "templates", "views"):
+        for field in ("concepts", "allow", "templates", "augmentations"):
             object.__setattr__(self, field, _tuple(getattr(self, field), field))
         object.__setattr__(self, "concepts", tuple(_concept(concept) for concept in self.concepts))
         self._check_concepts()
@@ -98,9 +100,11 @@ class PolicyData:
                 raise ValueError(f"the template {template!r} has no {{}}; expected it where the anchor goes")
         if not self.templates:
             raise ValueError('a policy needs at least one template; "{}" is the plain one')
-        unknown = [view for view in self.views if view not in VIEWS]
-        if unknown or not self.views or len(set(self.views)) != len(self.views):
-            raise ValueError(f"views are {list(self.views)}; expected some of {', '.join(VIEWS)}, each once")
+        chosen = self.augmentations
+        if not chosen or any(each not in AUGMENTATIONS for each in chosen) or len(set(chosen)) != len(chosen):
+            raise ValueError(
+                f"augmentations are {list(chosen)}; expected some of {', '.join(AUGMENTATIONS)}, each once"
+            )
         if self.size_rule not in SIZE_RULES:
             raise ValueError(f"size rule is {self.size_rule!r}; expected one of {', '.join(SIZE_RULES)}")
         for field in ("latent_space", "model"):
@@ -176,7 +180,7 @@ class PolicyData:
         """SHA-256 of everything that can change a verdict, with the fingerprints of the models: 64 hex
         digits.
         """
-        content = {**asdict(self), "thresholds": self.thresholds, "models": list(models)}
+        content = {**_as_hashed(asdict(self)), "thresholds": self.thresholds, "models": list(models)}
         for irrelevant in ("name", "description"):
             del content[irrelevant]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -198,10 +202,11 @@ class PolicyData:
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"the safety policy is no valid JSON: {error}") from error
         checksum = content.pop("checksum", None) if isinstance(content, dict) else None
+        content = _with_todays_names(content)
         content = _record(content, "the safety policy", {"format", *(field.name for field in fields(cls))})
         if content.pop("format") != FORMAT:
             raise ValueError(f'the JSON is no safety policy; expected it to say "format": {FORMAT!r}')
-        for field in ("concepts", "allow", "templates", "views"):
+        for field in ("concepts", "allow", "templates", "augmentations"):
             if not isinstance(content[field], list):
                 raise ValueError(f"the safety policy's {field} is {content[field]!r}; expected a list")
         if checksum not in (None, _checksum(content)):
@@ -224,7 +229,30 @@ def _shifted(threshold: float, shift: float) -> float:
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_as_hashed(content), sort_keys=True).encode()).hexdigest()
+
+
+def _as_hashed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A policy's fields by the names that were the first to be hashed."""
+    renamed = dict(content)
+    renamed[EARLIER_NAME] = _renamed(renamed.pop("augmentations"), EARLIER_VALUES)
+    return renamed
+
+
+def _with_todays_names(content: Any) -> Any:
+    """What was read from JSON, an earlier name replaced by today's; anything else as it is."""
+    if not isinstance(content, dict) or EARLIER_NAME not in content or "augmentations" in content:
+        return content
+    renamed = dict(content)
+    renamed["augmentations"] = _renamed(renamed.pop(EARLIER_NAME), {v: k for k, v in EARLIER_VALUES.items()})
+    return renamed
+
+
+def _renamed(values: Any, names: Mapping[str, str]) -> Any:
+    """Texts of a list by other names; what else is there stays, for the checks to refuse."""
+    if not isinstance(values, (list, tuple)):
+        return values
+    return [names.get(each, each) if isinstance(each, str) else each for each in values]
 
 
 def _concept(value: Any) -> Concept:

@@ -2,8 +2,8 @@
 
 A search lowers the very score that the gate asks, so a low score of its result says less than the same score
 of a picture that nobody optimised: on the mini world's harmful prompts, most results just below the threshold
-still showed the harm. A result is believed only with room to spare, and in every view by itself, of which the
-search has seen one.
+still showed the harm. A result is believed only with room to spare, and in every augmentation by itself, of
+which the search has seen one.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .doubts import item_doubts
 from .judge import SafetyJudge
-from .policy import VIEWS, log_odds
+from .policy import AUGMENTATIONS, log_odds
+from .unreadable import why_unreadable
 
 ROOM = 3.0
-"""How far below its threshold, in log-odds, each concept of a repaired picture must be in each view."""
+"""How far below its threshold, in log-odds, each concept of a repair must be in each augmentation."""
 HEADROOM = ROOM + 1.0
-"""The headroom of a repair's `SafetyReward`: views differ, and the search sees one."""
+"""The headroom of a repair's `SafetyReward`: augmentations differ, and the search sees one."""
 
 
 def believed(judge: SafetyJudge, latents: Tensor) -> list[bool]:
     """Which results of a search may pass: clean raw latents [B, C, H, W] -> one answer per item.
 
-    Stricter than the judge's own verdict, whatever views its policy has. ValueError as for its verdicts.
+    Stricter than the judge's own verdict, whatever its policy looks at. ValueError as for its verdicts.
     """
-    doubts = item_doubts(latents, judge.config)
+    unreadable = why_unreadable(latents, judge.config)
     with torch.no_grad():
-        margins = judge.margins_of_views(latents, VIEWS).double().cpu()  # [views, B, concepts]
+        margins = judge.margins_by_augmentation(latents, AUGMENTATIONS).double().cpu()  # [A, B, concepts]
     limits = torch.tensor([log_odds(t) for t in judge.policy.thresholds], dtype=torch.float64) - ROOM
     low = (torch.isfinite(margins) & (margins < limits)).all(2).all(0).tolist()
-    return [doubt is None and below for doubt, below in zip(doubts, low, strict=True)]
+    return [why is None and below for why, below in zip(unreadable, low, strict=True)]

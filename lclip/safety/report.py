@@ -21,7 +21,8 @@ def report_text(judge: SafetyJudge, verdicts: Sequence[Verdict], notes: Sequence
     blocked = sum(not verdict.safe for verdict in verdicts)
     lines = [
         f"Safety: {blocked} of {len(verdicts)} blocked; policy {judge.policy.name}, strictness "
-        f"{judge.policy.strictness}, views {'+'.join(judge.policy.views)}, hash {judge.digest[:16]}"
+        f"{judge.policy.strictness}, augmentations {'+'.join(judge.policy.augmentations)}, "
+        f"hash {judge.digest[:16]}"
     ]
     lines += [_line(verdict) for verdict in verdicts]
     return "\n".join([*lines, *(f"Note: {note}" for note in _notes(judge, notes))])
@@ -35,7 +36,7 @@ def report_json(judge: SafetyJudge, verdicts: Sequence[Verdict], notes: Sequence
         "models": [fingerprint(model) for model in judge.models],
         "calibrated": judge.policy.model is not None,
         "strictness": judge.policy.strictness,
-        "views": list(judge.policy.views),
+        "augmentations": list(judge.policy.augmentations),
         "items": len(verdicts),
         "blocked": sum(not verdict.safe for verdict in verdicts),
         "verdicts": [_record(verdict) for verdict in verdicts],

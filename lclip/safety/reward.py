@@ -28,7 +28,8 @@ class SafetyReward:
     reward. The softplus lets go of what is safe already, so that a harmless picture is left alone. 0 is the
     best value there is.
 
-    It looks at one view, by default: an optimiser fools what it sees, so let the gate that follows see more.
+    It looks at the latents as they are, by default: an optimiser fools what it sees, so let the gate that
+    follows see more augmentations.
     only_unsafe: 0, without gradient, for an item that is below every threshold already, as guidance wants it.
     headroom: in log-odds; the pull fades where every concept is that far below its threshold.
 
@@ -41,7 +42,7 @@ class SafetyReward:
         model: LatentCLIP | Sequence[LatentCLIP],
         weight: float = 1.0,
         name: str = "safety",
-        views: Sequence[str] = ("whole",),
+        augmentations: Sequence[str] = ("whole",),
         only_unsafe: bool = False,
         headroom: float = HEADROOM,
     ) -> None:
@@ -49,7 +50,7 @@ class SafetyReward:
             raise ValueError(
                 f"a safety reward's weight is {weight}; expected 0 or more: below, it seeks harm"
             )
-        self.weight, self.name, self.views = float(weight), name, tuple(views)
+        self.weight, self.name, self.augmentations = float(weight), name, tuple(augmentations)
         self.only_unsafe, self.headroom = only_unsafe, headroom
         self.judge = SafetyJudge(policy, model, check_scale=False)
 
@@ -70,6 +71,6 @@ class SafetyReward:
 
     def __call__(self, latents: Tensor) -> Tensor:
         """Clean raw latents [B, C, H, W] -> [B], differentiable; NaN for an item that is not finite."""
-        beyond = self.judge.excess(latents, self.views)
+        beyond = self.judge.excess(latents, self.augmentations)
         value = -self.weight * PUBLISHED_CLIP_SCALE * F.softplus(beyond + self.headroom)
         return torch.where(beyond < 0, torch.zeros_like(value), value) if self.only_unsafe else value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..latents.guards import check_latents
+from ..latents.checks import check_latents
 from ..model.config import LatentCLIPConfig
 from ..model.latent_clip import LatentCLIP
 from .data import Batch

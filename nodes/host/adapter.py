@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from ... import lclip
-from ...lclip.adapters.pictures import Encode, encode_pictures
+from ...lclip.adapters.encoding import Encode, encode_pictures
 from ...lclip.adapters.training import AdapterTraining
 from ...lclip.data.pictures import each_picture, find_pictures, in_batches, whole_cells
 from ...lclip.latents.spaces import LatentSpace

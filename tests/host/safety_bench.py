@@ -16,7 +16,7 @@ GATE = {
 }  # fmt: skip
 POLICY = {
     "preset": "none", "categories": "", "own_concepts": CONCEPT, "allow": "", "strictness": "medium",
-    "custom_shift": 0.0, "own_threshold": 0.5, "views": "whole", "policy_json": "",
+    "custom_shift": 0.0, "own_threshold": 0.5, "augmentations": "whole", "policy_json": "",
 }  # fmt: skip
 
 

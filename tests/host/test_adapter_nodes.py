@@ -19,7 +19,7 @@ PICTURES, STEPS = 80, 120
 SKULLS = "skull: a skull | a red skull | a blue skull // a circle | a red square | a blue star | a triangle"
 POLICY = {
     "preset": "none", "categories": "", "own_concepts": SKULLS, "allow": "", "strictness": "medium",
-    "custom_shift": 0.0, "own_threshold": 0.5, "views": "whole", "policy_json": "",
+    "custom_shift": 0.0, "own_threshold": 0.5, "augmentations": "whole", "policy_json": "",
 }  # fmt: skip
 SAMPLING = {
     "seed": 5, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,

@@ -180,7 +180,7 @@ RARE = {
     "dtype",
     *("optimizer", "regularization", "grad_clip", "candidates", "keep", "patience", "target"),
     "checkpointing",
-    *("custom_shift", "own_threshold", "views", "policy_json"),
+    *("custom_shift", "own_threshold", "augmentations", "policy_json"),
     *("repair_iterations", "side", "batch", "regularisation"),
 }
 RARE_IN_THE_GATE = {"seed", "steps", "cfg", "sampler_name", "scheduler"}  # they serve repair alone

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 import lclip
 from lclip.adapters.adapter import AdapterShape, adapted_config
-from lclip.adapters.pictures import FEWEST
+from lclip.adapters.encoding import FEWEST
 from lclip.checkpoints.fingerprint import fingerprint
 from lclip.latents.spaces import LatentSpace
 

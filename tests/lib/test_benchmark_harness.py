@@ -15,7 +15,7 @@ from benchmarks.__main__ import SECTIONS
 from benchmarks.harness import Report, Run, ratio, time_in_turns
 from benchmarks.parts import Parts
 from lclip.data.reader import read_items
-from lclip.latents.guards import scale_doubt
+from lclip.latents.checks import scale_doubt
 from lclip.mini import load_world
 from lclip.mini.drawing import render, sample_scenes
 from lclip.statistics import bootstrap, wilson

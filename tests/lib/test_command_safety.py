@@ -29,7 +29,7 @@ def lenient():
 
 def test_verdicts_are_the_policys(tmp_path, tiny, capsys):
     z = pictures(10)
-    chosen = halved(model(), z, views=("whole", "mirror"))
+    chosen = halved(model(), z, augmentations=("whole", "mirror"))
     assert ask(tmp_path, tiny, chosen, write_files(tmp_path / "in", z), "--batch", 4) == 1
     verdicts, rows = chosen.judge(model(), z), read_jsonl(tmp_path / "v.jsonl")
     assert [row["safe"] for row in rows] == [verdict.safe for verdict in verdicts]

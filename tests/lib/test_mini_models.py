@@ -72,7 +72,7 @@ def test_the_vae_keeps_what_the_oracle_sees(world, latents, scenes):
     assert judged(world, latents, scenes) >= 0.95
 
 
-def test_raw_latents_have_the_scale_that_the_guards_expect(world, latents):
+def test_raw_latents_have_the_scale_that_the_checks_expect(world, latents):
     assert 5.0 < latents.std() < 7.0
     config = world.latent_clip.config
     assert lclip.check_latents(latents, config, scale="refuse") is None

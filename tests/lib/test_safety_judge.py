@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lclip import Concept, SafetyJudge, SafetyPolicy
 from lclip.checkpoints.fingerprint import fingerprint
-from lclip.latents.sizing import SIZE_RULES
+from lclip.latents.size_rules import SIZE_RULES
 from lclip.safety.report import report_json, report_text
 
 Z = worlds.pictures()
@@ -189,13 +189,13 @@ def test_views_are_averaged(clip):
             (-1, -1, (1, 0, 1, 0)),
         )
     ]
-    crops = [worlds.by_hand(clip, corner, worlds.GORE) for corner in corners]
-    for views, wanted in (
+    cropped = [worlds.by_hand(clip, corner, worlds.GORE) for corner in corners]
+    for augmentations, wanted in (
         (("mirror",), mirror),
         (("whole", "mirror"), (whole + mirror) / 2),
-        (("whole", "mirror", "crops"), torch.stack([whole, mirror, *crops]).mean(0)),
+        (("whole", "mirror", "corners"), torch.stack([whole, mirror, *cropped]).mean(0)),
     ):
-        verdicts = worlds.policy(views=views).judge(clip, Z)
+        verdicts = worlds.policy(augmentations=augmentations).judge(clip, Z)
         got = torch.tensor([v.probabilities["gore"] for v in verdicts], dtype=torch.float64)
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
 

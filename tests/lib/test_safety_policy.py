@@ -2,6 +2,7 @@
 differ.
 """
 
+import hashlib
 import json
 import math
 
@@ -18,6 +19,8 @@ from lclip.mini.drawing import render, sample_scenes
 from lclip.mini.vae import MiniVAE
 from lclip.mini.world import WEIGHTS, load_module
 
+WHOLE = "5fffcd34136ea0efe92a5bd172a4587d7010ef8ec1e8dfc7c278a039e6f20d7f"
+ALL = "cb83c6b96bd4a3b98fb97cd13e049856dec6c1607c6c2f37aea0b8394eb47412"
 I2P = ["hate", "harassment", "violence", "self-harm", "sexual", "shocking", "illegal activity"]
 
 
@@ -65,6 +68,41 @@ def test_json_round_trip(policy):
     assert again.digest() == policy.digest()
 
 
+def earlier(policy: SafetyPolicy) -> str:
+    """A policy as it was written when augmentations were called views, and corners crops: by hand."""
+    text = policy.to_json().replace('"augmentations": [', '"views": [').replace('"corners"', '"crops"')
+    content = json.loads(text)
+    del content["format"], content["checksum"]
+    checksum = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps({"format": "latent-clip-safety-policy", "checksum": checksum, **content})
+
+
+@pytest.mark.parametrize("augmentations", [("whole",), ("mirror", "whole"), ("whole", "mirror", "corners")])
+def test_files_that_speak_of_views_are_read_with_their_checksum(augmentations):
+    policy = worlds.policy(augmentations=augmentations)
+    assert SafetyPolicy.from_json(earlier(policy)) == policy
+    with pytest.raises(ValueError, match="checksum"):
+        SafetyPolicy.from_json(earlier(policy).replace("whole", "mirror").replace('"mirror", ', "", 1))
+
+
+def test_hashes_are_those_from_before_the_names_changed():
+    """Recorded with the version that called them views: a stored report must still find its policy."""
+    policy = SafetyPolicy((Concept("gore", ("blood",), ("an arm",), 0.25),))
+    assert policy.digest(["a"]) == WHOLE
+    assert policy.changed(augmentations=("whole", "mirror", "corners")).digest() == ALL
+
+
+def test_an_earlier_and_todays_name_together_are_no_policy():
+    content = json.loads(earlier(worlds.policy()))
+    del content["checksum"]
+    SafetyPolicy.from_json(json.dumps(content))
+    with pytest.raises(ValueError, match="views"):
+        SafetyPolicy.from_json(json.dumps({**content, "augmentations": ["whole"]}))
+    for broken in (3, [["whole"]], ["sideways"], "whole"):
+        with pytest.raises(ValueError):
+            SafetyPolicy.from_json(json.dumps({**content, "views": broken}))
+
+
 @given(
     threshold=st.floats(1e-9, 1 - 1e-9),
     texts=st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=6, unique=True),
@@ -97,9 +135,9 @@ def test_concepts_may_be_given_as_plain_dictionaries():
         ({"strictness": math.nan}, "log-odds"),
         ({"strictness": True}, "log-odds"),
         ({"strictness": 11}, "log-odds"),
-        ({"views": ()}, "whole, mirror, crops"),
-        ({"views": ("whole", "whole")}, "each once"),
-        ({"views": ("sideways",)}, "whole, mirror, crops"),
+        ({"augmentations": ()}, "whole, mirror, corners"),
+        ({"augmentations": ("whole", "whole")}, "each once"),
+        ({"augmentations": ("sideways",)}, "whole, mirror, corners"),
         ({"size_rule": "guess"}, "resize"),
         ({"version": 2}, "version"),
         ({"model": 3}, "expected a text or nothing"),
@@ -204,7 +242,7 @@ def test_strictness_moves_every_threshold_the_right_way():
         {"allow": ("a statue",)},
         {"templates": ("{}",)},
         {"strictness": "high"},
-        {"views": ("whole", "mirror")},
+        {"augmentations": ("whole", "mirror")},
         {"concepts": (worlds.GORE,)},
         {"concepts": (Concept("gore", worlds.GORE.unsafe, worlds.GORE.safe, 0.51), worlds.NUDITY)},
     ],

@@ -1,4 +1,4 @@
-"""What a search has found is believed only with room to spare in every view, and never when in doubt."""
+"""What a search has found is believed only with room to spare in every augmentation, never when in doubt."""
 
 import math
 
@@ -19,7 +19,7 @@ def clip():
 
 
 def corners(z):
-    """The four corner crops of a policy's views, by hand: moved by one cell, the edge repeated."""
+    """The four corner crops of a policy's augmentations, by hand: moved by one cell, the edge repeated."""
     padded = torch.nn.functional.pad(z, (1, 1, 1, 1), mode="replicate")
     size = z.shape[-1]
     for rows in (0, 2):
@@ -28,9 +28,9 @@ def corners(z):
 
 
 def worst(clip, z, concept):
-    """The highest log-odds over all views, each judged by hand."""
-    views = [z, z.flip(-1), *corners(z)]
-    return torch.stack([torch.logit(worlds.by_hand(clip, view, concept)) for view in views]).amax(0)
+    """The highest log-odds over all augmentations, each judged by hand."""
+    augmented = [z, z.flip(-1), *corners(z)]
+    return torch.stack([torch.logit(worlds.by_hand(clip, each, concept)) for each in augmented]).amax(0)
 
 
 def test_room_is_asked_of_every_view_and_concept(clip):
@@ -46,10 +46,10 @@ def test_room_is_asked_of_every_view_and_concept(clip):
     assert not any(believed(SafetyJudge(worlds.policy(concepts=(gore, impossible)), clip), Z))
 
 
-@pytest.mark.parametrize("views", [("whole",), ("mirror",), ("whole", "mirror", "crops")])
+@pytest.mark.parametrize("augmentations", [("whole",), ("mirror",), ("whole", "mirror", "corners")])
 @pytest.mark.parametrize("strictness", ["low", "high"])
-def test_what_is_believed_is_safe_by_the_policy_too(clip, views, strictness):
-    policy = worlds.halved(clip, Z, share=0.8, views=views, strictness=strictness)
+def test_what_is_believed_is_safe_by_the_policy_too(clip, augmentations, strictness):
+    policy = worlds.halved(clip, Z, share=0.8, augmentations=augmentations, strictness=strictness)
     judge = SafetyJudge(policy, clip)
     for yes, verdict in zip(believed(judge, Z), judge(Z), strict=True):
         assert verdict.safe or not yes

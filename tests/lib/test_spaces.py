@@ -61,7 +61,7 @@ def picture_like(space: lclip.LatentSpace, batch: int = 3) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["sd1.5", "sd3", "flux", "mini-16", "cascade-b"])
-def test_guards_know_every_space_by_its_own_scale(name):
+def test_checks_know_every_space_by_its_own_scale(name):
     space = lclip.space_named(name)
     config = tiny.tiny_config(
         WORDS, embed_dim=8, width=16, layers=1, heads=1, channels=space.channels, latent_space=name

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lclip
-from lclip.latents.sizing import SIZE_RULES, size_rule_named
+from lclip.latents.size_rules import SIZE_RULES, size_rule_named
 
 CONFIG = lclip.LatentCLIPConfig(8, 4, 2, 4, 8, 1, 1, 8, 1, 1, 4, 8)
 SIDE = CONFIG.native_size

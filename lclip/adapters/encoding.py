@@ -64,7 +64,7 @@ def encode_pictures(
     return EncodedPictures(source, target, picture)
 
 
-def check_pictures(pictures: EncodedPictures, shape: AdapterShape) -> None:
+def check_encoded(pictures: EncodedPictures, shape: AdapterShape) -> None:
     """Raise ValueError for encoded pictures that no adapter of this shape can be trained on."""
     for space, z in ((shape.source, pictures.source), (shape.target, pictures.target)):
         if z.ndim != 4 or z.shape[1] != space.channels:

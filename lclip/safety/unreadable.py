@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..latents.guards import SMALL, check_shape, scale_doubt
+from ..latents.checks import SMALL, check_shape, scale_doubt
 from ..latents.items import finite_items, per_item
 from ..latents.reader import LatentReader
 
@@ -21,26 +21,26 @@ def check_batch(z: Tensor, reader: LatentReader) -> None:
     check_shape(torch.nan_to_num(z) if floating else z, reader)
 
 
-def item_doubts(z: Tensor, reader: LatentReader, check_scale: bool = True) -> list[str | None]:
+def why_unreadable(z: Tensor, reader: LatentReader, check_scale: bool = True) -> list[str | None]:
     """Per item why it cannot be judged, or None. ValueError for a batch that cannot be read at all.
 
-    check_scale: also doubt what is scaled for sampling, or noise. Not for a predicted x0, which may be faint.
+    check_scale: also what is scaled for sampling, or noise. Not for a predicted x0, which may be faint.
     """
     check_batch(z, reader)
     finite, size = finite_items(z), _spread(z)
-    found = [_doubt(*pair, reader, check_scale) for pair in zip(finite.tolist(), size.tolist(), strict=True)]
+    found = [_why(*pair, reader, check_scale) for pair in zip(finite.tolist(), size.tolist(), strict=True)]
     if not check_scale:
         return found
     if min(z.shape[-2:]) < SMALLEST:
         tiny = f"the latents are {z.shape[-2]}x{z.shape[-1]} cells: too small to tell a picture from noise"
-        return [doubt or tiny for doubt in found]
+        return [why or tiny for why in found]
     readable = torch.where(per_item(finite, z), z, torch.zeros_like(z))
     if all(found) or scale_doubt(readable, reader) is None:
         return found
-    return [doubt or _texture(readable[index : index + 1], reader) for index, doubt in enumerate(found)]
+    return [why or _texture(readable[index : index + 1], reader) for index, why in enumerate(found)]
 
 
-def _doubt(finite: bool, size: float, reader: LatentReader, check_scale: bool) -> str | None:
+def _why(finite: bool, size: float, reader: LatentReader, check_scale: bool) -> str | None:
     if not finite:
         return "the latents hold NaN or infinity"
     if size == 0:
