@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Any
 
@@ -112,15 +111,15 @@ class TrainAdapter(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, **_: Any) -> Any:
-        """Train again when the folder's pictures have changed."""
-        if not folder.strip():
+    def fingerprint_inputs(cls, folder: str | None = None, **_: Any) -> Any:
+        """Train again when the folder's pictures have changed; a wired folder's name comes as None."""
+        if not folder or not folder.strip():
             return ""
         try:
             found = lclip.find_pictures(host_adapter.input_folder(folder))
-        except (ValueError, FileNotFoundError) as error:
+            return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
+        except (ValueError, OSError) as error:
             return str(error)
-        return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
 
     @classmethod
     def execute(
@@ -146,12 +145,13 @@ class TrainAdapter(io.ComfyNode):
         tell = partial(say, cls.hidden.unique_id)
         found = host_adapter.train(latent_clip, source, (vae, own_vae), pictures, settings, save_as, tell)
         adapter, figures = found.wired.adapter, found.wired.adapter.figures
+        saved = "Saved as" if found.comparison else "Trained from the same inputs before, taken from"
         return io.NodeOutput(
             found.wired,
             figures.cosine if figures else 0.0,
             figures.latent_error if figures else 1.0,
-            f"{adapter.describe()}\nSaved as {found.path}",
-            ui=shown(charts.as_image([found.comparison])),
+            f"{adapter.describe()}\n{saved} {found.path}",
+            ui=shown(charts.as_image([found.comparison])) if found.comparison else None,
         )
 
 
@@ -188,12 +188,9 @@ class ApplyAdapter(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **_: Any) -> Any:
+    def fingerprint_inputs(cls, file: str | None = WIRED, **_: Any) -> Any:
         """Load again when the file under that name has changed."""
-        if file == WIRED:
-            return file
-        status = os.stat(ADAPTERS.path(file))
-        return f"{file}:{status.st_size}:{status.st_mtime_ns}"
+        return file if file == WIRED else ADAPTERS.state(file)
 
     @classmethod
     def execute(
@@ -204,6 +201,6 @@ class ApplyAdapter(io.ComfyNode):
                 "There is no adapter, or there are two; expected one on the wire, or a file. Choose "
                 f"{WIRED!r} where one is wired."
             )
-        wired = adapter or host_adapter.load_adapter(file)
+        wired = adapter or host_adapter.load_adapter(ADAPTERS.path(file), file)
         applied = host_adapter.AdaptedLatentCLIP(latent_clip, wired)
         return io.NodeOutput(applied, wired.adapter.describe())

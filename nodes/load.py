@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
 from comfy_api.latest import io
 
 from .host import models, sockets
-from .host.folders import CHECKPOINTS
+from .host.folders import CHECKPOINTS, NOT_GIVEN
 
 DTYPES: dict[str, torch.dtype | None] = {
     "auto": None,
@@ -55,14 +54,13 @@ class LoadLatentCLIP(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
-        return CHECKPOINTS.check(file)
+    def validate_inputs(cls, file: str | None = NOT_GIVEN, dtype: str | None = None) -> bool | str:
+        return CHECKPOINTS.check(file)  # dtype is named so that the browser has a place for the answer
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, dtype: str) -> Any:
+    def fingerprint_inputs(cls, file: str | None = NOT_GIVEN, **_: Any) -> Any:
         """Load again when the file under that name has changed."""
-        status = os.stat(CHECKPOINTS.path(file))
-        return f"{file}:{status.st_size}:{status.st_mtime_ns}:{dtype}"
+        return CHECKPOINTS.state(file)
 
     @classmethod
     def execute(cls, file: str, dtype: str) -> io.NodeOutput:

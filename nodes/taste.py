@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import torch
 from comfy_api.latest import io
 
 from .. import lclip
-from ..lclip.rewards.taste import SHRINKAGE
+from ..lclip.rewards.taste import SHRINKAGE, taste_inputs
 from .host import memory, models, sockets
-from .host.folders import TASTES
+from .host.folders import NOT_GIVEN, TASTES
 from .latents import samples_of
 
 WEIGHT = (
@@ -93,16 +92,30 @@ class TrainTaste(io.ComfyNode):
     ) -> io.NodeOutput:
         good, bad = samples_of(liked), samples_of(disliked)
         model = latent_clip.ready(max(good, bad, key=torch.numel))
-        name = save_as.strip()
+        name, shrinkage = save_as.strip(), SHRINKAGE[regularisation]
         with memory.ordinary_tensors():
-            taste = lclip.train_taste(
-                model, good, bad, SHRINKAGE[regularisation], name or "taste", latent_clip.name
+            known = learnt_before(name, taste_inputs(model, good, bad, shrinkage)) if name else None
+            taste = known or lclip.train_taste(
+                model, good, bad, shrinkage, name or "taste", latent_clip.name
             )
             reward = lclip.TasteReward(model, taste, weight)
-        assert taste.figures is not None
         report = taste.text() + (f"\nsaved as {save(taste, name)}" if name else "")
+        if known:
+            report += "\nlearnt from the same latents before: not learnt again"
         wired = models.add_reward(add_to, models.wire_reward(reward, (latent_clip,)))
-        return io.NodeOutput(wired, taste.figures.accuracy, report)
+        return io.NodeOutput(wired, taste.figures.accuracy if taste.figures else 0.0, report)
+
+
+def learnt_before(name: str, inputs: str) -> lclip.Taste | None:
+    """The taste among those of that name that was learnt from exactly these inputs, or None."""
+    for path in TASTES.saved_as(name, ".safetensors"):
+        try:
+            taste = lclip.load_taste(path)
+        except lclip.CheckpointError:
+            continue
+        if taste.trained_from == inputs and taste.figures is not None:
+            return taste
+    return None
 
 
 def save(taste: lclip.Taste, name: str) -> Path:
@@ -155,14 +168,13 @@ class LoadTaste(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
-        return TASTES.check(file)
+    def validate_inputs(cls, file: str | None = NOT_GIVEN, weight: float | None = None) -> bool | str:
+        return TASTES.check(file)  # weight is named so that the browser has a place for the answer
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, weight: float, **_: Any) -> Any:
+    def fingerprint_inputs(cls, file: str | None = NOT_GIVEN, **_: Any) -> Any:
         """Load again when the file under that name has changed."""
-        status = os.stat(TASTES.path(file))
-        return f"{file}:{status.st_size}:{status.st_mtime_ns}:{weight}"
+        return TASTES.state(file)
 
     @classmethod
     def execute(

@@ -88,6 +88,8 @@ class LatentAdapter(nn.Module):
     [B, C, h, w] -> [B, c, H, W] with H = h * split / merge. Cells of different size are split or merged by
     moving them into channels, so that nothing is blurred. figures, trained_with: how it was trained, and the
     fingerprint of the Latent-CLIP that it was trained with; None for an adapter fresh from the maker.
+    trained_from: a hash of all that the training started from (`lclip.checkpoints.inputs`), where whoever
+    trained it knew that and let it come to its end.
     """
 
     def __init__(self, shape: AdapterShape, device: torch.device | str | None = None) -> None:
@@ -95,6 +97,7 @@ class LatentAdapter(nn.Module):
         self.shape = shape
         self.figures: AdapterFigures | None = None
         self.trained_with: str | None = None
+        self.trained_from: str | None = None
         inputs = shape.source.channels * shape.merge**2
         outputs = shape.target.channels * shape.split**2
         where: dict[str, Any] = {"device": device}

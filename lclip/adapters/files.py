@@ -44,6 +44,7 @@ def save_adapter(adapter: LatentAdapter, path: str | os.PathLike[str]) -> Path:
         "target_space": adapter.target.name,
         "figures": json.dumps(asdict(adapter.figures) if adapter.figures else None),
         "model": adapter.trained_with or "",
+        "inputs": adapter.trained_from or "",
         "sha256": weights_hash(weights),
     }
     with atomic_file(path) as temporary:
@@ -96,6 +97,7 @@ def _adapter_of(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> L
     figures = _json(metadata, "figures")
     adapter.figures = None if figures is None else _record(AdapterFigures, figures)
     adapter.trained_with = metadata.get("model") or None
+    adapter.trained_from = metadata.get("inputs") or None
     return adapter
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.fingerprint import fingerprint
+from ..checkpoints.inputs import inputs_digest
 from ..latents.checks import check_latents
 from ..latents.spaces import space_title
 from ..model.latent_clip import LatentCLIP
@@ -28,6 +29,7 @@ logger = logging.getLogger("latent-clip")
 
 SHRINKAGE = {"auto": None, "light": 0.05, "medium": 0.3, "strong": 0.9}
 """Regularisation by name; auto takes it from the examples."""
+RECIPE = 1  # of the training: raised when the same examples come to give another taste
 ENOUGH = 10  # examples a side; with fewer, chance decides much
 CHUNK = 64  # latents embedded at once
 COPY = 0.003  # of a latent's size: what half precision changes is less, what another picture changes is more
@@ -63,6 +65,7 @@ class Taste:
 
     direction: [D], float32 on the CPU. model: fingerprint of the Latent-CLIP that it belongs to, model_name
     what that is called; None where a published head does not say. figures: None for a head from elsewhere.
+    trained_from: a hash of all that it was learnt from (`lclip.checkpoints.inputs`), where that is known.
     """
 
     direction: Tensor
@@ -73,6 +76,7 @@ class Taste:
     latent_space: str | None = None
     figures: TasteFigures | None = None
     notes: tuple[str, ...] = ()
+    trained_from: str | None = None
 
     def equals(self, other: Taste) -> bool:
         """Whether both give the same reward, and belong to the same model."""
@@ -173,7 +177,19 @@ def train_taste(
         latent_space=model.config.latent_space,
         figures=figures,
         notes=notes,
+        trained_from=taste_inputs(model, liked, disliked, shrinkage),
     )
+
+
+def taste_inputs(
+    model: LatentCLIP,
+    liked: Tensor | Sequence[Tensor],
+    disliked: Tensor | Sequence[Tensor],
+    shrinkage: float | None = None,
+) -> str:
+    """The hash of all that `train_taste` would learn from; a taste that has it needs no second training."""
+    sides = ([side] if isinstance(side, Tensor) else list(side) for side in (liked, disliked))
+    return inputs_digest("taste", RECIPE, fingerprint(embedder(model)), *sides, shrinkage)
 
 
 def embedder(model: LatentCLIP) -> LatentCLIP:

@@ -49,6 +49,7 @@ def save_taste(taste: Taste, path: str | os.PathLike[str]) -> Path:
         "model": taste.model or "",
         "model_name": taste.model_name,
         "latent_space": taste.latent_space or "",
+        "inputs": taste.trained_from or "",
         "about": json.dumps(about),
     }
     with atomic_file(path) as temporary:
@@ -100,6 +101,7 @@ def _own(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Taste:
         latent_space=metadata.get("latent_space") or None,
         figures=None if about["figures"] is None else _figures(about["figures"]),
         notes=tuple(map(str, about["notes"])),
+        trained_from=metadata.get("inputs") or None,
     )
 
 

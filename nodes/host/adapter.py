@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from torch import Tensor
 from ... import lclip
 from ...lclip.adapters.encoding import Encode, encode_pictures
 from ...lclip.adapters.training import AdapterTraining
+from ...lclip.checkpoints.fingerprint import fingerprint
+from ...lclip.checkpoints.inputs import inputs_digest
 from ...lclip.data.pictures import each_picture, find_pictures, in_batches, whole_cells
 from ...lclip.latents.spaces import LatentSpace
 from . import memory, models
@@ -39,9 +41,23 @@ CHUNK = 8  # pictures that are encoded at once
 SHOWN = 4  # held-out pictures in the preview
 
 
+RECIPE = 1  # of the training: raised when the same inputs come to give another adapter
+
+
 def new_path(name: str) -> Path:
     """Where an adapter of that name is saved: nothing that is there is overwritten."""
     return next(path for path in ADAPTERS.places_for(name, ".safetensors") if not path.exists())
+
+
+def trained_before(name: str, inputs: str) -> Path | None:
+    """The file among those of that name that was trained from exactly these inputs to the end, or None."""
+    for path in ADAPTERS.saved_as(name, ".safetensors"):
+        try:
+            if lclip.load_adapter(path).trained_from == inputs:
+                return path
+        except lclip.CheckpointError:
+            continue
+    return None
 
 
 @dataclass(frozen=True)
@@ -54,16 +70,18 @@ class WiredAdapter:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training gives. comparison: held-out latents, real above mapped, as a rough picture."""
+    """What a training gives. comparison: held-out latents, real above mapped, as a rough picture; None where
+    an earlier training from the same inputs is taken.
+    """
 
     wired: WiredAdapter
     path: Path
-    comparison: Image.Image
+    comparison: Image.Image | None
 
 
-def load_adapter(name: str) -> WiredAdapter:
+def load_adapter(path: str | Path, name: str) -> WiredAdapter:
     with memory.ordinary_tensors():
-        return WiredAdapter(lclip.load_adapter(ADAPTERS.path(name)), name)
+        return WiredAdapter(lclip.load_adapter(path), name)
 
 
 class AdaptedLatentCLIP(models.LoadedLatentCLIP):
@@ -108,17 +126,33 @@ class PictureSource:
 
     def batches(self, multiple: int) -> Iterator[Tensor]:
         """[B, 3, H, W] in 0..1, with sides that are multiples. ValueError, FileNotFoundError."""
+        if self.images is not None:
+            yield from whole_cells(self.images[..., :3].movedim(-1, 1), multiple).split(CHUNK)
+            return
+        side = math.ceil(self.side / multiple) * multiple
+        yield from in_batches(each_picture(self.files(), side, smallest=multiple), CHUNK)
+
+    def files(self) -> list[Path]:
+        """The folder's pictures. ValueError, FileNotFoundError."""
+        return find_pictures(input_folder(self.folder))
+
+    def check(self) -> None:
+        """ValueError unless there is exactly one kind of pictures."""
         if (self.images is None) == (not self.folder.strip()):
             raise ValueError(
                 "There are no pictures to learn from, or two kinds; expected images on the wire, or the name "
                 "of a folder in ComfyUI's input folder."
             )
+
+    def digest(self) -> str:
+        """A hash of the pictures as they are, whatever their files are called."""
         if self.images is not None:
-            yield from whole_cells(self.images[..., :3].movedim(-1, 1), multiple).split(CHUNK)
-            return
-        side = math.ceil(self.side / multiple) * multiple
-        found = find_pictures(input_folder(self.folder))
-        yield from in_batches(each_picture(found, side, smallest=multiple), CHUNK)
+            return inputs_digest(self.images)
+        found = []
+        for path in self.files():
+            management.throw_exception_if_processing_interrupted()
+            found.append(inputs_digest(path))
+        return inputs_digest(self.side, found)
 
 
 def input_folder(name: str) -> Path:
@@ -141,10 +175,16 @@ def train(
 ) -> Trained:
     """Encode the pictures with both VAEs, train, and save: the best so far also when it is interrupted.
 
-    tell: is told in words how far it is.
+    An adapter of that name that was trained from the same inputs is taken as it is. tell: is told in words
+    how far it is.
     """
     target = lclip.space_named(loaded.config.latent_space)
     path = new_path(name)
+    pictures.check()
+    inputs = _inputs(loaded, source, vaes, pictures, settings)
+    if (known := trained_before(name, inputs)) is not None:
+        tell(f"taken from {known.name}: trained from the same inputs before")
+        return Trained(load_adapter(known, known.name), known, None)
     batches = _reported(pictures.batches(math.lcm(source.factor, target.factor)), tell)
     encoded = encode_pictures(batches, encoder(vaes[0]), encoder(vaes[1]))
     models.load_together([loaded], encoded.target[: settings.batch])
@@ -157,11 +197,27 @@ def train(
             _run(training, tell)
         finally:
             adapter = training.result()
+            if training.step == settings.steps:  # a cancelled one is no answer to the same question
+                adapter.trained_from = inputs
             if training.step:
                 lclip.save_adapter(adapter, path)
                 logger.info("The adapter is saved as %s, after %d steps.", path, training.step)
         comparison = _comparison(training)
     return Trained(WiredAdapter(adapter, path.name), path, comparison)
+
+
+def _inputs(
+    loaded: models.LoadedLatentCLIP,
+    source: LatentSpace,
+    vaes: tuple[Any, Any],
+    pictures: PictureSource,
+    settings: lclip.AdapterSettings,
+) -> str:
+    """A hash of all that a training starts from."""
+    weights = [{k: v for k, v in vae.get_sd().items() if isinstance(v, Tensor)} for vae in vaes]
+    spaces = [source.name, loaded.config.latent_space]
+    about = [fingerprint(loaded.model), *spaces, asdict(settings), pictures.digest()]
+    return inputs_digest("adapter", RECIPE, *about, *weights)
 
 
 def _reported(batches: Iterator[Tensor], tell: Callable[[str], None]) -> Iterator[Tensor]:

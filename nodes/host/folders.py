@@ -13,6 +13,9 @@ import folder_paths
 
 logger = logging.getLogger("latent-clip")
 
+NOT_GIVEN = ""
+"""A widget without a value, as that of an empty folder: the browser leaves it out."""
+
 
 @dataclass(frozen=True)
 class ModelFolder:
@@ -38,22 +41,38 @@ class ModelFolder:
     def files(self) -> list[str]:
         return folder_paths.get_filename_list(self.key)
 
-    def path(self, name: str) -> str:
+    def path(self, name: str | None) -> str:
         """The full path of a file, or FileNotFoundError. A workflow from Windows may have "sub\\name"."""
-        for spelled in (name, name.replace("\\", "/")):
+        for spelled in (name, name.replace("\\", "/")) if name else ():
             if (path := folder_paths.get_full_path(self.key, spelled)) is not None:
                 return path
         places = ", ".join(folder_paths.get_folder_paths(self.key))
-        raise FileNotFoundError(
-            f"No file {name!r} in {places}. Put the {self.what} there and refresh the browser."
-        )
+        found = f"No file {name!r} in {places}" if name else f"No {self.what} is chosen from {places}"
+        raise FileNotFoundError(f"{found}. Put the {self.what} there and refresh the browser.")
 
     def check(self, name: str | None) -> bool | str:
-        """For a node's validate_inputs: True, or what is wrong with the name; a wired one comes as None."""
+        """For a node's validate_inputs: True, or what is wrong with the name.
+
+        A wired name comes as None: what it will be is not known yet. NOT_GIVEN is the default for a widget
+        that has no value, as that of an empty folder.
+        """
         try:
             return name is None or bool(self.path(name))
         except FileNotFoundError as error:
             return str(error)
+
+    def state(self, name: str | None) -> str:
+        """For a node's fingerprint_inputs: another text when the file under that name has changed.
+
+        A wired name comes as None and is no reason to run again: what it is wired to would be.
+        """
+        if name is None:
+            return "wired"
+        try:
+            status = os.stat(self.path(name))
+        except OSError as error:
+            return str(error)
+        return f"{name}:{status.st_size}:{status.st_mtime_ns}"
 
     def places_for(self, name: str, extension: str) -> Iterator[Path]:
         """Where a new file of that name may be written: the plain name first, then with a number added.
@@ -69,6 +88,10 @@ class ModelFolder:
         folder.mkdir(parents=True, exist_ok=True)
         for count in itertools.count(1):
             yield folder / f"{stem}{f'_{count}' if count > 1 else ''}{extension}"
+
+    def saved_as(self, name: str, extension: str) -> Iterator[Path]:
+        """The files that were saved under that name so far: the plain one, then those with a number."""
+        return itertools.takewhile(Path.exists, self.places_for(name, extension))
 
 
 CHECKPOINTS = ModelFolder(

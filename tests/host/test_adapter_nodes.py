@@ -329,3 +329,65 @@ def test_files_that_are_no_adapters(bench, file):
 def test_no_adapter_and_two_are_refused(bench, file):
     bench.values(bench.adapted()[1])
     assert "There is no adapter, or there are two" in bench.error()
+
+
+def files(host, name):
+    return sorted(path.name for path in folder(host).glob(f"{name}*"))
+
+
+def test_a_second_queue_does_not_train_again_also_with_a_wired_folder(bench):
+    wired = bench.graph.add("Probe_Text", text="scenes")
+    training = bench.train(folder=wired[0], save_as="once", steps=20)
+    assert training in bench.run().executed
+    assert bench.run().executed == set()
+    assert files(bench.host, "once") == ["once.safetensors"]
+
+
+def test_an_adapter_from_the_same_inputs_is_taken_and_not_trained_again(bench, new_graph):
+    """As after a restart: nothing is in the host's cache, and the file alone knows what it was trained from."""
+    training = bench.train(save_as="again", steps=20)
+    shown = [bench.values(training[socket]) for socket in (1, 2, 3)]
+    first = bench.run()
+    path = folder(bench.host) / "again.safetensors"
+    kept = path.read_bytes()
+    bench.host.post("/free", {"unload_models": True, "free_memory": True})
+    for _ in range(60):  # freed when the worker wakes up
+        second = bench.run()
+        if training in second.executed:
+            break
+        time.sleep(0.5)
+    assert training in second.executed, "the cache was never freed"
+    assert files(bench.host, "again") == ["again.safetensors"] and path.read_bytes() == kept
+    assert [first.values(node) for node in shown[:2]] == [second.values(node) for node in shown[:2]]
+    assert "Trained from the same inputs before" in second.values(shown[2])[0]
+
+    changed = Bench(bench.host, new_graph())
+    changed.train(save_as="again", steps=20, seed=1)
+    changed.run()
+    assert files(bench.host, "again") == ["again.safetensors", "again_2.safetensors"]
+    assert path.read_bytes() == kept
+
+
+def test_other_pictures_or_another_vae_are_other_inputs(bench, host, new_graph):
+    bench.train(save_as="inputs", steps=20)
+    bench.run()
+    extra = host.input / "scenes-more"
+    extra.mkdir(exist_ok=True)
+    for index, path in enumerate(sorted((host.input / "scenes").glob("0*.png"))):
+        (extra / f"{index:03}.png").write_bytes(path.read_bytes())  # the same pictures, in another folder
+    moved = Bench(host, new_graph())
+    moved.train(save_as="inputs", steps=20, folder="scenes-more")
+    moved.run()
+    assert files(host, "inputs") == ["inputs.safetensors", "inputs_2.safetensors"]  # without the broken one
+    (extra / "000.png").write_bytes((extra / "001.png").read_bytes())
+    swapped = Bench(host, new_graph())
+    swapped.train(save_as="inputs", steps=20, folder="scenes-more")
+    swapped.run()
+    assert files(host, "inputs") == [f"inputs{end}.safetensors" for end in ("", "_2", "_3")]
+
+
+def test_a_wired_file_is_not_read_again(bench, file):
+    wired = bench.graph.add("Probe_Text", text=file)
+    report = bench.values(bench.adapted(file=wired[0])[1])
+    assert report in bench.run().executed
+    assert bench.run().executed == set()

@@ -171,3 +171,30 @@ def test_video_or_wrong_channels_name_the_models_space(host, graph):
     graph.nodes[reader]["inputs"]["name"] = "flux"
     error = host.run(graph).error
     assert "16 channels" in error and "mini world" in error and scores
+
+
+def test_a_wired_name_is_not_loaded_again_at_every_queue(host, graph):
+    """The host hands a wired widget to a node's checks as None."""
+    name = graph.add("Probe_Text", text="good.safetensors")
+    loader = graph.add("LatentCLIP_Load", file=name[0], dtype="auto")
+    latent = graph.add("Probe_ReadLatent", name="loading")
+    node = graph.add(
+        "LatentCLIP_Score", latent_clip=loader[0], latent=latent[0], text="a ring", size_rule="resize"
+    )
+    graph.add("Probe_Values", value=node[2])
+    assert loader in host.run(graph).require_ok().executed
+    assert host.run(graph).require_ok().executed == set()
+
+
+@pytest.mark.parametrize("value", ["nothing", None, ""])
+def test_a_loader_without_a_file_is_told_what_to_do(host, graph, value):
+    """As it stands on a canvas whose folder is empty: the browser leaves the widget out, or sends nothing."""
+    score_with(graph, "good.safetensors")
+    loader = next(name for name, node in graph.nodes.items() if node["class_type"] == "LatentCLIP_Load")
+    if value == "nothing":
+        del graph.nodes[loader]["inputs"]["file"]
+    else:
+        graph.nodes[loader]["inputs"]["file"] = value
+    error = host.run(graph).error
+    assert "positional argument" not in error and "NoneType" not in error
+    assert "latent_clip" in error and "refresh the browser" in error

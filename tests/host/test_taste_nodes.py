@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import time
 
 import numpy
 import pytest
@@ -207,3 +209,47 @@ def test_files_of_another_model_or_version_are_refused_by_name(host, graph, fold
         scores(small, loaded[0])
         result = host.run(small)
         assert not result.ok and said in result.error, json.dumps(result.entry)[:2000]
+
+
+def test_a_taste_from_the_same_latents_is_taken_as_it_was_saved(host, graph, folder, sides):
+    """As after a restart, on a device that would not give the same digits again: the file is right."""
+    loader = graph.add("LatentCLIP_MiniWorld")
+    taste = trained(graph, loader, "twice")
+    values, _ = scores(graph, taste[0])
+    report = graph.add("Probe_Values", value=taste[2])
+    host.run(graph).require_ok()
+    path = folder / "twice.safetensors"
+    saved = lclip.load_taste(path)
+    nudged = dataclasses.replace(saved, direction=saved.direction + 1e-6)
+    lclip.save_taste(nudged, path)
+    host.post("/free", {"unload_models": True, "free_memory": True})
+    for _ in range(60):
+        result = host.run(graph).require_ok()
+        if taste in result.executed:
+            break
+        time.sleep(0.5)
+    assert taste in result.executed
+    assert [file.name for file in folder.glob("twice*")] == ["twice.safetensors"]
+    assert "learnt from the same latents before" in result.values(report)[0]
+    wanted = lclip.TasteReward(load_world().latent_clip, nudged)(sides["fresh"])
+    torch.testing.assert_close(torch.tensor(result.values(values)), wanted, atol=1e-6, rtol=0)
+    graph.nodes[taste]["inputs"]["regularisation"] = "strong"
+    host.run(graph).require_ok()
+    assert sorted(file.name for file in folder.glob("twice*")) == ["twice.safetensors", "twice_2.safetensors"]
+
+
+def test_a_wired_file_is_not_read_again_and_none_at_all_is_said_in_words(host, graph, folder, sides):
+    folder.mkdir(exist_ok=True)
+    lclip.save_taste(
+        lclip.train_taste(load_world().latent_clip, sides["liked"], sides["disliked"]),
+        folder / "wired.safetensors",
+    )
+    loader = graph.add("LatentCLIP_MiniWorld")
+    name = graph.add("Probe_Text", text="wired.safetensors")
+    loaded = graph.add("LatentCLIP_LoadTaste", file=name[0], latent_clip=loader[3], weight=1.0)
+    graph.add("Probe_Values", value=loaded[1])
+    assert loaded in host.run(graph).require_ok().executed
+    assert host.run(graph).require_ok().executed == set()
+    del graph.nodes[loaded]["inputs"]["file"]
+    error = host.run(graph).error
+    assert "positional argument" not in error and "latent_clip_tastes" in error and "refresh" in error

@@ -36,6 +36,21 @@ class Values:
         return {"ui": {"values": [json.dumps([as_json(item) for item in value])]}}
 
 
+class Text:
+    """A text that fits every socket, so that a widget can be wired."""
+
+    RETURN_TYPES = (ANY,)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {"default": ""})}}
+
+    def run(self, text):
+        return (text,)
+
+
 class Dump:
     """A LATENT as an .npz in the output folder: tensors and lists by key, and passed through untouched."""
 
@@ -97,6 +112,7 @@ class DumpTensor:
 
 NODE_CLASS_MAPPINGS = {
     "Probe_Values": Values,
+    "Probe_Text": Text,
     "Probe_DumpLatent": Dump,
     "Probe_ReadLatent": Read,
     "Probe_DumpTensor": DumpTensor,
