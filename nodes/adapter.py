@@ -44,7 +44,8 @@ class TrainAdapter(io.ComfyNode):
                     "save_as",
                     default="adapter",
                     tooltip="A name to save the adapter under, in models/latent_clip_adapters. Nothing is "
-                    "overwritten: a number is added.",
+                    "overwritten: a number is added. What was trained from the same inputs before is taken "
+                    "from its file.",
                 ),
                 io.Int.Input(
                     "steps",

@@ -51,7 +51,8 @@ class TrainTaste(io.ComfyNode):
                     "save_as",
                     default="",
                     tooltip="A name to save the taste under, in models/latent_clip_tastes, for Load Taste; "
-                    "empty to keep it in this workflow alone. Nothing is overwritten: a number is added.",
+                    "empty to keep it in this workflow alone. Nothing is overwritten: a number is added. "
+                    "What was learnt from the same latents before is taken from its file.",
                 ),
                 sockets.advanced(
                     io.Combo.Input(
@@ -95,9 +96,7 @@ class TrainTaste(io.ComfyNode):
         name, shrinkage = save_as.strip(), SHRINKAGE[regularisation]
         with memory.ordinary_tensors():
             known = learnt_before(name, taste_inputs(model, good, bad, shrinkage)) if name else None
-            taste = known or lclip.train_taste(
-                model, good, bad, shrinkage, name or "taste", latent_clip.name
-            )
+            taste = known or lclip.train_taste(model, good, bad, shrinkage, name or "taste", latent_clip.name)
             reward = lclip.TasteReward(model, taste, weight)
         report = taste.text() + (f"\nsaved as {save(taste, name)}" if name else "")
         if known:

@@ -16,9 +16,9 @@ CHUNK = 1 << 20  # bytes of a file that are read at once
 def inputs_digest(*parts: Any) -> str:
     """SHA-256 over values that a training starts from, in their order.
 
-    parts: tensors (shape, precision and values), paths (a file's content, whatever it is called), mappings and
-    sequences of them, and plain values as they are written. Raises OSError for a file that cannot be read,
-    ValueError for anything else.
+    parts: tensors (shape, precision and values), paths (a file's content, whatever it is called), plain
+    values as they are written, and mappings and lists of these. Raises OSError for a file that cannot be
+    read, ValueError for anything else.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -46,4 +46,5 @@ def _add(digest: Any, part: Any) -> None:
         written = repr(part).encode()
         digest.update(f"value {len(written)};".encode() + written)
     else:
-        raise ValueError(f"a {type(part).__name__} cannot be hashed; expected tensors, paths, text or numbers")
+        kind = type(part).__name__
+        raise ValueError(f"a {kind} cannot be hashed; expected tensors, paths, text or numbers")

@@ -344,7 +344,7 @@ def test_a_second_queue_does_not_train_again_also_with_a_wired_folder(bench):
 
 
 def test_an_adapter_from_the_same_inputs_is_taken_and_not_trained_again(bench, new_graph):
-    """As after a restart: nothing is in the host's cache, and the file alone knows what it was trained from."""
+    """As after a restart: nothing is in the host's cache, and the file alone knows what it came from."""
     training = bench.train(save_as="again", steps=20)
     shown = [bench.values(training[socket]) for socket in (1, 2, 3)]
     first = bench.run()
