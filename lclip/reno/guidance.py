@@ -38,7 +38,7 @@ def guided_x0(
         )
     z = x0.detach().to(torch.promote_types(x0.dtype, torch.float32), copy=True).requires_grad_()
     with torch.enable_grad():
-        value = check_reward("guidance", reward(to_raw(z)), z)
+        value = check_reward("guidance", reward(to_raw(z.clone())), z)
         counted = torch.where(torch.isfinite(value), value, torch.zeros_like(value)).sum()
     gradient = torch.autograd.grad(counted, z, allow_unused=True)[0] if counted.requires_grad else None
     if gradient is None:

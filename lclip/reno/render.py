@@ -47,15 +47,18 @@ def check_noise(noise: Any) -> Tensor:
 
 
 def render(generate: Callable[[Tensor], Tensor], noise: Tensor) -> Tensor:
-    """Call the generator and check its answer: ValueError unless it gives one latent per item."""
-    latents = generate(noise)
+    """Call the generator and check its answer: ValueError unless it gives one latent per item.
+
+    Both ways a copy goes: a generator may write into its input, and answer with the same buffer every time.
+    """
+    latents = generate(noise.clone())
     if not isinstance(latents, Tensor) or latents.ndim < 2 or latents.shape[0] != noise.shape[0]:
         raise ValueError(
             f"The generator answered with {described(latents)} for noise of shape "
             f"{tuple(noise.shape)}; expected latents [{noise.shape[0]}, channels, height, width], one per "
             "item."
         )
-    return latents
+    return latents.clone()
 
 
 class GradientRenderer:

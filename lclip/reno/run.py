@@ -83,7 +83,7 @@ class ReNORun:
         return self
 
     def __next__(self) -> ReNOStep:
-        return next(self._steps)
+        return next(self._steps).copy()  # the search goes on with its own
 
     def result(self) -> ReNOResult:
         """The best so far. ValueError before the first step."""
@@ -92,11 +92,11 @@ class ReNORun:
                 "The search has not rendered anything yet; take at least one step before its result."
             )
         return ReNOResult(
-            best_noise=self.best_noise,
-            best_latents=self.best_latents,
+            best_noise=self.best_noise.clone(),
+            best_latents=self.best_latents.clone(),
             best_reward=self.best_reward.masked_fill(~torch.isfinite(self.best_reward), torch.nan),
-            initial_latents=self.first.latents,
-            initial_reward=self.first.reward,
+            initial_latents=self.first.latents.clone(),
+            initial_reward=self.first.reward.clone(),
             history=list(self.history),
             stopped=list(self.stopped),
             hacked_since=hacked_since(self.history),

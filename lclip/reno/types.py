@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -130,6 +131,10 @@ class ReNOStep(ReNORecord):
         """The numbers alone, which is what a history can afford to keep."""
         return ReNORecord(**{f.name: getattr(self, f.name) for f in fields(ReNORecord)})
 
+    def copy(self) -> ReNOStep:
+        """The same in tensors of its own, for who may write into them."""
+        return ReNOStep(**{f.name: _copied(getattr(self, f.name)) for f in fields(self)})
+
 
 @dataclass(frozen=True)
 class ReNOResult:
@@ -152,6 +157,12 @@ class ReNOResult:
     finite."""
     hacked_since: list[int | None]
     """Per item the index into history after which the reward rose while the held-out one fell, or None."""
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(each) for name, each in value.items()}
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def hacked_since(history: list[ReNORecord]) -> list[int | None]:

@@ -168,9 +168,15 @@ class RewardSum:
         return len(self.rewards)
 
     def parts(self, latents: Tensor) -> dict[str, Tensor]:
-        """Every part's weighted reward: clean raw latents [B, C, H, W] -> name to [B]."""
+        """Every part's weighted reward: clean raw latents [B, C, H, W] -> name to [B].
+
+        Each part reads a copy and its answer is copied: what one writes, no other sees.
+        """
         self.require_parts()
-        return {name: check_reward(name, reward(latents), latents) for name, reward in self.rewards.items()}
+        return {
+            name: check_reward(name, reward(latents.clone()), latents).clone()
+            for name, reward in self.rewards.items()
+        }
 
     def __call__(self, latents: Tensor) -> Tensor:
         """The sum of all parts: clean raw latents [B, C, H, W] -> [B]."""
