@@ -8,12 +8,12 @@ per item, so that a batch of B follows the trajectories of B runs of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from ..latents.items import item_norm, per_item
+from ..latents.items import item_norm, item_seed, per_item
 
 
 def noise_regularizer(noise: Tensor) -> Tensor:
@@ -97,19 +97,16 @@ def power_of_two_scale(gradient: Tensor, target: float = 1.0) -> Tensor:
     return torch.exp2(exponent.clamp(-100, 100))
 
 
-def item_seed(seed: int, item: int) -> int:
-    """The seed of batch item `item`, equal to that of a run of one with seed + item.
-
-    Spread by the golden ratio, because a plain seed + item would draw the very noise that a host draws from
-    the same seed, and the first candidate would be a copy of the user's own.
-    """
-    return ((seed + item) * 0x9E3779B97F4A7C15 + 0x5851F42D4C957F2D) % 2**63
-
-
-def item_noise_source(noise: Tensor, seed: int) -> Callable[[], Tensor]:
+def item_noise_source(
+    noise: Tensor, seed: int, places: Sequence[int] | None = None, stream: int = 0
+) -> Callable[[], Tensor]:
     """A source of fresh N(0, I) noise shaped like `noise`, every item from a generator of its own (on the
-    CPU)."""
-    generators = [torch.Generator().manual_seed(item_seed(seed, item)) for item in range(noise.shape[0])]
+    CPU).
+
+    places: of the items, [B]; None counts from 0. stream: see `item_seed`.
+    """
+    items = range(noise.shape[0]) if places is None else places
+    generators = [torch.Generator().manual_seed(item_seed(seed, item, stream)) for item in items]
 
     def draw() -> Tensor:
         fresh = [torch.randn(noise.shape[1:], generator=generator) for generator in generators]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ ATTEMPTS = 4
 GRADIENT_FREE = "Use method='best_of_n' or method='zero_order', which need no gradient"
 
 
-def check_noise(noise: Any) -> Tensor:
+def check_noise(noise: Any, places: Sequence[int] | None = None) -> Tensor:
     """The caller's noise as a plain tensor of its own: ValueError if it cannot be searched from."""
     if not isinstance(noise, Tensor) or noise.ndim < 2 or noise.numel() == 0 or not noise.is_floating_point():
         got = (
@@ -34,6 +34,10 @@ def check_noise(noise: Any) -> Tensor:
         raise ValueError(
             f"ReNO's noise is {got}; expected a floating-point tensor [batch, ...] with at least one item. "
             f"An empty latent has nothing to optimise: raise its batch size or size."
+        )
+    if places is not None and len(places) != len(noise):
+        raise ValueError(
+            f"ReNO's places are {list(places)} for a batch of {len(noise)}; expected one per item, or None."
         )
     bad = (~finite_items(noise)).nonzero().flatten().tolist()
     if bad:

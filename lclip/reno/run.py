@@ -66,7 +66,7 @@ class ReNORun:
     ):
         self.settings = settings or ReNOSettings()
         self.generate = generate
-        self.noise = check_noise(noise)
+        self.noise = check_noise(noise, self.settings.places)
         self.reward = RewardSum([reward])
         self.reward.require_parts()
         self.held_out = None if held_out is None else RewardSum({"held-out": held_out})
@@ -120,7 +120,7 @@ class ReNORun:
 
     def _screen(self) -> Generator[ReNOStep, None, list[Tensor]]:
         """Render every candidate noise once; return the `keep` best noises per item, best first."""
-        draw = item_noise_source(self.noise, self.settings.seed)
+        draw = self._source(0)
         noises, rewards = [], []
         for candidate in range(self.settings.candidates):
             noise = self.noise if candidate == 0 else draw()
@@ -134,9 +134,13 @@ class ReNORun:
             pool[ranking[rank].to(pool.device), items.to(pool.device)] for rank in range(self.settings.keep)
         ]
 
+    def _source(self, stream: int) -> Callable[[], Tensor]:
+        """Fresh noise for the batch: the screening draws from stream 0, each search from one of its own."""
+        return item_noise_source(self.noise, self.settings.seed, self.settings.places, stream)
+
     def _search_by_samples(self, run: int, start: Tensor) -> Iterator[ReNOStep]:
         """Searches without gradients: fresh noise (best of N), or neighbours of the best (zero order)."""
-        draw = item_noise_source(self.noise, self.settings.seed + (run + 1) * 7919)
+        draw = self._source(run + 1)
         items = ItemStops(len(self.stopped), self.settings)
         noise = pivot = start
         for iteration in range(self.settings.iterations):

@@ -46,7 +46,9 @@ class ReNOSettings:
     keep: int = 1
     """Screening: how many of an item's best candidates are searched from, one search after the other."""
     seed: int = 0
-    """Seed of the noise drawn here; item b of a batch draws as a run of one with seed + b does."""
+    """Seed of the noise drawn here, with each item's place hashed in: neighbouring seeds share nothing."""
+    places: tuple[int, ...] | None = None
+    """Which items of a larger batch these are, one each; None: 0, 1, ... An item draws by seed and place."""
 
     def __post_init__(self) -> None:
         self._one_of("method", METHODS)
@@ -63,6 +65,9 @@ class ReNOSettings:
         self._require("target", self.target is None or math.isfinite(self.target), "None or a finite number")
         self._require("patience", self.patience is None or self.patience >= 1, "None or 1 or more")
         self._require("keep", 1 <= self.keep <= self.candidates, f"from 1 to candidates ({self.candidates})")
+        if self.places is not None:
+            whole = all(isinstance(place, int) and place >= 0 for place in self.places)
+            self._require("places", whole, "None, or whole numbers from 0 on")
         if self.method == "best_of_n" and self.candidates > 1:
             raise ValueError(
                 f"candidates={self.candidates} with method='best_of_n'; that method is screening already. "

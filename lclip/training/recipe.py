@@ -13,6 +13,7 @@ from typing import cast
 import torch
 
 from ..checkpoints.checkpoint import save_checkpoint
+from ..latents.items import item_seed
 from ..model.latent_clip import LatentCLIP
 from .data import Decode, StreamBatches, StreamSettings
 from .loop import FitSettings, Moment, fit
@@ -69,7 +70,9 @@ class Training:
 
     def _run_stage(self, number: int, stage: Stage, metrics: Metrics | None) -> None:
         set_trainable(self.model, stage.trainable)
-        stream = replace(self.stream, seed=self.stream.seed + number - 1)
+        again = number > 1  # another order for each stage, and none that a neighbouring seed begins with
+        seed = item_seed(self.stream.seed, number) if again else self.stream.seed
+        stream = replace(self.stream, seed=seed)
         batches = StreamBatches(self.shards, self.decode, stream, self.ranks.rank, self.ranks.world)
         loss = Contrastive(self.model, self.latents)
         if self.teacher is not None:

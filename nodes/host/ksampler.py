@@ -3,7 +3,7 @@ wires."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.sample
@@ -57,6 +57,12 @@ class Found:
     outcome: SearchOutcome
 
 
+def _places(latent: dict[str, Any], batch: int) -> tuple[int, ...] | None:
+    """Where the items stood in the batch that they were taken from: they draw what they drew there."""
+    numbers = latent.get("batch_index")
+    return tuple(map(int, numbers)) if numbers is not None and len(numbers) == batch else None
+
+
 def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any]) -> Found:
     """Run a search as the stock KSampler runs a sampler: same schedule, noise, mask and preview."""
     model, samples = stage.model, samples_of(latent)
@@ -78,6 +84,7 @@ def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any]) -> F
     noise = comfy.sample.prepare_noise(samples, stage.seed, latent.get("batch_index"))
     outcomes: list[SearchOutcome] = []
     search.on_outcome = outcomes.append
+    search.settings = replace(search.settings, places=_places(latent, len(noise)))
     best = comfy.sample.sample_custom(
         model,
         noise,

@@ -186,7 +186,8 @@ class NoiseSearch(comfy.samplers.Sampler):
         for item in range(scene.noise.shape[0]):
             report.start(item)
             with scene.prepared(item) as prepared:
-                results.append(self._search(prepared, replace(settings, seed=settings.seed + item), report))
+                place = item if settings.places is None else settings.places[item]
+                results.append(self._search(prepared, replace(settings, places=(place,)), report))
         return results
 
     def _search(self, prepared: Prepared, settings: lclip.ReNOSettings, report: _Report) -> lclip.ReNOResult:

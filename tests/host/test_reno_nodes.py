@@ -234,13 +234,15 @@ def test_a_batch_that_does_not_fit_is_searched_item_by_item(bench):
     assert bench.host.has_logged("one item at a time")
 
 
-def test_a_batch_equals_its_items_on_their_own(bench):
-    """batch_index gives each item the noise that it has in the batch."""
+@pytest.mark.parametrize("method", ["gradient", "zero_order"])
+def test_a_batch_equals_its_items_on_their_own(bench, method):
+    """batch_index gives each item the noise that it has in the batch, the search's own draws included."""
     batch, reward = bench.picture(2), bench.reward()
-    bench.dump(bench.reno(batch, reward=reward, denoise=0.8, steps=2)[0], "both")
+    widgets = {"denoise": 0.8, "steps": 2, "method": method, "candidates": 2}
+    bench.dump(bench.reno(batch, reward=reward, **widgets)[0], "both")
     for item in range(2):
         alone = bench.graph.add("LatentFromBatch", samples=batch, batch_index=item, length=1)
-        bench.dump(bench.reno(alone[0], reward=reward, denoise=0.8, steps=2)[0], f"item{item}")
+        bench.dump(bench.reno(alone[0], reward=reward, **widgets)[0], f"item{item}")
     bench.run()
     for item in range(2):
         single = bench.samples(f"item{item}")

@@ -98,7 +98,7 @@ def test_a_batch_equals_runs_of_one(settings):
     batch = worlds.noise(3)
     together = reno(worlds.mixing_generator, batch, worlds.wave_reward, settings)
     for item in range(3):
-        alone = dataclasses.replace(settings, seed=settings.seed + item)
+        alone = dataclasses.replace(settings, places=(item,))
         single = reno(worlds.mixing_generator, batch[item : item + 1], worlds.wave_reward, alone)
         torch.testing.assert_close(together.best_noise[item], single.best_noise[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(together.best_latents[item], single.best_latents[0], atol=1e-5, rtol=0)
@@ -232,6 +232,51 @@ def test_neighbours_stay_gaussian(radius, seed):
     assert float(moved.std()) == pytest.approx(1.0, abs=0.06)
     correlation = float((moved * x).mean() / (x.std() * moved.std()))
     assert correlation == pytest.approx(math.sqrt(1 - radius**2), abs=0.06)
+
+
+@pytest.mark.parametrize("method", ["screening", "best_of_n", "zero_order"])
+@pytest.mark.parametrize("step", [1, 3, 7919, 2**32, -1])
+def test_runs_with_neighbouring_seeds_share_no_noise(method, step):
+    """Neither at the same place nor at another, nor between the phases of a search."""
+    seen = set()
+    for run in range(4):
+        how = {"candidates": 3, "keep": 2} if method == "screening" else {"method": method, "radius": 1.0}
+        settings = ReNOSettings(iterations=3, seed=5 + step * run, **how)
+        start = worlds.noise(4, seed=100 + run)
+        drawn = [step.noise for step in ReNORun(lambda x: x, start, worlds.wave_reward, settings)]
+        drawn = drawn[1:3]
+        assert not any(torch.equal(noise, start) for noise in drawn)
+        seen |= {noise[item].numpy().tobytes() for noise in drawn for item in range(4)}
+    assert len(seen) == 4 * 4 * 2
+
+
+def test_every_search_from_a_screened_start_draws_its_own_noise():
+    settings = ReNOSettings(iterations=3, method="zero_order", radius=1.0, candidates=2, keep=2, seed=1)
+    steps = list(ReNORun(lambda x: x, worlds.noise(2), lambda z: -z.flatten(1).mean(1).abs(), settings))
+    drawn = [step.noise for step in steps if step.phase == "screen" and step.iteration]
+    drawn += [step.noise for step in steps if step.phase == "search" and step.iteration]
+    assert len({noise[item].numpy().tobytes() for noise in drawn for item in range(2)}) == 2 * (1 + 2 * 2)
+
+
+def test_places_say_which_items_of_a_larger_batch_these_are():
+    settings = ReNOSettings(iterations=4, method="best_of_n", seed=9)
+    whole = reno(worlds.mixing_generator, worlds.noise(5), worlds.wave_reward, settings)
+    some = reno(
+        worlds.mixing_generator,
+        worlds.noise(5)[[4, 1]],
+        worlds.wave_reward,
+        dataclasses.replace(settings, places=(4, 1)),
+    )
+    assert torch.equal(some.best_noise, whole.best_noise[[4, 1]])
+
+
+@pytest.mark.parametrize("places", [(0,), (0, 1, 2), (0, -1), (0.0, 1.5)])
+def test_places_that_do_not_fit_the_batch_are_refused(places):
+    with pytest.raises(ValueError, match="places"):
+        reno(
+            worlds.mixing_generator, worlds.noise(2), worlds.wave_reward,
+            ReNOSettings(iterations=1, places=places),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63])
