@@ -9,12 +9,13 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/ready-$(subst /,_,$(firstword $(TORCH)))
 
-.PHONY: help setup test demo bench lint clean
+.PHONY: help setup test demo bench pictures lint clean
 
 help:
 	@echo "make test    the library, the mini world, and a real ComfyUI where COMFYUI_PATH says"
 	@echo "make demo    writes the demo report and says where"
 	@echo "make bench   measures; ARGS='SECTION ...' for some sections only"
+	@echo "make pictures fetches free pictures by package for the real sections of make bench, with their licences"
 	@echo "make lint    ruff and pyright"
 
 setup: $(READY)
@@ -35,6 +36,10 @@ test: $(READY)
 
 demo: $(READY)
 	@$(PY) -m lclip demo $(ARGS)
+
+pictures: $(READY)
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable ".[pictures]" $(TORCH)
+	@$(PY) -m benchmarks.real pictures
 
 bench: $(READY)
 	@$(PY) -m benchmarks $(ARGS)
