@@ -55,7 +55,7 @@ def main() -> None:
     encode.add_argument("plan", choices=PLANS)
     encode.add_argument("space", choices=(*FILES, PIXELS))
     encode.add_argument("size", type=int, help="pixels each way")
-    encode.add_argument("--most", type=int, help="only the first so many items")
+    encode.add_argument("--most", type=int, help="stop when so many items are there")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -81,8 +81,9 @@ def fetch_and_catalogue(cache: Path) -> None:
 def encode_some(cache: Path, arguments: argparse.Namespace) -> None:
     """Encode a plan, or say what is missing for it."""
     try:
-        items = PLANS[arguments.plan](catalogue.load(cache))[: arguments.most]
-        done = encode_plan(cache, arguments.plan, items, arguments.space, arguments.size, say=say)
+        items = PLANS[arguments.plan](catalogue.load(cache))
+        where = (arguments.plan, items, arguments.space, arguments.size)
+        done = encode_plan(cache, *where, most=arguments.most, say=say)
         say(f"{done} pictures encoded, {CAVEAT}")
     except FileNotFoundError:
         say(f"no pictures in {cache}; `make pictures` fetches them")

@@ -54,18 +54,19 @@ def encode_plan(
     items: Sequence[Item],
     space: str,
     size: int,
-    shard: int = 32,
+    shard: int = 16,
+    most: int | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
     """Encode what is not there yet, a shard of `shard` items at a time. -> pictures encoded by this call.
 
-    size: pixels. Raises TinyMissing without TAESD; ValueError where the shards there are of another plan.
+    size: pixels. most: stop when so many items are there, at the end of a shard. Raises TinyMissing without TAESD; ValueError where the shards there are of another plan.
     """
     folder = folder_of(cache, plan, space, size)
     folder.mkdir(parents=True, exist_ok=True)
     encoder = None if space == PIXELS else load_taesd(space).to(memory_format=torch.channels_last)
     done = 0
-    for number, start in enumerate(range(0, len(items), shard)):
+    for number, start in enumerate(range(0, min(len(items), most or len(items)), shard)):
         batch = items[start : start + shard]
         target = folder / f"{number:05d}.safetensors"
         if _is_there(target, batch):

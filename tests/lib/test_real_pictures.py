@@ -48,7 +48,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def named(cache):
-    words = "apple bear cat dog egg fish goat hat igloo jar kite lamp".split()
+    words = ["apple", "bear", "cat", "dog", "egg", "fish", "goat", "hat", "igloo", "jar", "kite", "lamp"]
     return {
         f"files/{hand}/thing{n}.png": names.Name(word)
         for hand in ("drawn", "other-hand")
