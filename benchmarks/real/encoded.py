@@ -60,7 +60,8 @@ def encode_plan(
 ) -> int:
     """Encode what is not there yet, a shard of `shard` items at a time. -> pictures encoded by this call.
 
-    size: pixels. most: stop when so many items are there, at the end of a shard. Raises TinyMissing without TAESD; ValueError where the shards there are of another plan.
+    size: pixels. most: stop when so many items are there, at the end of a shard. Raises TinyMissing
+    without TAESD; ValueError where the shards there are of another plan.
     """
     folder = folder_of(cache, plan, space, size)
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 TITLE = "{http://purl.org/dc/elements/1.1/}title"
 SUBJECT = "{http://purl.org/dc/elements/1.1/}subject"
-ARTICLES = re.compile(r"^(a|an|the|some|a pair of)\s+", re.IGNORECASE)
+ARTICLES = re.compile(r"^(a pair of|an|a|the|some|clipart by [a-z ]+ -)\s+")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def names_of(cache: Path) -> dict[str, Name]:
 
 
 def tidy(name: str) -> str:
-    """A name without article, digits and signs, in lower case; empty where no word is left."""
+    """A name without article, author, digits and signs, in lower case; empty where no word is left."""
     words = re.sub(r"[^a-z' -]+", " ", name.lower().replace("_", " "))
     words = ARTICLES.sub("", " ".join(words.split()).strip("-' "))
     return words if re.search(r"[a-z]{3}", words) and len(words) <= 48 else ""
