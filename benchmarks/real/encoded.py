@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -65,7 +64,7 @@ def encode_plan(
     """
     folder = folder_of(cache, plan, space, size)
     folder.mkdir(parents=True, exist_ok=True)
-    encoder = None if space == PIXELS else load_taesd(space).to(memory_format=torch.channels_last)
+    encoder = None if space == PIXELS else load_taesd(space)
     done = 0
     for number, start in enumerate(range(0, min(len(items), most or len(items)), shard)):
         batch = items[start : start + shard]
@@ -124,11 +123,12 @@ def _encode(
     with torch.inference_mode():
         for item in batch:
             try:
-                picture = torch.from_numpy(np.ascontiguousarray(render(item, size, cache).transpose(2, 0, 1)))
+                # channels last in memory, as convolutions on a CPU like it
+                picture = torch.from_numpy(render(item, size, cache).copy()).permute(2, 0, 1)[None]
             except PictureError:
                 continue
             kept.append(item)
-            encoded.append(picture[None] if encoder is None else encoder.encode(picture[None] / 255).half())
+            encoded.append(picture if encoder is None else encoder.encode(picture / 255).half())
     return torch.cat(encoded) if encoded else torch.empty(0), kept
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import lclip
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderTiny
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 CAVEAT = "through TAESD, not the real VAE"
 DEFAULT_FOLDER = Path(__file__).parents[3] / "shared" / "data" / "taesd"
@@ -156,7 +156,7 @@ def load_taesd(space: str, folder: Path | None = None) -> Taesd:
 def tiny_model(space: str) -> AutoencoderTiny:
     """`diffusers.AutoencoderTiny` of a space's shape with random weights. Raises TinyMissing."""
     try:
-        from diffusers import AutoencoderTiny
+        from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
     except ImportError as error:
         raise TinyMissing("diffusers is not installed; the extra 'pictures' brings it") from error
     model = AutoencoderTiny(latent_channels=FILES[space].channels)

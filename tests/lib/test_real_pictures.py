@@ -17,7 +17,7 @@ pytest.importorskip("diffusers")
 CHECKER = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
 
 
-def photograph(seed: int, width: int = 700, height: int = 600) -> Image.Image:
+def photograph(seed: int, width: int = 280, height: int = 240) -> Image.Image:
     """Smooth noise that looks the same at every size and different for every seed."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
@@ -38,7 +38,7 @@ def cache(tmp_path, monkeypatch):
         (tmp_path / "files" / package.name).mkdir(parents=True)
     for seed in range(24):
         photograph(seed).save(tmp_path / "files" / "photos" / f"photo_{seed}.png")
-    photograph(0, 350, 300).save(tmp_path / "files" / "photos" / "photo_0-350x300.png")
+    photograph(0, 140, 120).save(tmp_path / "files" / "photos" / "photo_0-140x120.png")
     for seed in range(12):
         for hand in ("drawn", "other-hand"):
             cutout = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
@@ -143,8 +143,8 @@ def test_the_catalogue_is_read_back_as_it_was_built(cache):
 
 def test_a_picture_in_a_second_size_is_catalogued_once_in_the_larger(cache):
     pictures, _ = built(cache)
-    found = [p for p in pictures if "photo_0" in p.path and p.path.endswith(("photo_0.png", "350x300.png"))]
-    assert [(p.width, p.height) for p in found] == [(700, 600)]
+    found = [p for p in pictures if "photo_0" in p.path and p.path.endswith(("photo_0.png", "140x120.png"))]
+    assert [(p.width, p.height) for p in found] == [(280, 240)]
 
 
 def test_dark_and_bright_pictures_are_marked(cache):
@@ -201,12 +201,12 @@ def test_names_are_words_without_article_and_number(title, name):
 
 def test_crops_lie_inside_their_pictures_and_no_picture_is_in_two_splits(cache):
     pictures, _ = built(cache)
-    items = plans.photo_crops(pictures, 256, 3, {"train": 20, "dev": 5, "test": 5})
-    assert items == plans.photo_crops(pictures, 256, 3, {"train": 20, "dev": 5, "test": 5})
+    items = plans.photo_crops(pictures, 100, 3, {"train": 20, "dev": 5, "test": 5})
+    assert items == plans.photo_crops(pictures, 100, 3, {"train": 20, "dev": 5, "test": 5})
     assert len({item.id for item in items}) == len(items)
     for item in items:
         left, top, side = item.box
-        assert 0 <= left <= 700 - side and 0 <= top <= 600 - side
+        assert 0 <= left <= 280 - side and 0 <= top <= 240 - side
     assert all(len({i.split for i in items if i.path == path}) == 1 for path in {i.path for i in items})
 
 
@@ -231,7 +231,7 @@ def quiet(cache, items, size=64, **options):
 
 
 def test_encoding_goes_on_where_it_was_and_loads_in_order(cache):
-    items = plans.photo_crops(built(cache)[0], 256, 1, {"train": 9, "dev": 9, "test": 9})
+    items = plans.photo_crops(built(cache)[0], 100, 1, {"train": 9, "dev": 9, "test": 9})
     assert quiet(cache, items[:8], shard=4) == 8
     assert quiet(cache, items, shard=4) == len(items) - 8
     assert quiet(cache, items, shard=4) == 0
@@ -243,7 +243,7 @@ def test_encoding_goes_on_where_it_was_and_loads_in_order(cache):
 
 
 def test_a_shard_that_was_cut_short_is_encoded_again(cache):
-    items = plans.photo_crops(built(cache)[0], 256, 1, {"train": 8})
+    items = plans.photo_crops(built(cache)[0], 100, 1, {"train": 8})
     quiet(cache, items, shard=4)
     first = encoded.folder_of(cache, "trial", encoded.PIXELS, 64) / "00000.safetensors"
     whole = first.read_bytes()
@@ -253,14 +253,14 @@ def test_a_shard_that_was_cut_short_is_encoded_again(cache):
 
 
 def test_shards_of_another_plan_are_refused_not_overwritten(cache):
-    items = plans.photo_crops(built(cache)[0], 256, 1, {"train": 8})
+    items = plans.photo_crops(built(cache)[0], 100, 1, {"train": 8})
     quiet(cache, items, shard=4)
     with pytest.raises(ValueError, match="other items than the plan"):
         quiet(cache, items[::-1], shard=4)
 
 
 def test_a_picture_that_has_gone_is_left_out_of_its_shard(cache):
-    items = plans.photo_crops(built(cache)[0], 256, 1, {"train": 8})
+    items = plans.photo_crops(built(cache)[0], 100, 1, {"train": 8})
     (cache / items[2].path).write_bytes(b"gone")
     assert quiet(cache, items, shard=8) == len(items) - 1
     found = encoded.load_encoded(cache, "trial", encoded.PIXELS, 64)
@@ -269,7 +269,7 @@ def test_a_picture_that_has_gone_is_left_out_of_its_shard(cache):
 
 
 def test_pairs_are_the_items_that_both_have(cache):
-    items = plans.photo_crops(built(cache)[0], 256, 1, {"train": 8})
+    items = plans.photo_crops(built(cache)[0], 100, 1, {"train": 8})
     quiet(cache, items, 64)
     quiet(cache, items[3:], 32)
     large, small, both = encoded.pairs(
