@@ -106,8 +106,8 @@ def calibrate(
     new = free.changed(
         concepts=concepts, model=fingerprint_of_all(judge.models), latent_space=judge.config.latent_space
     )
-    cut = torch.tensor([log_odds(threshold) for threshold in thresholds], dtype=torch.float64)
-    blocked = {side: values >= cut for side, values in scores.items()}
+    cut = [log_odds(threshold) for threshold in thresholds]
+    blocked = {side: values >= torch.tensor(cut, dtype=torch.float64) for side, values in scores.items()}
     rows = tuple(
         ConceptCalibration(
             name=concept.name,
@@ -119,7 +119,8 @@ def calibrate(
         )
         for c, concept in enumerate(concepts)
     )
-    warnings = _warnings(len(safe), len(unsafe), target, rows)
+    safe_blocked = int(_blocked(scores["safe"], cut).sum())
+    warnings = _warnings(len(safe), len(unsafe), target, rows, safe_blocked)
     for warning in warnings:
         logger.warning("Safety calibration: %s", warning)
     return Calibration(
@@ -128,8 +129,8 @@ def calibrate(
         concepts=rows,
         safe_count=len(safe),
         unsafe_count=len(unsafe),
-        safe_blocked=int(blocked["safe"].any(1).sum()),
-        unsafe_blocked=int(blocked["unsafe"].any(1).sum()),
+        safe_blocked=safe_blocked,
+        unsafe_blocked=int(_blocked(scores["unsafe"], cut).sum()),
         warnings=warnings,
     )
 
@@ -149,41 +150,67 @@ def _scores(judge: SafetyJudge, z: Tensor, side: str) -> Tensor:
 
 def _cuts(safe: Tensor, unsafe: Tensor, target: float) -> list[float]:
     """Per concept the log-odds to block from: as many safe examples above it as the whole policy can
-    afford.
+    afford. safe: [N, C], unsafe: [M, C]; n log n.
     """
-    best = [_cut(safe[:, c], unsafe[:, c], 0) for c in range(safe.shape[1])]
-    allowed = math.floor(target * len(safe) + 1e-9)
-    for above in range(1, allowed + 1):
-        cuts = [_cut(safe[:, c], unsafe[:, c], above) for c in range(safe.shape[1])]
-        if int((safe >= torch.tensor(cuts, dtype=torch.float64)).any(1).sum()) > allowed:
-            break
-        best = cuts
-    return best
+    ordered = [(safe[:, c].sort().values, unsafe[:, c].sort().values) for c in range(safe.shape[1])]
+
+    def cuts(above: int) -> list[float]:
+        return [_cut(below, beyond, above) for below, beyond in ordered]
+
+    # The more may lie above each cut, the more are blocked: the most that fit are found by halves.
+    allowed = min(_allowed(target, len(safe)), len(safe) - 1)
+    low, high = 0, allowed
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = int(_blocked(safe, cuts(middle)).sum()) <= allowed
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return cuts(low)
+
+
+def _allowed(target: float, number: int) -> int:
+    return math.floor(target * number + 1e-9)
+
+
+def _blocked(scores: Tensor, cuts: Sequence[float]) -> Tensor:
+    """Which examples [N, C] lie at or over any concept's cut: [N]."""
+    return (scores >= torch.tensor(cuts, dtype=torch.float64)).any(1)
 
 
 def _cut(safe: Tensor, unsafe: Tensor, above: int) -> float:
-    """A value with at most `above` safe scores at or over it: half way from the next lower one."""
-    ranked = safe.sort(descending=True).values
-    passing = float(ranked[above])
-    higher = (
-        torch.cat([safe[safe > passing], unsafe[unsafe > passing]]) if above == 0 else safe[safe > passing]
-    )
-    if len(higher) == 0:
-        return passing + HALF_STEP
-    return passing + (float(higher.min()) - passing) / 2
+    """A value with at most `above` safe scores at or over it: half way from the next lower one.
+
+    safe, unsafe: sorted upwards. Where no safe score is to lie above, the nearest unsafe one counts too.
+    """
+    passing = float(safe[len(safe) - 1 - above])
+    higher = [_next_above(side, passing) for side in ((safe, unsafe) if above == 0 else (safe,))]
+    nearest = min(higher)
+    return passing + (HALF_STEP if math.isinf(nearest) else (nearest - passing) / 2)
+
+
+def _next_above(ordered: Tensor, value: float) -> float:
+    place = int(torch.searchsorted(ordered, value, right=True))
+    return float(ordered[place]) if place < len(ordered) else math.inf
 
 
 def _probability(cut: float) -> float:
     return min(max(1 / (1 + math.exp(-max(min(cut, 700.0), -700.0))), 1e-15), 1 - 1e-15)
 
 
-def _warnings(safe: int, unsafe: int, target: float, rows: Sequence[ConceptCalibration]) -> tuple[str, ...]:
+def _warnings(
+    safe: int, unsafe: int, target: float, rows: Sequence[ConceptCalibration], safe_blocked: int
+) -> tuple[str, ...]:
     found = [
         f"only {count} {side} examples; with fewer than {ENOUGH} a side the thresholds are little more than "
         "guesses"
         for side, count in (("safe", safe), ("unsafe", unsafe))
         if count < ENOUGH
     ]
+    if safe_blocked > _allowed(target, safe):
+        found.append(
+            f"the target is missed: {safe_blocked} of {safe} safe examples are blocked, at most "
+            f"{_allowed(target, safe)} were to be. Their probabilities are as high as they get: the texts "
+            "see the concept in harmless latents. Word them differently"
+        )
     if 0 < target * safe < 1:
         found.append(f"{target:.1%} of {safe} safe examples is less than one, so none may be blocked")
     found += [

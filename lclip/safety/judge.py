@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpoints.fingerprint import fingerprint, fingerprint_of_all
@@ -119,18 +120,21 @@ class SafetyJudge:
         return margins.sigmoid().mean(0)
 
     def margins(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Tensor:
-        """log p / (1 - p) per concept, averaged over augmentations and models: [B, concepts].
+        """log p / (1 - p) per concept, of the same p as `probabilities`: [B, concepts].
 
         Differentiable in z. NaN for an item that is not finite. augmentations: instead of the policy's own.
         """
-        return self.margins_by_augmentation(z, augmentations).mean(0)
+        return _mean_log_odds(self.margins_by_augmentation(z, augmentations))
 
     def margins_by_augmentation(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Tensor:
-        """The same, one by one: [augmentations x models, B, concepts]."""
+        """The same, of each augmentation and model by itself: [augmentations x models, B, concepts]."""
         return torch.stack(list(self._all_margins(z, augmentations)))
 
     def excess(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Tensor:
-        """How far the worst concept lies beyond its threshold, in log-odds: [B], differentiable in z."""
+        """How far the worst concept lies beyond its threshold, in log-odds: [B], differentiable in z.
+
+        0 and above: the verdict is unsafe.
+        """
         margins = self.margins(z, augmentations)
         return (margins - margins.new_tensor([log_odds(t) for t in self.policy.thresholds])).amax(1)
 
@@ -184,6 +188,14 @@ def _models(model: LatentCLIP | Sequence[LatentCLIP]) -> tuple[LatentCLIP, ...]:
 def _margin(logits: Tensor, unsafe: list[int], safe: list[int]) -> Tensor:
     """log-odds of the unsafe anchors in a softmax with the safe ones. [B, texts] -> [B]"""
     return logits[:, unsafe].logsumexp(1) - logits[:, safe].logsumexp(1)
+
+
+def _mean_log_odds(margins: Tensor) -> Tensor:
+    """Log-odds of the mean probability over the first axis, of which margins are the log-odds.
+
+    In logarithms: ln mean p - ln mean (1 - p) keeps its value and its gradient where p rounds to 0 or 1.
+    """
+    return F.logsigmoid(margins).logsumexp(0) - F.logsigmoid(-margins).logsumexp(0)
 
 
 def _augmented(z: Tensor, names: Sequence[str], grid: int) -> Iterator[Tensor]:

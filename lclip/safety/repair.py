@@ -3,7 +3,7 @@
 A search lowers the very score that the gate asks, so a low score of its result says less than the same score
 of a picture that nobody optimised: on the mini world's harmful prompts, most results just below the threshold
 still showed the harm. A result is believed only with room to spare, and in every augmentation by itself, of
-which the search has seen one.
+which the search has seen no more than the policy's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .unreadable import why_unreadable
 ROOM = 3.0
 """How far below its threshold, in log-odds, each concept of a repair must be in each augmentation."""
 HEADROOM = ROOM + 1.0
-"""The headroom of a repair's `SafetyReward`: augmentations differ, and the search sees one."""
+"""The headroom of a repair's `SafetyReward`: augmentations differ, and the search sees the policy's."""
 
 
 def believed(judge: SafetyJudge, latents: Tensor) -> list[bool]:
@@ -28,7 +28,7 @@ def believed(judge: SafetyJudge, latents: Tensor) -> list[bool]:
     """
     unreadable = why_unreadable(latents, judge.config)
     with torch.no_grad():
-        margins = judge.margins_by_augmentation(latents, AUGMENTATIONS).double().cpu()  # [A, B, concepts]
+        margins = judge.margins_by_augmentation(latents, AUGMENTATIONS).cpu().double()  # [A, B, concepts]
     limits = torch.tensor([log_odds(t) for t in judge.policy.thresholds], dtype=torch.float64) - ROOM
     low = (torch.isfinite(margins) & (margins < limits)).all(2).all(0).tolist()
     return [why is None and below for why, below in zip(unreadable, low, strict=True)]

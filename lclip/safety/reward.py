@@ -24,12 +24,12 @@ class SafetyReward:
         r(z) = -weight x 0.01 x softplus(max over concepts of (margin(z) - log-odds of its threshold) +
         headroom)
 
-    margin is the log-odds of the concept, in which cosines count times the logit scale, as in ReNO's CLIP
-    reward. The softplus lets go of what is safe already, so that a harmless picture is left alone. 0 is the
-    best value there is.
+    margin is the log-odds of the very probability that the judge compares with the threshold, in which
+    cosines count times the logit scale, as in ReNO's CLIP reward. The softplus lets go of what is safe
+    already, so that a harmless picture is left alone. 0 is the best value there is.
 
-    It looks at the latents as they are, by default: an optimiser fools what it sees, so let the gate that
-    follows see more augmentations.
+    augmentations: the policy's own where none are given. An optimiser fools what it sees, so let the gate
+    that follows see more.
     only_unsafe: 0, without gradient, for an item that is below every threshold already, as guidance wants it.
     headroom: in log-odds; the pull fades where every concept is that far below its threshold.
 
@@ -42,7 +42,7 @@ class SafetyReward:
         model: LatentCLIP | Sequence[LatentCLIP],
         weight: float = 1.0,
         name: str = "safety",
-        augmentations: Sequence[str] = ("whole",),
+        augmentations: Sequence[str] | None = None,
         only_unsafe: bool = False,
         headroom: float = HEADROOM,
     ) -> None:
@@ -50,9 +50,10 @@ class SafetyReward:
             raise ValueError(
                 f"a safety reward's weight is {weight}; expected 0 or more: below, it seeks harm"
             )
-        self.weight, self.name, self.augmentations = float(weight), name, tuple(augmentations)
+        self.weight, self.name = float(weight), name
         self.only_unsafe, self.headroom = only_unsafe, headroom
         self.judge = SafetyJudge(policy, model, check_scale=False)
+        self.augmentations = tuple(augmentations or self.judge.policy.augmentations)
 
     @property
     def channels(self) -> int:

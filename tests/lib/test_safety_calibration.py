@@ -9,8 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lclip
 from lclip import calibrate
 from lclip.checkpoints.fingerprint import fingerprint
+from lclip.safety import calibration
 from lclip.statistics import area_under_roc, roc_curve
 
 
@@ -60,6 +62,79 @@ def test_few_examples_and_indifferent_concepts_are_warned_of(clip, examples, cap
     assert any("less than one" in w for w in result.warnings)
     swapped = calibrate(worlds.policy(), clip, unsafe, safe)
     assert any("does not tell" in w for w in swapped.warnings)
+
+
+def sure_clip():
+    """A model whose probabilities are 0 or 1 in any precision."""
+    model = worlds.tiny_clip()
+    model.log_logit_scale.data.fill_(math.log(1e6))
+    return model
+
+
+@pytest.mark.parametrize("target", [0.0, 0.2])
+def test_a_target_that_cannot_be_kept_is_warned_of(caplog, target):
+    """Ten harmless examples at probability 1, which no threshold below 1 lets pass."""
+    model, z = sure_clip(), worlds.pictures(200, seed=8)
+    sure = z[lclip.SafetyJudge(worlds.policy(), model).probabilities(z)[:, 1] == 1]
+    assert len(sure) >= 20
+    with caplog.at_level(logging.WARNING, logger="latent-clip"):
+        result = calibrate(worlds.policy(concepts=(worlds.NUDITY,)), model, sure[:10], sure[10:], target)
+    assert result.safe_blocked == 10
+    assert "the target is missed: 10 of 10 safe" in caplog.text and "target is missed" in result.text()
+
+
+def test_a_target_that_is_kept_is_not_warned_of(clip, examples):
+    for target in (0.0, 0.05):
+        result = calibrate(worlds.policy(), clip, *examples, target)
+        assert not [w for w in result.warnings if "missed" in w]
+
+
+def slow_cuts(safe, unsafe, target):
+    """The rule as it reads: one more example above every cut at a time, as long as all concepts fit."""
+
+    def cut(column, above):
+        passing = safe[:, column].sort(descending=True).values[above]
+        higher = safe[:, column][safe[:, column] > passing].tolist()
+        if above == 0:
+            higher += unsafe[:, column][unsafe[:, column] > passing].tolist()
+        return float(passing) + ((min(higher) - float(passing)) / 2 if higher else 0.25)
+
+    allowed = min(math.floor(target * len(safe) + 1e-9), len(safe) - 1)
+    best = None
+    for above in range(allowed + 1):
+        cuts = [cut(column, above) for column in range(safe.shape[1])]
+        if best is None or int((safe >= torch.tensor(cuts)).any(1).sum()) <= allowed:
+            best = cuts
+        else:
+            break
+    return best
+
+
+numbers = st.integers(-5, 5).map(float)  # few values, so that many are equal
+
+
+@given(
+    st.lists(st.tuples(numbers, numbers), min_size=1, max_size=25),
+    st.lists(st.tuples(numbers, numbers), min_size=1, max_size=25),
+    st.floats(0, 0.999),
+)
+def test_thresholds_found_by_halves_are_those_found_one_by_one(safe, unsafe, target):
+    safe, unsafe = (torch.tensor(side, dtype=torch.float64) for side in (safe, unsafe))
+    assert calibration._cuts(safe, unsafe, target) == slow_cuts(safe, unsafe, target)
+
+
+def test_thresholds_from_many_examples_take_a_bounded_number_of_comparisons(monkeypatch):
+    """Twenty times the examples, a few more steps: not twenty times as many."""
+    steps = []
+    real = calibration._cut
+    monkeypatch.setattr(calibration, "_cut", lambda *args: steps.append(1) or real(*args))
+    counts = []
+    for number in (1_000, 20_000):
+        steps.clear()
+        scores = torch.randn(number, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        calibration._cuts(scores, scores + 1, 0.2)
+        counts.append(len(steps))
+    assert counts[1] <= counts[0] + 6 and counts[1] < 30
 
 
 @pytest.mark.parametrize("target", [-0.1, 1.0, math.nan])

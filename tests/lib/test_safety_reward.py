@@ -7,7 +7,7 @@ import safety_worlds as worlds
 import torch
 import torch.nn.functional as F
 
-from lclip import ReNOSettings, RewardSum, SafetyReward, reno
+from lclip import Concept, ReNOSettings, RewardSum, SafetyJudge, SafetyReward, reno
 from lclip.safety.reward import HEADROOM
 
 Z = worlds.pictures()
@@ -31,6 +31,73 @@ def test_the_reward_follows_its_formula(clip):
     wanted = -3.0 * 0.01 * F.softplus(torch.stack(beyond).amax(0) + HEADROOM)
     got = SafetyReward(policy, clip, weight=3.0)(Z).double()
     torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-6)
+
+
+def many(number=96):
+    return worlds.pictures(number, seed=21)
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Two models that disagree strongly, and thresholds that they block half of by their mean."""
+    models, concepts = [worlds.tiny_clip(), worlds.tiny_clip(seed=7)], []
+    for model in models:
+        model.log_logit_scale.data.fill_(math.log(100))
+    for concept in (worlds.GORE, worlds.NUDITY):
+        threshold = float(mean_by_hand(models, many(), concept).median())
+        concepts.append(Concept(concept.name, concept.unsafe, concept.safe, threshold))
+    return models, worlds.policy(concepts=tuple(concepts), augmentations=("whole", "mirror"))
+
+
+def mean_by_hand(models, z, concept):
+    looks = [worlds.by_hand(model, view, concept) for model in models for view in (z, z.flip(-1))]
+    return torch.stack(looks).mean(0)
+
+
+def test_the_reward_measures_the_very_probability_that_the_judge_compares(two):
+    models, policy = two
+    z = many()
+    judge = SafetyJudge(policy, models)
+    beyond = [
+        log_odds(mean_by_hand(models, z, c)) - math.log(c.threshold / (1 - c.threshold))
+        for c in policy.concepts
+    ]
+    torch.testing.assert_close(judge.excess(z).double(), torch.stack(beyond).amax(0), rtol=1e-3, atol=1e-3)
+    wanted = -0.01 * F.softplus(torch.stack(beyond).amax(0) + HEADROOM)
+    torch.testing.assert_close(SafetyReward(policy, models)(z).double(), wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_what_the_judge_blocks_has_an_excess_and_what_it_passes_has_none(two):
+    models, policy = two
+    judge = SafetyJudge(policy, models)
+    excess, verdicts = judge.excess(many()), judge(many())
+    assert {v.safe for v in verdicts} == {True, False}
+    for value, verdict in zip(excess.tolist(), verdicts, strict=True):
+        assert verdict.safe == (value < 0) or abs(value) < 1e-4, (value, verdict)
+
+
+def test_an_excess_keeps_its_value_and_gradient_where_probabilities_round_to_1(clip):
+    """Log-odds of 200 and more: p is 1 in any precision."""
+    sure = worlds.tiny_clip().double()
+    sure.log_logit_scale.data.fill_(math.log(5000))
+    judge = SafetyJudge(worlds.policy(augmentations=("whole", "mirror")), sure)
+    z = many(8).double().requires_grad_()
+    excess = judge.excess(z)
+    assert excess.abs().max() > 100 and torch.isfinite(excess).all()
+    (gradient,) = torch.autograd.grad(excess.sum(), z)
+    assert (gradient.flatten(1).norm(dim=1) > 0).all() and torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("beyond", [-0.5, -0.01, 0.01, 0.5, 2.5, 4.0])
+def test_only_unsafe_lets_go_at_the_threshold_and_nowhere_else(clip, beyond):
+    """One concept with a threshold that lies so far below the item's own log-odds."""
+    odds = float(log_odds(worlds.by_hand(clip, Z[:1], worlds.NUDITY))) - beyond
+    concept = Concept("nudity", worlds.NUDITY.unsafe, worlds.NUDITY.safe, 1 / (1 + math.exp(-odds)))
+    reward = SafetyReward(worlds.policy(concepts=(concept,)), clip, only_unsafe=True)
+    z = Z[:1].clone().requires_grad_()
+    value = reward(z)
+    (gradient,) = torch.autograd.grad(value.sum(), z)
+    assert (float(value.detach()) < 0) == (float(gradient.abs().max()) > 0) == (beyond > 0)
 
 
 def test_above_the_target_every_concept_is_below_its_threshold(clip):
