@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lclip.checkpoints.checkpoint import atomic_file
+from lclip.checkpoints.atomic import atomic_file
 from lclip.statistics import Interval, bootstrap
 
 from .parts import Arrays, Parts

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lclip.checkpoints.checkpoint import atomic_file
+from lclip.checkpoints.atomic import atomic_file
 from lclip.mini.world import WEIGHTS
 from lclip.safety.presets import FOLDER
 

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..checkpoints.checkpoint import atomic_file
+from ..checkpoints.formats import Format
+from ..checkpoints.tensors import check_target, read_tensors, write_tensors
 from ..errors import CheckpointError
 from ..latents.spaces import LatentSpace
 from .adapter import AdapterFigures, AdapterShape, LatentAdapter
 
-FORMAT, VERSION = "latent-clip-adapter", 1
+FORMAT = Format("latent-clip-adapter", "latent adapter")
 
 T = TypeVar("T")
 
@@ -32,13 +31,11 @@ def save_adapter(adapter: LatentAdapter, path: str | os.PathLike[str]) -> Path:
     Raises ValueError for another ending or weights that are not finite, FileNotFoundError for a folder that
     is not there.
     """
-    path = check_target(path)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.state_dict().items()}
+    path, weights = check_target(Path(path)), adapter.state_dict()
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise ValueError("the adapter holds NaN or infinite weights; its training went astray. Train again.")
     metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
+        **FORMAT.head(),
         "shape": json.dumps(asdict(adapter.shape)),
         "source_space": adapter.source.name,
         "target_space": adapter.target.name,
@@ -47,32 +44,13 @@ def save_adapter(adapter: LatentAdapter, path: str | os.PathLike[str]) -> Path:
         "inputs": adapter.trained_from or "",
         "sha256": weights_hash(weights),
     }
-    with atomic_file(path) as temporary:
-        save_file(weights, temporary, metadata)
-    return path
-
-
-def check_target(path: str | os.PathLike[str]) -> Path:
-    """A path that an adapter can be written to. Raises ValueError, FileNotFoundError."""
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"the target is {path.name!r}; expected a name that ends in .safetensors")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")
-    return path
+    return write_tensors(path, weights, metadata)
 
 
 def load_adapter(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> LatentAdapter:
     """Read what `save_adapter` wrote: frozen, in eval mode. Raises FileNotFoundError, CheckpointError."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: damaged or no safetensors: {error}") from error
+    weights, metadata = read_tensors(path)
     try:
         adapter = _adapter_of(metadata, weights)
     except ValueError as error:
@@ -81,7 +59,7 @@ def load_adapter(path: str | os.PathLike[str], device: torch.device | str = "cpu
 
 
 def _adapter_of(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> LatentAdapter:
-    _check_format(metadata)
+    FORMAT.check(metadata)
     shape = _shape_of(_json(metadata, "shape"))
     adapter = LatentAdapter(shape, device="meta")
     expected = {name: list(tensor.shape) for name, tensor in adapter.state_dict().items()}
@@ -99,19 +77,6 @@ def _adapter_of(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> L
     adapter.trained_with = metadata.get("model") or None
     adapter.trained_from = metadata.get("inputs") or None
     return adapter
-
-
-def _check_format(metadata: Mapping[str, str]) -> None:
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"not a latent adapter: its format is {metadata.get('format')!r}, not {FORMAT!r}")
-    version = metadata.get("version", "")
-    if not version.isdecimal() or int(version) < 1:
-        raise ValueError(f"its version is {version!r}; expected a whole number")
-    if int(version) > VERSION:
-        raise ValueError(
-            f"the adapter is of version {version}; this program reads up to {VERSION}. A newer version of "
-            "the program wrote it: update, or train the adapter again."
-        )
 
 
 def _shape_of(content: Any) -> AdapterShape:

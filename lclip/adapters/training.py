@@ -7,7 +7,6 @@ gives to mapped and to real latents: what the model does not see costs little.
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpoints.fingerprint import fingerprint
+from ..descent import WeightAverage, cosine_share
 from ..latents.spaces import LatentSpace
 from ..model.latent_clip import LatentCLIP
 from .adapter import AdapterFigures, AdapterShape, LatentAdapter, adapted_config
@@ -25,6 +25,7 @@ from .encoding import EncodedPictures, check_encoded
 RIDGE = 1e-3  # of the closed-form start, per cell
 CELLS = 200_000  # cells of latents that the closed-form start reads at most
 AVERAGE = 0.98  # of the weights, from step to step
+LAST_SHARE = 0.02  # of the learning rate, at the end of its cosine
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ class AdapterTraining:
             self.test_embeddings = self._embed(self.test_target)
         trained = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=0.01)
-        self.average = copy.deepcopy(adapter).requires_grad_(False)
-        self.best = copy.deepcopy(self.average)
+        self.average = WeightAverage(adapter, AVERAGE)
+        self.best = copy.deepcopy(self.average.module)
         self.latent_error, self.cosine = self._measure(self.best)
 
     def _embed(self, z: Tensor) -> Tensor:
@@ -121,14 +122,15 @@ class AdapterTraining:
         while self.step < settings.steps:
             start = time.perf_counter()
             for group in self.optimizer.param_groups:
-                group["lr"] = settings.learning_rate * _share(self.step, settings.steps)
+                share = cosine_share(self.step, settings.steps, min(50, settings.steps // 10 + 1), LAST_SHARE)
+                group["lr"] = settings.learning_rate * share
             chosen = torch.randint(len(self.source), (settings.batch,), generator=draws)
             loss = self._loss(chosen)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), 1.0)
             self.optimizer.step()
-            self._average_weights()
+            self.average.update(self.adapter, self.step)
             self.step += 1
             if self.step % settings.check_every == 0 or self.step == settings.steps:
                 self._keep_if_better()
@@ -145,17 +147,11 @@ class AdapterTraining:
         return error.square().mean() + self.settings.cosine_weight * (1 - cosine).mean()
 
     @torch.no_grad()
-    def _average_weights(self) -> None:
-        decay = min(AVERAGE, (self.step + 1) / (self.step + 10))
-        for kept, new in zip(self.average.parameters(), self.adapter.parameters(), strict=True):
-            kept.lerp_(new, 1 - decay)
-
-    @torch.no_grad()
     def _keep_if_better(self) -> None:
-        latent_error, cosine = self._measure(self.average)
+        latent_error, cosine = self._measure(self.average.module)
         weight = self.settings.cosine_weight
         if latent_error - weight * cosine < self.latent_error - weight * self.cosine:
-            self.best.load_state_dict(self.average.state_dict())
+            self.best.load_state_dict(self.average.module.state_dict())
             self.latent_error, self.cosine = latent_error, cosine
 
     @torch.no_grad()
@@ -229,11 +225,3 @@ def solve_linear(adapter: LatentAdapter, source: Tensor, target: Tensor, seed: i
     solution = torch.linalg.solve(gram, x @ y.T / x.shape[1]).T.float()  # [outputs, inputs * 9 + 1]
     adapter.linear.weight.copy_(solution[:, :-1].reshape(adapter.linear.weight.shape))
     adapter.linear.bias.copy_(solution[:, -1])  # pyright: ignore[reportOptionalMemberAccess]
-
-
-def _share(step: int, steps: int) -> float:
-    """Of the learning rate: a short warmup, then half a cosine down to 2 %."""
-    warmup = min(50, steps // 10 + 1)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from ..checkpoints.checkpoint import atomic_file
+from ..checkpoints.atomic import atomic_file
 from ..data.items import LatentItem
 from .asking import Block, Tally
 from .questions import Question

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoints.checkpoint import atomic_file
+from ..checkpoints.atomic import atomic_file
 from .asking import Block, Tally
 from .questions import FLAG, NUMBER, TEXT, VECTOR, Question, Values
 

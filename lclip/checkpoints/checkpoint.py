@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
@@ -20,9 +18,11 @@ from ..model.config import LatentCLIPConfig, config_from_state_dict
 from ..model.latent_clip import LatentCLIP, stored_name
 from ..model.tokenizer import Tokenizer
 from ..model.tokenizers import tokenizer_for
+from .formats import Format
 from .pickles import is_old_pickle, read_pickle
+from .tensors import read_tensors, write_tensors
 
-FORMAT, VERSION = "latent-clip", "1"
+FORMAT = Format("latent-clip", "Latent-CLIP")
 # The training checkpoints carry the frozen VAE encoder that made their latents.
 DROPPED = ("visual.vae_encoder.", "visual.vae_quant_conv.")
 
@@ -98,35 +98,16 @@ def write_checkpoint(
     source: Mapping[str, str],
 ) -> Path:
     """Write weights under their stored names, with all that is needed to load them, as one atomic step."""
-    stored = {name: tensor.to(dtype or tensor.dtype).contiguous() for name, tensor in weights.items()}
+    stored = {name: tensor.to(dtype or tensor.dtype) for name, tensor in weights.items()}
     _check_finite(stored, path, f"in {dtype}; choose bfloat16 or float32" if dtype else "")
     metadata = {
-        "format": FORMAT,
-        "version": VERSION,
+        **FORMAT.head(),
         "config": config.to_json(),
         "latent_space": config.latent_space,
         "tokenizer": json.dumps(dict(tokenizer)),
         **source,
     }
-    with atomic_file(path) as temporary:
-        save_file(stored, temporary, metadata)
-    return path
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside the final one: renamed on success, removed on failure."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # what files have here; safetensors would make it private
-        yield temporary
-        temporary.chmod(mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return write_tensors(path, stored, metadata)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -157,8 +138,8 @@ def _naming(path: Path) -> Iterator[None]:
     """Whatever is wrong with a file, its path is said."""
     try:
         yield
-    except CheckpointError as error:
-        if str(path) in str(error):
+    except ValueError as error:
+        if isinstance(error, CheckpointError) and str(path) in str(error):
             raise
         raise CheckpointError(f"{path}: {error}") from error
 
@@ -167,22 +148,13 @@ def _read_any(path: Path, start: bytes) -> tuple[dict[str, Any], dict[str, str]]
     if not start:
         raise CheckpointError("the file is empty; download it again")
     if start[8:9] == b"{" or path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        return read_tensors(path)
     if start[:4] == b"PK\x03\x04" or is_old_pickle(start):
         return _state_dict(read_pickle(path)), {}
     raise CheckpointError(
         f"neither a PyTorch checkpoint nor safetensors: it begins with {start!r}. If that reads like text or "
         "HTML, the download went wrong"
     )
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"damaged or truncated safetensors: {error}. Download it again") from error
 
 
 def _state_dict(content: Any) -> dict[str, Any]:
@@ -196,6 +168,8 @@ def _state_dict(content: Any) -> dict[str, Any]:
 
 
 def _checked(path: Path, raw: dict[str, Any], metadata: Mapping[str, str]) -> Checkpoint:
+    if metadata.get("format", "").startswith(FORMAT.name):  # other programs have formats of their own
+        FORMAT.check(metadata)
     weights = normalise_keys(raw)
     if not weights.keys() & {"visual.conv1.weight", "token_embedding.weight", "text_projection"}:
         names = ", ".join(repr(name[:60]) for name in list(weights)[:3]) or "no weights at all"

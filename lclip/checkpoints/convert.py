@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from .checkpoint import read_checkpoint, write_checkpoint
+from .tensors import check_target
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -26,10 +27,7 @@ def convert(
     src, dst = Path(src), Path(dst)
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype}; expected one of {', '.join(map(str, DTYPES))}")
-    if dst.suffix != ".safetensors":
-        raise ValueError(f"the target is {dst.name!r}; expected a name that ends in .safetensors")
-    if not dst.parent.is_dir():
-        raise FileNotFoundError(f"the folder {dst.parent} does not exist; create it first")
+    check_target(dst)
     checkpoint = read_checkpoint(src)
     source = {"source_name": src.name, "source_sha256": file_sha256(src)}
     return write_checkpoint(dst, checkpoint.weights, checkpoint.config, checkpoint.tokenizer, dtype, source)

@@ -63,8 +63,9 @@ def add_to(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Gather the pictures, train, write, and say how good it is."""
-    from ..adapters.files import check_target, save_adapter
+    from ..adapters.files import save_adapter
     from ..adapters.training import AdapterSettings, AdapterTraining
+    from ..checkpoints.tensors import check_target
     from ..latents.spaces import space_named
 
     check_target(options.out)

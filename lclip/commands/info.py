@@ -152,10 +152,10 @@ def _policy(path: Path) -> Facts:
 
 def _metadata(path: Path) -> dict[str, str]:
     """The texts in the head of a .safetensors; nothing for another file, or a damaged one."""
-    from safetensors import SafetensorError, safe_open
+    from ..checkpoints.tensors import open_tensors
 
     try:
-        with safe_open(path, framework="pt") as content:
-            return dict(content.metadata() or {})
-    except (SafetensorError, RuntimeError, OSError):
+        with open_tensors(path) as file:
+            return file.metadata
+    except ValueError:
         return {}

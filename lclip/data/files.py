@@ -8,13 +8,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..checkpoints.checkpoint import atomic_file
 from ..checkpoints.pickles import read_pickle
+from ..checkpoints.tensors import open_tensors, parse_tensors, write_tensors
 
 SUFFIXES = (".latent", ".safetensors", ".pt", ".pth", ".npy")
 NAMES = ("latent_tensor", "samples", "latents", "latent")  # of the latents in a file of several tensors
@@ -48,24 +46,16 @@ def parse_latents(content: bytes, name: str) -> list[Tensor]:
 
 def write_latents(z: Tensor, path: str | os.PathLike[str]) -> Path:
     """Write raw latents [B, C, H, W] as a .latent that the host's LoadLatent reads. Atomic."""
-    path = Path(path)
     # The host's own mark of a file whose latents are as they are on a wire.
-    content = {"latent_tensor": z.detach().cpu().contiguous(), "latent_format_version_0": torch.tensor([])}
-    with atomic_file(path) as temporary:
-        safetensors.torch.save_file(content, temporary)
-    return path
+    return write_tensors(Path(path), {"latent_tensor": z, "latent_format_version_0": torch.tensor([])})
 
 
 def _open(path: Path) -> tuple[Tensor, float]:
     """The tensor of a file, and what to multiply it by."""
     suffix = path.suffix.lower()
     if suffix in (".latent", ".safetensors"):
-        try:
-            with safe_open(path, framework="pt") as file:
-                names = list(file.keys())
-                return file.get_tensor(_choose(names, str(path))), _factor(suffix, names)
-        except (SafetensorError, RuntimeError) as error:
-            raise ValueError(f"{path}: damaged or truncated: {error}") from error
+        with open_tensors(path) as file:
+            return file[_choose(file.names, str(path))], _factor(suffix, file.names)
     if suffix in (".pt", ".pth"):
         return _from_pickle(read_pickle(path), str(path)), 1.0
     if suffix == ".npy":
@@ -77,11 +67,8 @@ def _open(path: Path) -> tuple[Tensor, float]:
 def _parse(content: bytes, name: str) -> tuple[Tensor, float]:
     suffix = Path(name).suffix.lower()
     if suffix in (".latent", ".safetensors"):
-        try:
-            tensors = safetensors.torch.load(content)
-        except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
-            raise ValueError(f"{name}: damaged or truncated: {error}") from error
-        return tensors[_choose(list(tensors), name)], _factor(suffix, tensors)
+        tensors = parse_tensors(content, name)
+        return tensors[_choose(tensors, name)], _factor(suffix, tensors)
     if suffix in (".pt", ".pth"):
         return _from_pickle(read_pickle(Path(name), content), name), 1.0
     return _npy(np.frombuffer(bytearray(content), np.uint8), name), 1.0
@@ -92,8 +79,9 @@ def _factor(suffix: str, names: Iterable[str]) -> float:
     return 1 / OLD_SCALE if suffix == ".latent" and "latent_format_version_0" not in names else 1.0
 
 
-def _choose(names: list[str], file: str) -> str:
+def _choose(held_names: Iterable[str], file: str) -> str:
     """The name of the tensor that is the latents."""
+    names = list(held_names)
     for name in NAMES:
         if name in names:
             return name
@@ -107,7 +95,7 @@ def _choose(names: list[str], file: str) -> str:
 def _from_pickle(content: object, file: str) -> Tensor:
     if isinstance(content, dict):
         tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-        content = tensors[_choose(list(tensors), file)]
+        content = tensors[_choose(tensors, file)]
     if not isinstance(content, Tensor):
         kind = type(content).__name__
         raise ValueError(f"{file}: holds a {kind}; expected a tensor, or a dictionary of tensors")

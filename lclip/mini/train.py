@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from ..checkpoints.checkpoint import atomic_file, load, save_checkpoint
+from ..checkpoints.checkpoint import load, save_checkpoint
+from ..checkpoints.tensors import write_tensors
 from .drawing import render_batch, sample_scenes
 from .train_clip import GROUPS, POOL_GROUPS, Pool, draw_pool, tokenizer, train_clip
 from .train_generator import Generator, draw_pairs, train_generator
@@ -34,7 +34,7 @@ from .train_twin import PAIRS as TWIN_PAIRS
 from .train_twin import make_ways, train_twin
 from .train_vae import TWIN, to_pixels, train_vae
 from .vae import RAW_STD, TWIN_STD, MiniVAE, twin_vae
-from .world import VERSION, WEIGHTS, load_module, load_world
+from .world import FORMAT, WEIGHTS, load_module, load_world
 
 logger = logging.getLogger("latent-clip")
 
@@ -131,9 +131,8 @@ def latent_format(vae: MiniVAE, name: str, raw_std: float) -> dict:
 def ship(module: nn.Module, path: Path, about: dict | None = None) -> None:
     """Write half-precision weights and notes, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.half().contiguous() for name, tensor in module.state_dict().items()}
-    with atomic_file(path) as temporary:
-        save_file(weights, temporary, metadata={"about": json.dumps({"version": VERSION, **(about or {})})})
+    weights = {name: tensor.half() for name, tensor in module.state_dict().items()}
+    write_tensors(path, weights, {"about": json.dumps({**FORMAT.head(), **(about or {})})})
 
 
 def run_all(

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ..checkpoints.checkpoint import load
+from ..checkpoints.formats import Format
+from ..checkpoints.tensors import TensorFile, open_tensors
 from ..errors import CheckpointError
 from ..model.latent_clip import LatentCLIP
 from ..model.tokenizer import WordTokenizer
@@ -23,7 +24,7 @@ from .twin import TwinDenoiser, TwinWays
 from .vae import MiniVAE, twin_vae
 
 WEIGHTS = Path(__file__).parent / "weights"
-VERSION = "1"
+FORMAT = Format("latent-clip-mini", "file of the mini world")
 
 M = TypeVar("M", bound=nn.Module)
 Change = Callable[[torch.Tensor], torch.Tensor]
@@ -201,21 +202,20 @@ def load_latent_format(folder: Path = WEIGHTS, vae: str = "vae") -> LatentFormat
 def load_module(module: M, path: Path) -> tuple[M, dict]:
     """Fill a module, frozen and in float32, from a file of the world; returns it with the file's notes."""
     with _opened(path) as (file, about):
-        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        weights = {name: tensor.float() for name, tensor in file.all().items()}
     module.load_state_dict(weights)
     return module.eval().requires_grad_(False), about
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, dict]]:
+def _opened(path: Path) -> Iterator[tuple[TensorFile, dict]]:
     """One of the world's files and its notes. Raises FileNotFoundError or CheckpointError."""
-    if not path.exists():
-        raise FileNotFoundError(f"the mini world's file {path} is missing; install the pack again")
     try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-            if about.get("version") != VERSION:
-                raise CheckpointError(f"{path} is of version {about.get('version')}, expected {VERSION}")
+        with open_tensors(path) as file:
+            about = json.loads(file.metadata.get("about", "{}"))
+            FORMAT.check({"format": FORMAT.name, **about})  # the first files said only the version
             yield file, about
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}); install the pack again") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"the mini world's file {path} is missing; install the pack again") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error} Install the pack again") from error

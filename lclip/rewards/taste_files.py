@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..checkpoints.checkpoint import atomic_file, check_tensors, normalise_keys, read_weights
+from ..checkpoints.checkpoint import check_tensors, normalise_keys, read_weights
+from ..checkpoints.formats import Format
+from ..checkpoints.tensors import check_target, write_tensors
 from ..errors import CheckpointError
 from .taste import Taste, TasteFigures
 
-FORMAT, VERSION = "latent-clip-taste", 1
+FORMAT = Format("latent-clip-taste", "taste")
 RATING_SCALE = 0.1
 """A point of an aesthetic rating counts as 0.1 of cosine does in a Text Reward at logit scale 100."""
 LAYERS = (0, 2, 4, 6, 7)  # of the deep head; dropout stood between them
@@ -34,9 +35,7 @@ def save_taste(taste: Taste, path: str | os.PathLike[str]) -> Path:
 
     Raises ValueError for another ending, FileNotFoundError for a folder that is not there.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"the target is {path.name!r}; expected a name that ends in .safetensors")
+    path = check_target(Path(path))
     about = {
         "name": taste.name,
         "bias": taste.bias,
@@ -44,17 +43,14 @@ def save_taste(taste: Taste, path: str | os.PathLike[str]) -> Path:
         "notes": list(taste.notes),
     }
     metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
+        **FORMAT.head(),
         "model": taste.model or "",
         "model_name": taste.model_name,
         "latent_space": taste.latent_space or "",
         "inputs": taste.trained_from or "",
         "about": json.dumps(about),
     }
-    with atomic_file(path) as temporary:
-        save_file({"direction": taste.direction.float().cpu().contiguous()}, temporary, metadata)
-    return path
+    return write_tensors(path, {"direction": taste.direction.float()}, metadata)
 
 
 def load_taste(path: str | os.PathLike[str]) -> Taste:
@@ -67,7 +63,7 @@ def load_taste(path: str | os.PathLike[str]) -> Taste:
     weights, metadata = read_weights(path)
     try:
         check_tensors(weights, path)
-        if metadata.get("format") == FORMAT:
+        if metadata.get("format") == FORMAT.name:
             taste = _own(weights, metadata)
         else:
             _refuse_models(weights, metadata)
@@ -80,14 +76,7 @@ def load_taste(path: str | os.PathLike[str]) -> Taste:
 
 
 def _own(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Taste:
-    version = metadata.get("version", "")
-    if not version.isdecimal() or int(version) < 1:
-        raise ValueError(f"its version is {version!r}; expected a whole number")
-    if int(version) > VERSION:
-        raise ValueError(
-            f"the taste is of version {version}; this program reads up to {VERSION}. A newer version of the "
-            "program wrote it: update, or train the taste again."
-        )
+    FORMAT.check(metadata)
     if set(weights) != {"direction"} or weights["direction"].ndim != 1:
         shapes = {name: list(tensor.shape) for name, tensor in weights.items()}
         raise ValueError(f"it holds {shapes}; expected one row of numbers, 'direction'")

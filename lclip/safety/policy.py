@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.formats import Format
 from ..latents.size_rules import DEFAULT_SIZE_RULE, SIZE_RULES
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-FORMAT, VERSION = "latent-clip-safety-policy", 1
+FORMAT = Format("latent-clip-safety-policy", "safety policy")
 
 AUGMENTATIONS = ("whole", "mirror", "corners")
 """Test-time augmentations that a judgement averages: latents as they are, mirrored, four corner crops."""
@@ -87,7 +88,7 @@ class PolicyData:
     """The latent space that the thresholds are for, or None: any."""
     model: str | None = None
     """Fingerprint of the Latent-CLIP that the thresholds were calibrated with, or None: not calibrated."""
-    version: int = VERSION
+    version: int = FORMAT.version
 
     def __post_init__(self) -> None:
         for field in ("concepts", "allow", "templates", "augmentations"):
@@ -115,11 +116,7 @@ class PolicyData:
         for field in ("name", "description"):
             if not isinstance(getattr(self, field), str):
                 raise ValueError(f"a policy's {field} is {getattr(self, field)!r}; expected a text")
-        if self.version != VERSION or isinstance(self.version, bool):
-            raise ValueError(
-                f"the policy has version {self.version!r}; this library reads version {VERSION}. Update the "
-                "one that is older."
-            )
+        FORMAT.check_version(self.version)
         _ = self.shift
 
     def _check_concepts(self) -> None:
@@ -188,7 +185,7 @@ class PolicyData:
     def to_json(self) -> str:
         """The policy as readable JSON; `from_json` gives an equal one."""
         content = asdict(self)
-        head = {"format": FORMAT, "checksum": _checksum(content)}
+        head = {"format": FORMAT.name, "checksum": _checksum(content)}
         return json.dumps({**head, **content}, indent=2, ensure_ascii=False)
 
     @classmethod
@@ -204,8 +201,8 @@ class PolicyData:
         checksum = content.pop("checksum", None) if isinstance(content, dict) else None
         content = _with_todays_names(content)
         content = _record(content, "the safety policy", {"format", *(field.name for field in fields(cls))})
-        if content.pop("format") != FORMAT:
-            raise ValueError(f'the JSON is no safety policy; expected it to say "format": {FORMAT!r}')
+        FORMAT.check(content)
+        del content["format"]
         for field in ("concepts", "allow", "templates", "augmentations"):
             if not isinstance(content[field], list):
                 raise ValueError(f"the safety policy's {field} is {content[field]!r}; expected a list")

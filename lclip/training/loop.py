@@ -6,9 +6,7 @@ same run.
 
 from __future__ import annotations
 
-import copy
 import logging
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -19,13 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.checkpoint import atomic_file
+from ..checkpoints.atomic import atomic_file
+from ..descent import WeightAverage, cosine_share
 from .optimizers import OPTIMIZERS, make_optimizers
 from .ranks import gather_objects, rank, world_size
 
 logger = logging.getLogger("latent-clip")
 
 M = TypeVar("M", bound=nn.Module)
+LAST_SHARE = 0.01  # of the learning rate, at the end of its cosine
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
@@ -111,14 +111,6 @@ class Moment:
 Watch = Callable[[Moment], None]
 
 
-def learning_rate_share(step: int, settings: FitSettings) -> float:
-    """Linear warmup, then half a cosine down to 1 % of the peak."""
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    progress = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
 def fit(
     module: M,
     loss_of: Callable[[Any], Tensor],
@@ -152,7 +144,7 @@ def fit(
     bar = _bar(first, settings.steps, checkpoint.stem)
     smooth: Tensor | None = None
     for step in bar:
-        share = learning_rate_share(step, settings)
+        share = cosine_share(step, settings.steps, settings.warmup, LAST_SHARE)
         for optimizer in run.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * share * group["speed"]
@@ -186,13 +178,12 @@ class _Run:
     ) -> None:
         self.module, self.settings, self.path = module, settings, path
         self.batches, self.optimizers = batches, optimizers
-        self.average = None
-        if settings.ema_decay is not None:
-            self.average = copy.deepcopy(module).requires_grad_(False)
+        decay = settings.ema_decay
+        self.average = None if decay is None else WeightAverage(module, decay)
 
     @property
     def kept(self) -> nn.Module:
-        return self.module if self.average is None else self.average
+        return self.module if self.average is None else self.average.module
 
     def descend(self, loss: Tensor, step: int) -> None:
         """One step down the gradient, clipped to the settings' norm."""
@@ -208,8 +199,7 @@ class _Run:
         for optimizer in self.optimizers:
             optimizer.step()
         if self.average is not None:
-            decay = min(self.settings.ema_decay or 0.0, (step + 1) / (step + 10))
-            _update_average(self.average, self.module, decay)
+            self.average.update(self.module, step)
 
     def save(self, step: int) -> None:
         """Write all of it, whole or not at all; every rank takes part with its place in the data."""
@@ -220,7 +210,7 @@ class _Run:
         state = {
             "step": step,
             "module": self.module.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
+            "average": None if self.average is None else self.average.module.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "settings": asdict(self.settings),
             "places": places,
@@ -237,7 +227,7 @@ class _Run:
         try:
             self.module.load_state_dict(state["module"])
             if self.average is not None:
-                self.average.load_state_dict(state["average"])
+                self.average.module.load_state_dict(state["average"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
         except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
@@ -291,9 +281,3 @@ def _bar(first: int, steps: int, name: str) -> Any:
         range(first, steps), initial=first, total=steps, desc=name, dynamic_ncols=True, mininterval=5.0,
         disable=rank() != 0,
     )  # fmt: skip
-
-
-@torch.no_grad()
-def _update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
-    for kept, new in zip(average.parameters(), module.parameters(), strict=True):
-        kept.lerp_(new, 1.0 - decay)

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.checkpoint import atomic_file
+from ..checkpoints.atomic import atomic_file
 
 logger = logging.getLogger("latent-clip")
 

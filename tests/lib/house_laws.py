@@ -10,7 +10,7 @@ from pathlib import Path
 from house import UNKNOWN, House, circles
 
 FLOORS = (
-    ("errors", "statistics"),
+    ("errors", "statistics", "descent"),
     ("latents",),
     ("model",),
     ("checkpoints",),
@@ -27,7 +27,7 @@ FLOORS = (
 )
 """Wings from the ground up. Arrows point down; between wings of one floor they go one way only."""
 
-FLAT = {"__init__", "__main__", "errors", "scoring", "statistics"}
+FLAT = {"__init__", "__main__", "descent", "errors", "scoring", "statistics"}
 """The files that stand in lclip/ itself."""
 
 HOST = {

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from peak_memory import counted
 from safetensors import safe_open
 
 import lclip
-from lclip.checkpoints import checkpoint
 from lclip.model.latent_clip import stored_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +76,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(tiny_model, tmp_path, monkey
         Path(path).write_bytes(b"half a file")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", half)
+    monkeypatch.setattr(safetensors.torch, "save_file", half)
     with pytest.raises(OSError, match="no space"):
         lclip.convert(source, target)
     assert target.read_bytes() == b"what was there before"

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from lclip.descent import cosine_share
 from lclip.mini.train_clip import CONFIG, tokenizer
 from lclip.model.latent_clip import LatentCLIP
-from lclip.training.loop import FitSettings, fit, learning_rate_share
+from lclip.training.loop import FitSettings, fit
 from lclip.training.losses import contrastive_loss, distillation_loss
 from lclip.training.muon import Muon, orthogonal
 from lclip.training.optimizers import OPTIMIZERS, make_optimizers
@@ -65,7 +66,7 @@ def test_training_learns(tmp_path):
 
 
 def test_the_schedule_warms_up_and_ends_low():
-    shares = [learning_rate_share(step, SETTINGS) for step in range(12)]
+    shares = [cosine_share(step, SETTINGS.steps, SETTINGS.warmup, 0.01) for step in range(12)]
     assert shares[0] < shares[1] == 1.0
     assert shares[2:] == sorted(shares[2:], reverse=True)
     assert shares[-1] < 0.05

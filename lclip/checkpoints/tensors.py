@@ -1,0 +1,90 @@
+"""Files of named tensors with texts in their head (.safetensors): opened, read from bytes, written.
+
+All that the library knows of the safetensors package is here. Tensors that are read stay parts of the mapped
+file until they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .atomic import atomic_file
+
+SUFFIX = ".safetensors"
+DAMAGE = (SafetensorError, OSError, ValueError, RuntimeError, KeyError)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """An open file: what it holds, tensor by tensor."""
+
+    path: Path
+    names: tuple[str, ...]
+    metadata: dict[str, str]
+    file: Any
+
+    def __getitem__(self, name: str) -> Tensor:
+        return _or_damaged(self.path, lambda: self.file.get_tensor(name))
+
+    def all(self) -> dict[str, Tensor]:
+        """Every tensor by name."""
+        return {name: self[name] for name in self.names}
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[TensorFile]:
+    """A file of any number of tensors. Raises FileNotFoundError, CheckpointError."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    opened = _or_damaged(path, lambda: safe_open(path, framework="pt", device="cpu"))
+    with opened as file:
+        yield TensorFile(path, tuple(file.keys()), dict(file.metadata() or {}), file)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a file by name, and the texts in its head. Raises FileNotFoundError, CheckpointError."""
+    with open_tensors(path) as file:
+        return file.all(), file.metadata
+
+
+def parse_tensors(content: bytes, name: str) -> dict[str, Tensor]:
+    """All tensors in a file's bytes; name: what errors call it. Raises CheckpointError."""
+    return _or_damaged(name, lambda: safetensors.torch.load(content))
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Write tensors and texts as one step. Raises FileNotFoundError for a folder that is not there."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_file(path) as temporary:
+        safetensors.torch.save_file(plain, temporary, dict(metadata) if metadata else None)
+    return path
+
+
+def check_target(path: Path) -> Path:
+    """A path that such a file can be written to. Raises ValueError, FileNotFoundError."""
+    if path.suffix != SUFFIX:
+        raise ValueError(f"the target is {path.name!r}; expected a name that ends in {SUFFIX}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")
+    return path
+
+
+def _or_damaged(name: str | Path, get: Callable[[], T]) -> T:
+    try:
+        return get()
+    except DAMAGE as error:
+        raise CheckpointError(
+            f"{name}: damaged or truncated, or no safetensors: {error}. Download or make it again"
+        ) from error
