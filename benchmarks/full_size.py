@@ -257,8 +257,9 @@ class _Scene:
     def reno(self, latent: list[Any], seed: int, checkpointing: str) -> Node:
         return self.graph.add(
             "LatentCLIP_ReNO", latent_image=latent, reward=self.reward(), iterations=RENDERS,
-            checkpointing=checkpointing, lr=5.0, method="gradient", optimizer="sgd", regularization=0.01,
-            grad_clip=0.1, candidates=1, keep=1, patience=0, target=1000.0,
+            checkpointing=checkpointing, custom_lr=False, lr=5.0, method="gradient", optimizer="sgd",
+            regularization=0.01, grad_clip=0.1, candidates=1, keep=1, stop_on_plateau=False, patience=1,
+            stop_at_target=False, target=0.0,
             **self._sampling(self.model, seed, 1),
         )  # fmt: skip
 

@@ -12,8 +12,7 @@ from .host import ksampler as host_ksampler
 from .host import models, sockets
 from .host import sampling as host_sampling
 from .host.feedback import say, shown
-from .host.gradients import SCHEDULERS
-from .host.search_widgets import sampler_input, search_inputs, settings_of
+from .host.search_widgets import sampler_input, scheduler_input, search_inputs, settings_of
 
 REWARD_HINT = "What is good: wire a Text Reward, or several chained. Higher is better."
 
@@ -115,12 +114,7 @@ class ReNO(io.ComfyNode):
                     "half; others want 3 to 8.",
                 ),
                 sampler_input(),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(SCHEDULERS),
-                    default="normal",
-                    tooltip="How the noise levels are spread, as for KSampler. With one step all are alike.",
-                ),
+                scheduler_input(),
                 io.Conditioning.Input("positive", tooltip="The prompt: what to include, as for KSampler."),
                 io.Conditioning.Input("negative", tooltip="What to leave out; unused where cfg is 1."),
                 io.Latent.Input(

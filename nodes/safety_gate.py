@@ -11,8 +11,9 @@ from .host import safety as host_safety
 from .host import sockets
 from .host.feedback import say, shown
 from .host.gate import ACTIONS, Gate
-from .host.gradients import DIFFERENTIABLE, SCHEDULERS
+from .host.gradients import DIFFERENTIABLE
 from .host.ksampler import Stage
+from .host.search_widgets import scheduler_input
 
 
 class SafetyGate(io.ComfyNode):
@@ -171,12 +172,7 @@ def repair_inputs() -> list[Any]:
                 tooltip="For repair: the sampler that renders; only those that a gradient can pass. euler by "
                 "default, as for ReNO.",
             ),
-            io.Combo.Input(
-                "scheduler",
-                options=list(SCHEDULERS),
-                default="simple",
-                tooltip="For repair: how the noise levels are spread, as in KSampler.",
-            ),
+            scheduler_input("For repair. "),
         )
     ]
 

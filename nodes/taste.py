@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from .. import lclip
-from ..lclip.rewards.taste import SHRINKAGE, taste_inputs
+from ..lclip.rewards.taste import REGULARIZATION, taste_inputs
 from .host import memory, models, sockets
 from .host.folders import NOT_GIVEN, TASTES
 from .latents import samples_of
@@ -56,8 +56,8 @@ class TrainTaste(io.ComfyNode):
                 ),
                 sockets.advanced(
                     io.Combo.Input(
-                        "regularisation",
-                        options=list(SHRINKAGE),
+                        "regularization",
+                        options=list(REGULARIZATION),
                         default="auto",
                         tooltip="How far the taste is held back from the examples' own peculiarities. auto "
                         "(the default) takes it from the examples: strong for few, light for many, "
@@ -88,12 +88,12 @@ class TrainTaste(io.ComfyNode):
         disliked: dict[str, Any],
         weight: float,
         save_as: str,
-        regularisation: str,
+        regularization: str,
         add_to: models.WiredReward | None = None,
     ) -> io.NodeOutput:
         good, bad = samples_of(liked), samples_of(disliked)
         model = latent_clip.ready(max(good, bad, key=torch.numel))
-        name, shrinkage = save_as.strip(), SHRINKAGE[regularisation]
+        name, shrinkage = save_as.strip(), REGULARIZATION[regularization]
         with memory.ordinary_tensors():
             known = learnt_before(name, taste_inputs(model, good, bad, shrinkage)) if name else None
             taste = known or lclip.train_taste(model, good, bad, shrinkage, name or "taste", latent_clip.name)

@@ -102,9 +102,8 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--learning-rate", type=float, default=5e-4, help="at its peak (default %(default)s)")
     group.add_argument(
         "--stage-one-steps",
-        type=int,
-        default=0,
-        help="before, with --pixel-clip: steps that train patch embedding and positions alone (default 0)",
+        type=positive,
+        help="before, with --pixel-clip: steps for patch embedding and positions alone (default: none)",
     )
     group.add_argument(
         "--stage-one-learning-rate", type=float, default=1e-3, help="their peak (default %(default)s)"
@@ -143,9 +142,7 @@ def _add_evaluation(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("figures, in RUN/metrics.csv and for TensorBoard where it is installed")
     group.add_argument("--log-every", type=positive, default=50, help="steps (default %(default)s)")
     group.add_argument("--eval-data", nargs="+", metavar="DATA", help="held-out data of the same kind")
-    group.add_argument(
-        "--eval-every", type=int, default=0, help="steps; 0: at the end of each stage (default 0)"
-    )
+    group.add_argument("--eval-every", type=positive, help="steps (default: at the end of each stage)")
     group.add_argument(
         "--eval-samples", type=positive, default=2000, help="drawn from it (default %(default)s)"
     )

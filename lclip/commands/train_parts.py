@@ -59,7 +59,9 @@ def assemble(options: argparse.Namespace, ranks: Ranks) -> Training:
 def _check(options: argparse.Namespace) -> None:
     if options.distil and options.pixel_clip is None:
         raise ValueError("--distil needs a teacher; name it with --pixel-clip")
-    if options.stage_one_steps and (options.pixel_clip is None or options.latent_clip is not None):
+    if options.stage_one_steps is not None and (
+        options.pixel_clip is None or options.latent_clip is not None
+    ):
         raise ValueError("--stage-one-steps trains what is made anew; it needs --pixel-clip to begin from")
     if options.eval_classes is not None and options.eval_data is None:
         raise ValueError("--eval-classes needs data of these classes; name it with --eval-data")
@@ -97,7 +99,7 @@ def _stages(options: argparse.Namespace) -> list[Stage]:
         precision=options.precision,
     )
     first = None
-    if options.stage_one_steps:
+    if options.stage_one_steps is not None:
         rate = options.stage_one_learning_rate
         first = replace(settings, steps=options.stage_one_steps, learning_rate=rate)
     return stages_of(settings, options.distil, first)

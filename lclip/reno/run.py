@@ -186,7 +186,7 @@ class ReNORun:
     def _descend(
         self, optimizer: NesterovSGD | Adam, noise: Tensor, gradient: Tensor, active: Tensor
     ) -> Tensor:
-        """One step down the total loss, weight x regulariser - reward, for the items still searched."""
+        """One step down the total loss, weight x regularizer - reward, for the items still searched."""
         downhill = loss_gradient(noise, gradient, self.settings.regularization, self.settings.grad_clip)
         moving = per_item(active.to(noise.device), noise)
         moved = optimizer.step(noise, torch.where(moving, downhill, torch.zeros_like(downhill)))

@@ -106,13 +106,13 @@ class ReNORecord:
     iteration: int
     """Which render of this phase and run; iteration 0 of a search is its unchanged starting noise."""
     reward: Tensor
-    """[B] the optimised reward, without the regulariser."""
+    """[B] the optimised reward, without the regularizer."""
     parts: dict[str, Tensor]
     """Name to [B]: the weighted parts that sum to the reward."""
     loss: Tensor
-    """[B] regularization x regulariser - reward: what the gradient method descends."""
+    """[B] regularization x regularizer - reward: what the gradient method descends."""
     norm: Tensor
-    """[B] L2 norm of the noise; sqrt(d - 1) is where the regulariser wants it."""
+    """[B] L2 norm of the noise; sqrt(d - 1) is where the regularizer wants it."""
     active: Tensor
     """[B] bool: the item was still being searched."""
     held_out: Tensor | None

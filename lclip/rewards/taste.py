@@ -27,8 +27,8 @@ from .rewards import PUBLISHED_CLIP_SCALE, EmbeddingReward, usable_for_backward
 
 logger = logging.getLogger("latent-clip")
 
-SHRINKAGE = {"auto": None, "light": 0.05, "medium": 0.3, "strong": 0.9}
-"""Regularisation by name; auto takes it from the examples."""
+REGULARIZATION = {"auto": None, "light": 0.05, "medium": 0.3, "strong": 0.9}
+"""Shrinkage of the covariance by name; auto takes it from the examples."""
 RECIPE = 1  # of the training: raised when the same examples come to give another taste
 ENOUGH = 10  # examples a side; with fewer, chance decides much
 CHUNK = 64  # latents embedded at once
@@ -108,7 +108,7 @@ class Taste:
                 f"left out one at a time, {found.liked_right} of the liked and {found.disliked_right} of the "
                 f"disliked fall on their own side: accuracy {found.interval().percent()} (95 % interval; "
                 "chance is 50 %)",
-                f"regularisation: {found.shrinkage:.3g} of the covariance shrunk to the identity",
+                f"regularization: {found.shrinkage:.3g} of the covariance shrunk to the identity",
             ]
         if self.model is not None:
             lines.append(f"model: {self.model_name or 'unnamed'} ({self.model}), {self.latent_space}")

@@ -41,7 +41,8 @@ class Training:
     """All that a run needs. Its folder holds a checkpoint per stage, the figures, and in the end the model.
 
     teacher: given, its embeddings are learnt, and the text tower and the logit scale stay as they are; None
-    learns from captions. evaluate_every: steps between two evaluations; 0 evaluates at the end of each stage.
+    learns from captions. evaluate_every: steps between two evaluations; None
+    evaluates at the end of each stage. ValueError for less than 1.
     """
 
     model: LatentCLIP
@@ -55,7 +56,11 @@ class Training:
     teacher: PixelCLIP | None = None
     evaluation: Evaluation | None = None
     log_every: int = 50
-    evaluate_every: int = 0
+    evaluate_every: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.evaluate_every is not None and self.evaluate_every < 1:
+            raise ValueError(f"evaluate_every is {self.evaluate_every}; expected None, or at least 1 step")
 
     def run(self) -> LatentCLIP:
         """Train from the beginning or from where it was; writes model.safetensors in half precision."""
@@ -99,7 +104,8 @@ class _Watch:
         if moment.step % training.log_every == 0 or last:
             self.metrics.write(self.stage, moment.step, self._figures(moment))
             self.since, self.steps = perf_counter(), 0
-        often = training.evaluate_every and moment.step % training.evaluate_every == 0
+        every = training.evaluate_every
+        often = every is not None and moment.step % every == 0
         if training.evaluation is not None and (often or last):
             figures = training.evaluation(cast(LatentCLIP, moment.model))
             logger.info("step %d: %s", moment.step, ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))

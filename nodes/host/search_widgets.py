@@ -10,11 +10,13 @@ from ... import lclip
 from ...lclip.reno.types import METHODS, OPTIMIZERS
 from . import sampling as host_sampling
 from . import sockets
-from .gradients import SAMPLERS
+from .gradients import SAMPLERS, SCHEDULERS
 
 DEFAULTS = lclip.ReNOSettings()
-UNSET = {"lr": 0.0, "patience": 0, "target": 1000.0}
-"""What stands for None on a number widget."""
+SCHEDULER = "simple"
+"""Of every node that samples, as of the stock KSampler; spaced as the few steps of distilled models are."""
+SWITCHES = {"custom_lr": "lr", "stop_on_plateau": "patience", "stop_at_target": "target"}
+"""Which setting each switch turns on; without it the setting is None."""
 
 
 def sampler_input() -> Any:
@@ -24,6 +26,17 @@ def sampler_input() -> Any:
         default="euler",
         tooltip="The stock sampler that renders; euler by default, as it is exact in one step. Not all pass "
         "gradients; the error names those that do.",
+    )
+
+
+def scheduler_input(use: str = "") -> Any:
+    """The schedule of a node that samples. use: what for, as the beginning of its tooltip."""
+    return io.Combo.Input(
+        "scheduler",
+        options=list(SCHEDULERS),
+        default=SCHEDULER,
+        tooltip=f"{use}How the noise levels are spread, as for KSampler, with its default: {SCHEDULER}. With "
+        "one step all are alike.",
     )
 
 
@@ -38,14 +51,19 @@ def search_inputs() -> list[Any]:
             tooltip="Renders per search, the first one included; time grows with them. 50, the default, is "
             "published. 0 renders once, plainly.",
         ),
+        sockets.switch(
+            "custom_lr",
+            "Whether lr counts. off, the default: the optimizer's own learning rate, 5 for sgd (published), "
+            "0.02 for adam.",
+        ),
         io.Float.Input(
             "lr",
-            default=UNSET["lr"],
-            min=0.0,
+            default=DEFAULTS.learning_rate,
+            min=0.0001,
             max=1000.0,
             step=0.01,
-            tooltip="Learning rate: how far a step goes. 0, the default, takes the optimizer's own: 5 for "
-            "sgd (published), 0.02 for adam. Halve it where the curve jumps up and down.",
+            tooltip="Learning rate, with custom_lr: how far a step goes. 5, the default, is sgd's published "
+            "one. Halve it where the curve jumps up and down.",
         ),
         io.Combo.Input(
             "method",
@@ -107,22 +125,36 @@ def search_inputs() -> list[Any]:
             )
         ),
         sockets.advanced(
+            sockets.switch(
+                "stop_on_plateau",
+                "Whether an item stops early where its reward no longer rises: see patience. off by default.",
+            )
+        ),
+        sockets.advanced(
             io.Int.Input(
                 "patience",
-                default=UNSET["patience"],
-                min=0,
+                default=10,
+                min=1,
                 max=10000,
-                tooltip="An item stops after this many renders without a new best. 0, the default: never.",
+                tooltip="With stop_on_plateau: an item stops after this many renders without a new best. 10 "
+                "by default.",
+            )
+        ),
+        sockets.advanced(
+            sockets.switch(
+                "stop_at_target",
+                "Whether an item stops early where its reward is high enough: see target. off by default.",
             )
         ),
         sockets.advanced(
             io.Float.Input(
                 "target",
-                default=UNSET["target"],
+                default=0.3,
                 min=-1000.0,
                 max=1000.0,
                 step=0.01,
-                tooltip="An item stops when its reward reaches this. The default, 1000, is out of reach.",
+                tooltip="With stop_at_target: an item stops when its reward reaches this. 0.3, the default, "
+                "is a good match for one Text Reward of weight 1.",
             )
         ),
         sockets.advanced(
@@ -144,6 +176,7 @@ def search_inputs() -> list[Any]:
 
 
 def settings_of(**widgets: Any) -> lclip.ReNOSettings:
-    """Widgets -> settings of the same names; a number that stands for "not set" becomes None."""
-    settings: dict[str, Any] = {n: None if value == UNSET.get(n) else value for n, value in widgets.items()}
+    """Widgets -> settings of the same names; what its switch leaves off is None."""
+    off = {setting for switch, setting in SWITCHES.items() if not widgets.pop(switch)}
+    settings: dict[str, Any] = {name: None if name in off else value for name, value in widgets.items()}
     return lclip.ReNOSettings(**settings)

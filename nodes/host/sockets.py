@@ -29,6 +29,11 @@ def advanced(socket: Any) -> Any:
     return socket
 
 
+def switch(name: str, tooltip: str) -> Any:
+    """A switch for the number widget that follows it: off, that number does not count."""
+    return io.Boolean.Input(name, default=False, label_on="on", label_off="off", tooltip=tooltip)
+
+
 def nothing() -> ExecutionBlocker:
     """An output without a value: what hangs on that socket is skipped, silently."""
     return ExecutionBlocker(None)

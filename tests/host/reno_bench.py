@@ -20,8 +20,10 @@ SAMPLING = {
     "denoise": 1.0,
 }
 STATIC = {
-    "iterations": 4, "lr": 0.0, "method": "gradient", "optimizer": "sgd", "regularization": 0.01,
-    "grad_clip": 0.1, "candidates": 1, "keep": 1, "patience": 0, "target": 1000.0, "checkpointing": "auto",
+    "iterations": 4, "custom_lr": False, "lr": 5.0, "method": "gradient", "optimizer": "sgd",
+    "regularization": 0.01,
+    "grad_clip": 0.1, "candidates": 1, "keep": 1, "stop_on_plateau": False, "patience": 1,
+    "stop_at_target": False, "target": 0.0, "checkpointing": "auto",
 }  # fmt: skip
 
 

@@ -25,8 +25,10 @@ SAMPLING = {
     "seed": 5, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
 }  # fmt: skip
 RENO = {
-    **SAMPLING, "iterations": 8, "lr": 5.0, "method": "gradient", "optimizer": "sgd", "regularization": 0.01,
-    "grad_clip": 0.1, "candidates": 1, "keep": 1, "patience": 0, "target": 1000.0, "checkpointing": "auto",
+    **SAMPLING, "iterations": 8, "custom_lr": False, "lr": 5.0, "method": "gradient", "optimizer": "sgd",
+    "regularization": 0.01,
+    "grad_clip": 0.1, "candidates": 1, "keep": 1, "stop_on_plateau": False, "patience": 1,
+    "stop_at_target": False, "target": 0.0, "checkpointing": "auto",
 }  # fmt: skip
 TRAINING = {
     "latents": "auto", "save_as": "twin", "steps": STEPS, "seed": 0, "folder": "scenes", "side": 0,

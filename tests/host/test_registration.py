@@ -178,10 +178,11 @@ RARE = {
     "size_rule",
     "templates",
     "dtype",
-    *("optimizer", "regularization", "grad_clip", "candidates", "keep", "patience", "target"),
+    *("optimizer", "regularization", "grad_clip", "candidates", "keep", "stop_on_plateau", "patience"),
+    *("stop_at_target", "target"),
     "checkpointing",
     *("custom_shift", "own_threshold", "augmentations", "policy_json"),
-    *("repair_iterations", "side", "batch", "regularisation"),
+    *("repair_iterations", "side", "batch"),
 }
 RARE_IN_THE_GATE = {"seed", "steps", "cfg", "sampler_name", "scheduler"}  # they serve repair alone
 
@@ -204,9 +205,26 @@ def test_tooltips_of_numbers_and_choices_say_the_default_and_fractions_their_ran
                 assert re.search(rf"\b{options['default']:g}\b", tooltip), f"{name}.{socket}: default"
             if type_of(spec) == "FLOAT" and 0 <= options["min"] < options["max"] <= 1:
                 assert re.search(r"\b0(\.\d+)? to [01]", tooltip), f"{name}.{socket}: range"
+            if type_of(spec) == "BOOLEAN":
+                assert re.search(rf"\b{'on' if options['default'] else 'off'}\b.*default", tooltip), (
+                    f"{name}.{socket}"
+                )
             choices = spec[0] if isinstance(spec[0], list) else options.get("options") or []
             if 1 < len(choices) <= 5 and socket != "file":
                 assert all(str(choice) in tooltip for choice in choices), f"{name}.{socket}: choices"
+
+
+def test_every_node_that_samples_starts_with_the_stock_scheduler_and_one_sampler(host):
+    """The stock KSampler has no default written down: the browser shows the first choice."""
+    stock = dict(inputs_of(host.object_info["KSampler"]))["scheduler"]
+    first = (stock[0] if isinstance(stock[0], list) else stock[1]["options"])[0]
+    seen = set()
+    for name, info in host.object_info.items():
+        for socket, spec in inputs_of(info) if name.startswith("LatentCLIP_") else ():
+            if socket in ("scheduler", "sampler_name"):
+                assert spec[1]["default"] == {"scheduler": first, "sampler_name": "euler"}[socket], name
+                seen.add((name, socket))
+    assert {("LatentCLIP_ReNO", "scheduler"), ("LatentCLIP_SafetyGate", "scheduler")} <= seen
 
 
 FINDABLE = {

@@ -80,7 +80,7 @@ def test_the_gradient_agrees_with_finite_differences(bench, sampler_name, steps,
         "grad_clip": 100.0,
     }
     for name, iterations in (("start", 0), ("moved", 2)):
-        found = bench.reno(latent, reward=reward, iterations=iterations, lr=rate, **plain)
+        found = bench.reno(latent, reward=reward, iterations=iterations, custom_lr=True, lr=rate, **plain)
         bench.graph.add("Probe_DumpNoise", noise=found[2], latent=latent, name=name)
     bench.run()
     start, moved = (torch.from_numpy(numpy.load(bench.host.output / f"{n}.npy")) for n in ("start", "moved"))

@@ -55,7 +55,7 @@ def trained(graph, loader, save_as="", **widgets):
     return graph.add(
         "LatentCLIP_TrainTaste", latent_clip=loader[3], liked=latent(graph, "liked"),
         disliked=latent(graph, "disliked"), save_as=save_as,
-        **{"weight": 1.0, "regularisation": "auto", **widgets},
+        **{"weight": 1.0, "regularization": "auto", **widgets},
     )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_saved_and_loaded_it_is_the_same_and_nothing_is_overwritten(host, graph,
     graph.nodes[taste]["inputs"].update(weight=2.0)  # the same taste: no second file
     host.run(graph).require_ok()
     assert not (folder / "mine_2.safetensors").exists()
-    graph.nodes[taste]["inputs"].update(regularisation="strong")
+    graph.nodes[taste]["inputs"].update(regularization="strong")
     host.run(graph).require_ok()
     assert path.read_bytes() == kept and (folder / "mine_2.safetensors").exists()
 
@@ -233,7 +233,7 @@ def test_a_taste_from_the_same_latents_is_taken_as_it_was_saved(host, graph, fol
     assert "learnt from the same latents before" in result.values(report)[0]
     wanted = lclip.TasteReward(load_world().latent_clip, nudged)(sides["fresh"])
     torch.testing.assert_close(torch.tensor(result.values(values)), wanted, atol=1e-6, rtol=0)
-    graph.nodes[taste]["inputs"]["regularisation"] = "strong"
+    graph.nodes[taste]["inputs"]["regularization"] = "strong"
     host.run(graph).require_ok()
     assert sorted(file.name for file in folder.glob("twice*")) == ["twice.safetensors", "twice_2.safetensors"]
 

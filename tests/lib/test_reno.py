@@ -38,7 +38,7 @@ def published_trace(generate, start, reward, iterations, lr=5.0, clip=0.1, weigh
 
 @pytest.mark.parametrize(
     "scale", [1.0, 0.6]
-)  # on the Gaussian shell, and off it, where the regulariser pulls
+)  # on the Gaussian shell, and off it, where the regularizer pulls
 def test_published_defaults_equal_torch_optim(scale):
     start = scale * worlds.noise(1, dtype=torch.float64)
     losses, best_reward, best = published_trace(worlds.mixing_generator, start, worlds.wave_reward, 5)
