@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -72,10 +72,10 @@ class _ReplayedTower:
         for device in devices:
             _trim_graph_memory(device)
 
-    def __call__(self, z: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         usable = not self.broken and _has_graphs(z.device) and self._worth_it(z) and self._follow_weights(z)
-        passes = self._passes_for(z) if usable else None
-        return self.plain(z) if passes is None else _Replay.apply(z, passes)
+        passes = self._passes_for(z, dtype) if usable else None
+        return self.plain(z, dtype) if passes is None else _Replay.apply(z, passes)
 
     def _worth_it(self, z: Tensor) -> bool:
         height, width = self.tower.conv1.kernel_size
@@ -91,20 +91,20 @@ class _ReplayedTower:
             self.forget()
         return all(each.device == z.device and not each.requires_grad for each in parameters)
 
-    def _passes_for(self, z: Tensor) -> _CapturedPasses | None:
-        kind = (z.shape, z.dtype)
+    def _passes_for(self, z: Tensor, dtype: torch.dtype | None) -> _CapturedPasses | None:
+        kind = (z.shape, z.dtype, dtype)
         passes = self.passes.get(kind)
         if passes is not None or not (z.requires_grad and torch.is_grad_enabled()):
             return passes
         if kind in self.passes:
-            self.passes[kind] = self._capture(z)
+            self.passes[kind] = self._capture(z, dtype)
         elif len(self.passes) < MOST_SHAPES:
             self.passes[kind] = None
         return self.passes.get(kind)
 
-    def _capture(self, z: Tensor) -> _CapturedPasses | None:
+    def _capture(self, z: Tensor, dtype: torch.dtype | None) -> _CapturedPasses | None:
         try:
-            passes = _CapturedPasses(self.plain, z)
+            passes = _CapturedPasses(partial(self.plain, dtype=dtype), z)
         except RuntimeError as error:  # the driver's and the allocator's errors are of this class
             logger.warning("The Latent-CLIP runs without CUDA graphs, more slowly: %s", error)
             self.broken = True

@@ -87,7 +87,7 @@ class LatentCLIP(nn.Module):
         """
         check_shape(z, self.config)
         views = size_rule_named(size_rule)(self._input(z), self.config)  # [B, V, C, h, w]
-        features = self._normalised(self.visual(views.flatten(0, 1)))
+        features = self._normalised(self.visual(views.flatten(0, 1), self._dtype()))
         if views.shape[1] == 1:
             return features
         return F.normalize(features.unflatten(0, views.shape[:2]).mean(1), dim=-1)
@@ -105,7 +105,7 @@ class LatentCLIP(nn.Module):
             raise ValueError(f"heatmap method is {method!r}; expected {' or '.join(map(repr, encoders))}")
         check_shape(z, self.config)
         views = size_rule_named("interpolate")(self._input(z), self.config)
-        patches = encoders[method](views[:, 0])
+        patches = encoders[method](views[:, 0], self._dtype())
         return patches.to(torch.promote_types(patches.dtype, torch.float32))
 
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
@@ -131,7 +131,8 @@ class LatentCLIP(nn.Module):
         return self._normalised(x @ self.text_projection.to(x))
 
     def _input(self, z: Tensor) -> Tensor:
-        return z.to(self._device(), self._dtype())
+        # Half precision is for what has passed a norm: its largest number is 6e4, or it rounds to 3 digits.
+        return z.to(self._device(), torch.promote_types(self._dtype(), torch.float32))
 
     def _device(self) -> torch.device:
         return self.compute_device or self.positional_embedding.device

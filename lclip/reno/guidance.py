@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..latents.items import finite_items, item_norm, per_item
 from ..rewards.rewards import Reward, check_reward
+from .uphill import Uphill
 
 
 def guided_x0(
@@ -36,17 +37,14 @@ def guided_x0(
         raise ValueError(
             "Guidance inside torch.inference_mode() has no gradient; call it outside of that mode."
         )
-    z = x0.detach().to(torch.promote_types(x0.dtype, torch.float32), copy=True).requires_grad_()
-    with torch.enable_grad():
-        value = check_reward("guidance", reward(to_raw(z.clone())), z)
-        counted = torch.where(torch.isfinite(value), value, torch.zeros_like(value)).sum()
-    gradient = torch.autograd.grad(counted, z, allow_unused=True)[0] if counted.requires_grad else None
+    z = x0.detach().to(torch.promote_types(x0.dtype, torch.float32))
+    gradient = Uphill()(lambda x: check_reward("guidance", reward(to_raw(x)), x), z).gradient
     if gradient is None:
         raise ValueError(
             "The reward does not depend on the latents, so it cannot guide them. Give one that reads them."
         )
     length = item_norm(gradient)
     usable = finite_items(gradient) & (length > 0) & torch.isfinite(length)
-    scale = torch.where(usable, strength * item_norm(z.detach()) / length, torch.zeros_like(length))
+    scale = torch.where(usable, strength * item_norm(z) / length, torch.zeros_like(length))
     move = per_item(scale, z) * torch.where(per_item(usable, z), gradient, torch.zeros_like(gradient))
     return x0 + move.to(x0.dtype)

@@ -11,14 +11,7 @@ from torch import Tensor
 from ..latents.items import finite_items, per_item
 from ..rewards.rewards import RewardSum, described, sum_parts
 from .maths import power_of_two_scale
-
-REWARD_SCALE = 2.0**8
-"""First scale of the reward's own back-propagation: a weighted cosine then stays far from both ends of
-fp16."""
-RESCALE = 2.0**-6
-"""By how much a scale shrinks after an overflow."""
-ATTEMPTS = 4
-"""Back-propagations tried per iteration before an item's gradient counts as not finite."""
+from .uphill import ATTEMPTS, RESCALE, Uphill
 
 GRADIENT_FREE = "Use method='best_of_n' or method='zero_order', which need no gradient"
 
@@ -77,7 +70,7 @@ class GradientRenderer:
     def __init__(self, generate: Callable[[Tensor], Tensor], reward: RewardSum, batch: int):
         self.generate = generate
         self.reward = reward
-        self.reward_scale = torch.full((batch,), REWARD_SCALE)
+        self.uphill = Uphill()
         self.generator_target = torch.ones(batch)
 
     def __call__(self, noise: Tensor, active: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
@@ -114,27 +107,17 @@ class GradientRenderer:
 
     def _reward_gradient(self, latents: Tensor, active: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Named rewards and dr/dz at the latents, both without graph."""
-        z = latents.detach().to(torch.promote_types(latents.dtype, torch.float32)).requires_grad_()
-        for attempt in range(ATTEMPTS):
-            with torch.enable_grad():
-                parts = self.reward.parts(z)
-                total = sum_parts(parts)
-            if not total.requires_grad:
-                raise ValueError(self._independent())
-            counted = active.to(total.device) & torch.isfinite(total)
-            scale = self.reward_scale.to(total)
-            loss = torch.where(counted, total * scale, torch.zeros_like(total)).sum()
-            (gradient,) = torch.autograd.grad(loss, z, allow_unused=True)
-            if gradient is None:
-                raise ValueError(self._independent())
-            unscaled = gradient / per_item(scale.to(z.device), z)
-            unscaled = torch.where(per_item(counted.to(z.device), z), unscaled, torch.zeros_like(unscaled))
-            overflow = ~finite_items(unscaled)
-            if attempt == ATTEMPTS - 1 or not overflow.any():
-                break
-            shrink = overflow.to(self.reward_scale.device)
-            self.reward_scale = torch.where(shrink, self.reward_scale * RESCALE, self.reward_scale)
-        return {name: value.detach() for name, value in parts.items()}, unscaled.detach()
+        parts: dict[str, Tensor] = {}
+
+        def total(z: Tensor) -> Tensor:
+            parts.update(self.reward.parts(z))
+            return sum_parts(parts)
+
+        z = latents.detach().to(torch.promote_types(latents.dtype, torch.float32))
+        slope = self.uphill(total, z, active).unscaled()
+        if slope is None:
+            raise ValueError(self._independent())
+        return {name: value.detach() for name, value in parts.items()}, slope
 
     def _independent(self) -> str:
         names = ", ".join(repr(name) for name in self.reward.rewards)

@@ -7,6 +7,7 @@ same run.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.atomic import atomic_file
 from ..descent import WeightAverage, cosine_share
+from .losses import MAX_LOGIT_SCALE
 from .optimizers import OPTIMIZERS, make_optimizers
 from .ranks import gather_objects, rank, world_size
 
@@ -130,6 +132,7 @@ def fit(
     loss or its gradient is no longer finite; ValueError for a checkpoint of other settings.
     """
     batches = batches or SeededDraws(settings.seed)
+    _hold_temperatures(module)
     optimizers = make_optimizers(
         module,
         settings.optimizer,
@@ -198,6 +201,7 @@ class _Run:
             )
         for optimizer in self.optimizers:
             optimizer.step()
+        _hold_temperatures(self.module)
         if self.average is not None:
             self.average.update(self.module, step)
 
@@ -281,3 +285,15 @@ def _bar(first: int, steps: int, name: str) -> Any:
         range(first, steps), initial=first, total=steps, desc=name, dynamic_ncols=True, mininterval=5.0,
         disable=rank() != 0,
     )  # fmt: skip
+
+
+@torch.no_grad()
+def _hold_temperatures(module: nn.Module) -> None:
+    """Bring trainable logit scales to 1 to 100, as CLIP does after each step (arXiv 2103.00020, 2.5).
+
+    Beyond, the loss's clamp leaves them no gradient to come back with, and the logarithm of 100 itself lies
+    beyond when a checkpoint in float16 has rounded it.
+    """
+    for name, parameter in module.named_parameters():
+        if name.rpartition(".")[2] == "log_logit_scale" and parameter.requires_grad:
+            parameter.clamp_(0.0, math.log(MAX_LOGIT_SCALE))

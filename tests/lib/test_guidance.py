@@ -73,6 +73,13 @@ def test_half_precision_latents_are_moved_in_their_own_type(dtype):
     torch.testing.assert_close(moved.float(), guided_x0(x0, worlds.wave_reward, 0.2), rtol=0.02, atol=0.03)
 
 
+def test_guidance_inside_no_grad_finds_its_gradient_all_the_same():
+    x0 = worlds.noise(2)
+    with torch.no_grad():
+        moved = guided_x0(x0, worlds.wave_reward, 0.1)
+    assert torch.equal(moved, guided_x0(x0, worlds.wave_reward, 0.1))
+
+
 def test_a_search_around_guidance_gets_the_gradient_of_x0_alone():
     x0 = worlds.noise(2).requires_grad_()
     (gradient,) = torch.autograd.grad(guided_x0(x0, worlds.wave_reward, 0.1).sum(), x0)

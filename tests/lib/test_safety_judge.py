@@ -166,7 +166,8 @@ def test_half_precision_is_the_same_model_and_judges_alike(clip, size, rule):
 
 def test_half_precision_that_overflows_blocks(clip):
     half = worlds.tiny_clip().half()
-    half.visual.conv1.weight.data.mul_(1e4)
+    half.visual.transformer.resblocks[0].mlp.c_fc.weight.data.mul_(1e3)
+    half.visual.transformer.resblocks[0].mlp.c_proj.weight.data.mul_(1e3)
     assert not any(v.safe for v in worlds.policy(strictness=-10.0).judge(half, Z))
 
 

@@ -269,3 +269,53 @@ def test_each_optimizer_gets_what_it_is_for():
     assert of(muon) == linear | {"text_projection", "visual.proj"}
     (only,) = make_optimizers(model, "adamw", 1e-2)
     assert of(only) == set(names.values())
+
+
+class Scaled(nn.Module):
+    """Two sets of vectors, and a temperature that alone is trained."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.inner = nn.ModuleDict({"clip": nn.Module()})
+        self.inner["clip"].log_logit_scale = nn.Parameter(torch.tensor(start))
+
+    @property
+    def log_scale(self):
+        return self.inner["clip"].log_logit_scale
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_a_temperature_that_half_precision_rounded_beyond_its_bound_is_still_trained(ema, tmp_path):
+    """ln 100 is 4.60517, and in float16 4.6055: outside of the clamp there is no gradient."""
+    module = Scaled(float(torch.tensor(math.log(100)).half()))
+    assert module.log_scale > math.log(100)
+    images, texts = unit(8, 6), unit(8, 6, seed=1)  # unrelated: the best temperature is far below
+    settings = FitSettings(steps=20, learning_rate=0.05, warmup=0, ema_decay=ema)
+    kept = fit(
+        module, lambda rng: contrastive_loss(images, texts, module.log_scale), settings, tmp_path / "a.pt"
+    )
+    assert module.log_scale < math.log(100) - 0.5
+    assert kept.log_scale < math.log(100)
+
+
+@pytest.mark.parametrize(("start", "sign"), [(4.5, 1), (4.6055, 1), (7.0, 1), (0.1, -1), (-0.3, -1)])
+def test_temperatures_stay_from_1_to_100(start, sign, tmp_path):
+    module, seen = Scaled(start), []
+
+    def loss_of(rng):
+        seen.append(module.log_scale.item())
+        return -sign * module.log_scale
+
+    fit(module, loss_of, FitSettings(steps=8, learning_rate=0.5, warmup=0, ema_decay=None), tmp_path / "a.pt")
+    ends = (0.0, pytest.approx(math.log(100), abs=1e-6))
+    assert module.log_scale.item() == ends[sign > 0]
+    assert all(0 <= value <= math.log(100) + 1e-6 for value in seen)
+
+
+def test_a_frozen_temperature_stays_as_it_is(tmp_path):
+    module = Scaled(4.6055)
+    module.log_scale.requires_grad_(False)
+    module.other = nn.Parameter(torch.ones(2))
+    before = module.log_scale.clone()
+    fit(module, lambda rng: module.other.square().sum(), SETTINGS, tmp_path / "a.pt")
+    assert torch.equal(module.log_scale, before)
