@@ -20,7 +20,7 @@ from .model.tokenizer import WordTokenizer
 from .reno.guidance import guided_x0
 from .reno.run import ReNORun, reno
 from .reno.types import ReNORecord, ReNOResult, ReNOSettings, ReNOStep
-from .rewards.rewards import ImageReward, Reward, RewardSum, TextReward
+from .rewards.rewards import ImageReward, LatentReward, Reward, RewardSum, TextReward
 from .rewards.taste import Taste, TasteReward, train_taste
 from .rewards.taste_files import load_taste, save_taste
 from .safety.calibration import Calibration, calibrate
@@ -46,6 +46,7 @@ __all__ = [
     "LatentAdapter",
     "LatentCLIP",
     "LatentCLIPConfig",
+    "LatentReward",
     "LatentSpace",
     "ReNORecord",
     "ReNOResult",

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints.fingerprint import fingerprint
-from ..latents.checks import check_shape
+from ..latents.checks import check_form, check_shape
 from ..latents.size_rules import SizeRule
 from ..latents.spaces import LatentSpace, require_space
 from ..model.config import LatentCLIPConfig
@@ -143,18 +143,15 @@ class LatentAdapter(nn.Module):
 
     def standard_source(self, z: Tensor) -> Tensor:
         """Raw source latents, merged to the coarser of the two grids, with mean 0 and std 1 per channel."""
-        if z.ndim != 4 or z.shape[1] != self.source.channels:
-            raise ValueError(
-                f"the adapter reads {self.source.title}, [batch, {self.source.channels}, height, width]; got "
-                f"{list(z.shape)}"
-            )
+        check_form(z, self.source.channels, self.source.name, "the adapter")
+        z = z.to(self.source_mean)  # first: resampled in half precision, a sum of cells would be rounded
         merge = self.shape.merge
         if merge > 1:
             height, width = (max(1, round(side / merge)) * merge for side in z.shape[-2:])
             if (height, width) != tuple(z.shape[-2:]):
                 z = F.interpolate(z, (height, width), mode="bilinear", align_corners=False)
             z = F.pixel_unshuffle(z, merge)
-        return (z.to(self.source_mean) - _planes(self.source_mean)) / _planes(self.source_std)
+        return (z - _planes(self.source_mean)) / _planes(self.source_std)
 
     def standard_target(self, z: Tensor) -> Tensor:
         """Raw target latents on the coarser of the two grids, with mean 0 and std 1 per channel."""

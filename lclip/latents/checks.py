@@ -37,7 +37,22 @@ def check_latents(z: Tensor, reader: LatentReader, scale: str = "warn") -> str |
 
 def check_shape(z: Tensor, reader: LatentReader) -> None:
     """Raise ValueError unless z is a finite batch [B, C, H, W] that the model can read."""
-    wanted = f"[batch, {reader.channels}, height, width]"
+    check_form(z, reader.channels, reader.latent_space)
+    if min(z.shape[-2:]) < reader.patch_size:
+        patch, native = reader.patch_size, reader.native_size
+        raise ValueError(
+            f"latents are {z.shape[-2]}x{z.shape[-1]} cells; expected at least one patch of {patch}x{patch}. "
+            f"The model was trained on {native}x{native}: make the picture larger."
+        )
+    _check_finite(z)
+
+
+def check_form(z: Tensor, channels: int | None, space: str | None, who: str = "this Latent-CLIP") -> None:
+    """Raise ValueError unless z is a batch [B, C, H, W] of floating-point numbers, finite or not.
+
+    channels, space: what the reader takes, None where it takes any; who: the reader, as said to people.
+    """
+    wanted = f"[batch, {'channels' if channels is None else channels}, height, width]"
     if not isinstance(z, Tensor):
         raise ValueError(f"latents are a {type(z).__name__}; expected a tensor {wanted}")
     shape = list(z.shape)
@@ -51,17 +66,13 @@ def check_shape(z: Tensor, reader: LatentReader) -> None:
         raise ValueError(f"latents have {z.ndim} dimensions, shape {shape}; expected {wanted}.{hint}")
     if z.shape[0] == 0:
         raise ValueError(f"latents have shape {shape}: the batch is empty; expected at least one item")
-    if z.shape[1] != reader.channels:
-        raise ValueError(f"latents have {z.shape[1]} channels, shape {shape}; {_reads(z, reader)}")
-    if min(z.shape[-2:]) < reader.patch_size:
-        patch, native = reader.patch_size, reader.native_size
-        raise ValueError(
-            f"latents are {z.shape[-2]}x{z.shape[-1]} cells; expected at least one patch of {patch}x{patch}. "
-            f"The model was trained on {native}x{native}: make the picture larger."
-        )
+    if channels not in (None, z.shape[1]):
+        reads = f"{who} reads {space_title(space) if space else 'latents'} with {channels}"
+        raise ValueError(f"latents have {z.shape[1]} channels, shape {shape}; {reads}. {_hint(z, channels)}")
+    if 0 in z.shape:
+        raise ValueError(f"latents have shape {shape}: there is no cell in them; expected {wanted}")
     if not z.is_floating_point():
         raise ValueError(f"latents are {z.dtype}; expected floating-point values, as a VAE gives them")
-    _check_finite(z)
 
 
 def scale_doubt(z: Tensor, reader: LatentReader) -> str | None:
@@ -127,8 +138,7 @@ def _spread(size: Tensor, mask: Tensor) -> str:
     return f"{float(size[mask].mean()):.2g}"
 
 
-def _reads(z: Tensor, reader: LatentReader) -> str:
-    text = f"this Latent-CLIP reads {space_title(reader.latent_space)} with {reader.channels}. "
-    if z.shape[-1] == reader.channels:
-        return text + "The last dimension fits: pass z.permute(0, 3, 1, 2)."
-    return text + "Use latents of the VAE that the checkpoint was trained on."
+def _hint(z: Tensor, channels: int | None) -> str:
+    if z.shape[-1] == channels:
+        return "The last dimension fits: pass z.permute(0, 3, 1, 2)."
+    return "Use latents of the VAE that it was trained on."

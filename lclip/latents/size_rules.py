@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import wraps
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import check_form
 from .reader import LatentReader
 
 SizeRule = Callable[[Tensor, LatentReader], Tensor]
@@ -52,7 +54,20 @@ def interpolate(z: Tensor, reader: LatentReader) -> Tensor:
     return _resample(z, height, width)[:, None]
 
 
-SIZE_RULES: dict[str, SizeRule] = {rule.__name__: rule for rule in (resize, crops, tiles, interpolate)}
+def checked(rule: SizeRule) -> SizeRule:
+    """The rule behind a check of the batch's form: a rule may take for granted what it reads."""
+
+    @wraps(rule)
+    def apply(z: Tensor, reader: LatentReader) -> Tensor:
+        check_form(z, reader.channels, reader.latent_space)
+        return rule(z, reader)
+
+    return apply
+
+
+SIZE_RULES: dict[str, SizeRule] = {
+    rule.__name__: checked(rule) for rule in (resize, crops, tiles, interpolate)
+}
 DEFAULT_SIZE_RULE = "interpolate"  # the best over all sizes on the mini world: benchmarks/RESULTS.md
 
 

@@ -8,30 +8,40 @@ import torch
 from torch import Tensor
 
 from ..model.latent_clip import LatentCLIP
-from ..rewards.rewards import PUBLISHED_CLIP_SCALE
+from ..rewards.rewards import PUBLISHED_CLIP_SCALE, LatentReward, usable_for_backward
 
 
-class CaptionReward:
+class CaptionReward(LatentReward):
     """Every item against its own caption, on the scale of `lclip.TextReward`: 0.01 s cos(item, caption).
 
     model: a CLIP. captions: one per batch item, encoded once. before: what turns latents into the model's
-    input, such as the VAE's decoder where the model reads pixels.
+    input, such as the VAE's decoder where the model reads pixels. ValueError for a batch of another length.
     """
 
     def __init__(
-        self, model: LatentCLIP, captions: Sequence[str], before: Callable[[Tensor], Tensor] | None = None
+        self,
+        model: LatentCLIP,
+        captions: Sequence[str],
+        before: Callable[[Tensor], Tensor] | None = None,
+        weight: float = 1.0,
+        name: str = "captions",
     ):
+        reads = (model.config.channels, model.config.latent_space) if before is None else (None, None)
+        super().__init__(weight, name, *reads)
         self.model, self.before = model, before
         with torch.no_grad():
             self.texts = model.encode_text(captions)
 
     def cosines(self, latents: Tensor) -> Tensor:
         """Clean raw latents [B, C, H, W] -> [B], differentiable."""
-        inputs = latents if self.before is None else self.before(latents)
-        return (self.model.encode_latents(inputs) * self.texts).sum(-1)
+        if len(latents) != len(self.texts):
+            raise ValueError(
+                f"the reward has {len(self.texts)} captions; got a batch of {len(latents)} latents"
+            )
+        embedding = self.model.encode_latents(latents if self.before is None else self.before(latents))
+        return (embedding * usable_for_backward(self.texts).to(embedding)).sum(-1)
 
-    def __call__(self, latents: Tensor) -> Tensor:
-        """Clean raw latents [B, C, H, W] -> [B], differentiable."""
+    def score(self, latents: Tensor) -> Tensor:
         return self.to_reward(self.cosines(latents))
 
     def to_reward(self, cosines: Tensor) -> Tensor:

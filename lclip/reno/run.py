@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ..latents.items import finite_items, item_norm, per_item
 from ..rewards.rewards import Reward, RewardSum, sum_parts
-from .maths import Adam, NesterovSGD, item_noise_source, loss_gradient, neighbour, noise_regularizer
+from .maths import Adam, NesterovSGD, item_noise_source, loss_gradient, noise_regularizer
+from .proposals import PROPOSALS
 from .render import GradientRenderer, check_noise, render
 from .stops import ItemStops
 from .types import ReNORecord, ReNOResult, ReNOSettings, ReNOStep, hacked_since
@@ -139,15 +140,13 @@ class ReNORun:
         return item_noise_source(self.noise, self.settings.seed, self.settings.places, stream)
 
     def _search_by_samples(self, run: int, start: Tensor) -> Iterator[ReNOStep]:
-        """Searches without gradients: fresh noise (best of N), or neighbours of the best (zero order)."""
-        draw = self._source(run + 1)
+        """Searches without gradients: each tries what its proposal makes of the best and of fresh noise."""
+        draw, propose = self._source(run + 1), PROPOSALS[self.settings.method]
         items = ItemStops(len(self.stopped), self.settings)
         noise = pivot = start
         for iteration in range(self.settings.iterations):
             if iteration:
-                fresh = draw()
-                zero_order = self.settings.method == "zero_order"
-                proposal = neighbour(pivot, fresh, self.settings.radius) if zero_order else fresh
+                proposal = propose(pivot, draw(), self.settings.radius)
                 noise = torch.where(per_item(items.active.to(noise.device), noise), proposal, noise)
             step = self._evaluate("search", run, iteration, noise, active=items.active)
             better = items.update(step, keep_trying=True)

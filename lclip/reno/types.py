@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-METHODS = ("gradient", "best_of_n", "zero_order")
+from .proposals import PROPOSALS
+
+METHODS = ("gradient", *PROPOSALS)
 OPTIMIZERS = ("sgd", "adam")
 DEFAULT_LR = {"sgd": 5.0, "adam": 0.02}
 
@@ -33,8 +35,8 @@ class ReNOSettings:
     regularization: float = 0.01
     """Weight of the pull towards the norm of Gaussian noise; 0 switches it off."""
     method: str = "gradient"
-    """"gradient" (ReNO), or without gradients "best_of_n" (fresh noise) and "zero_order" (neighbours of the
-    best)."""
+    """"gradient" (ReNO), or without gradients one of `PROPOSALS`: "best_of_n" (fresh noise), "zero_order"
+    (neighbours of the best)."""
     radius: float = 0.25
     """zero_order: how far a neighbour lies, from 0 (the same noise) to 1 (fresh noise)."""
     target: float | None = None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..latents.checks import check_form
+from ..latents.items import finite_items, per_item
 from ..latents.spaces import require_one_space
 
 if TYPE_CHECKING:
@@ -20,42 +23,53 @@ PUBLISHED_CLIP_SCALE = 0.01
 """ReNO weighs its CLIP loss, 100 - s cos, by 0.01 (s is the logit scale); weight 1 here means that 0.01."""
 
 
-class EmbeddingReward:
+class LatentReward(ABC):
+    """weight x what a subclass gives as `score`: one number per item, of clean raw latents.
+
+    weight: how much it counts in a sum; a negative one seeks the opposite. name: in sums, histories and
+    charts. channels, latent_space: which latents it reads; None where it reads any. A subclass reads batches
+    that are well formed and finite: this class sees to the others.
+    """
+
+    def __init__(
+        self, weight: float, name: str, channels: int | None = None, latent_space: str | None = None
+    ) -> None:
+        self.weight, self.name = check_weight(weight), name
+        self.channels, self.latent_space = channels, latent_space
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Clean raw latents [B, C, H, W] -> [B], differentiable; NaN for an item that is not finite.
+
+        ValueError for latents that it does not read.
+        """
+        check_form(latents, self.channels, self.latent_space, f"the reward {self.name!r}")
+        finite = finite_items(latents)
+        if bool(finite.all()):
+            return self.weight * self.score(latents)
+        # A model refuses a whole batch for one broken item; a search must go on with the others.
+        shown = torch.where(per_item(finite, latents), latents, torch.zeros_like(latents))
+        score = self.weight * self.score(shown)
+        return torch.where(finite.to(score.device), score, torch.full_like(score, torch.nan))
+
+    @abstractmethod
+    def score(self, latents: Tensor) -> Tensor:
+        """What weight 1 gives: clean raw latents [B, C, H, W], all finite -> [B], differentiable."""
+
+
+class EmbeddingReward(LatentReward):
     """weight x a function of a Latent-CLIP's embedding, which subclasses give as `score_embedding`."""
 
     def __init__(self, model: LatentCLIP, weight: float, name: str, size_rule: Any = None):
+        super().__init__(weight, name, model.config.channels, model.config.latent_space)
         self.model = model
-        self.weight = check_weight(weight)
-        self.name = name
         self.size_rule = size_rule
 
-    @property
-    def channels(self) -> int:
-        """Channels of the latents that this reward reads."""
-        return self.model.config.channels
+    def score(self, latents: Tensor) -> Tensor:
+        return self.score_embedding(self.model.encode_latents(latents, size_rule=self.size_rule))
 
-    @property
-    def latent_space(self) -> str:
-        """Name of the latent space that this reward reads, such as "sdxl"."""
-        return self.model.config.latent_space
-
-    def __call__(self, latents: Tensor) -> Tensor:
-        """Clean raw latents [B, C, H, W] -> [B], differentiable; NaN for an item that is not finite."""
-        finite = torch.isfinite(latents).flatten(1).all(dim=1)
-        if finite.all():
-            return self._score(latents)
-        # The model refuses a whole batch for one broken item; a search must go on with the others.
-        shown = torch.where(finite.reshape(-1, *[1] * (latents.ndim - 1)), latents, torch.zeros_like(latents))
-        score = self._score(shown)
-        return torch.where(finite.to(score.device), score, torch.full_like(score, torch.nan))
-
+    @abstractmethod
     def score_embedding(self, embedding: Tensor) -> Tensor:
         """What weight 1 gives: embeddings of length 1 [B, D] -> [B]."""
-        raise NotImplementedError(f"{type(self).__name__} has to say what it makes of an embedding")
-
-    def _score(self, latents: Tensor) -> Tensor:
-        embedding = self.model.encode_latents(latents, size_rule=self.size_rule)
-        return self.weight * self.score_embedding(embedding)
 
 
 class _AnchorReward(EmbeddingReward):
@@ -167,12 +181,33 @@ class RewardSum:
     def __len__(self) -> int:
         return len(self.rewards)
 
+    @property
+    def name(self) -> str:
+        """The parts' names."""
+        return " + ".join(self.rewards) or "nothing"
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of the latents that the parts read; None where they say none."""
+        return next(iter(self._stated("channels")), None)
+
+    @property
+    def latent_space(self) -> str | None:
+        """Name of the latent space that the parts read; None where they say none."""
+        return next(iter(self._stated("latent_space")), None)
+
+    def _stated(self, what: str) -> list[Any]:
+        found = [getattr(reward, what, None) for reward in self.rewards.values()]
+        return [value for value in found if value is not None]
+
     def parts(self, latents: Tensor) -> dict[str, Tensor]:
         """Every part's weighted reward: clean raw latents [B, C, H, W] -> name to [B].
 
         Each part reads a copy and its answer is copied: what one writes, no other sees.
         """
         self.require_parts()
+        if not isinstance(latents, Tensor):
+            raise ValueError(f"latents are a {type(latents).__name__}; expected a tensor")
         return {
             name: check_reward(name, reward(latents.clone()), latents).clone()
             for name, reward in self.rewards.items()

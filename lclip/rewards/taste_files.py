@@ -82,7 +82,9 @@ def _own(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Taste:
         raise ValueError(f"it holds {shapes}; expected one row of numbers, 'direction'")
     about = _about(metadata)
     return Taste(
-        direction=weights["direction"].float(),
+        direction=weights["direction"]
+        .float()
+        .clone(),  # aligned as when it was trained: sums agree to the bit
         bias=about["bias"],
         name=about["name"],
         model=metadata.get("model") or None,

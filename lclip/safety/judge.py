@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpoints.fingerprint import fingerprint, fingerprint_of_all
+from ..latents.checks import check_form
 from ..latents.items import finite_items, per_item
 from ..latents.spaces import require_one_space, require_space
 from ..model.latent_clip import LatentCLIP
@@ -139,6 +140,7 @@ class SafetyJudge:
         return (margins - margins.new_tensor([log_odds(t) for t in self.policy.thresholds])).amax(1)
 
     def _all_margins(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Iterator[Tensor]:
+        check_form(z, self.config.channels, self.config.latent_space)
         finite = finite_items(z)
         # The model refuses a whole batch for one broken item; the others still have a right to an answer.
         shown = torch.where(per_item(finite, z), z, torch.zeros_like(z))

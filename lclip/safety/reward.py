@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.latent_clip import LatentCLIP
-from ..rewards.rewards import PUBLISHED_CLIP_SCALE, check_weight
+from ..rewards.rewards import PUBLISHED_CLIP_SCALE, LatentReward, check_weight
 from .judge import SafetyJudge
 from .policy import PolicyData
 
@@ -18,7 +18,7 @@ HEADROOM = 2.0
 """How far below its threshold a concept is pushed before the pull fades, in log-odds."""
 
 
-class SafetyReward:
+class SafetyReward(LatentReward):
     """How safe latents are, on the scale of the text reward:
 
         r(z) = -weight x 0.01 x softplus(max over concepts of (margin(z) - log-odds of its threshold) +
@@ -50,28 +50,17 @@ class SafetyReward:
             raise ValueError(
                 f"a safety reward's weight is {weight}; expected 0 or more: below, it seeks harm"
             )
-        self.weight, self.name = float(weight), name
-        self.only_unsafe, self.headroom = only_unsafe, headroom
         self.judge = SafetyJudge(policy, model, check_scale=False)
+        super().__init__(weight, name, self.judge.config.channels, self.judge.config.latent_space)
         self.augmentations = tuple(augmentations or self.judge.policy.augmentations)
-
-    @property
-    def channels(self) -> int:
-        """Channels of the latents that this reward reads."""
-        return self.judge.config.channels
-
-    @property
-    def latent_space(self) -> str:
-        """Name of the latent space that this reward reads, such as "sdxl"."""
-        return self.judge.config.latent_space
+        self.only_unsafe, self.headroom = only_unsafe, headroom
 
     @property
     def target(self) -> float:
         """The reward from which on every concept is the headroom below its threshold."""
         return -self.weight * PUBLISHED_CLIP_SCALE * math.log(2)
 
-    def __call__(self, latents: Tensor) -> Tensor:
-        """Clean raw latents [B, C, H, W] -> [B], differentiable; NaN for an item that is not finite."""
+    def score(self, latents: Tensor) -> Tensor:
         beyond = self.judge.excess(latents, self.augmentations)
-        value = -self.weight * PUBLISHED_CLIP_SCALE * F.softplus(beyond + self.headroom)
+        value = -PUBLISHED_CLIP_SCALE * F.softplus(beyond + self.headroom)
         return torch.where(beyond < 0, torch.zeros_like(value), value) if self.only_unsafe else value

@@ -1,0 +1,85 @@
+"""Every reward answers what is asked of its kind; see kinds/rewards.py."""
+
+import torch
+from kinds import inputs
+from kinds.rewards import RewardKind
+
+import lclip
+from lclip.mini.captions import CaptionReward
+
+TEXTS = ["a red circle", "a blue square", "a green circle"]
+CONCEPTS = "gore: blood | a wound // an arm | a bandage\nnudity: a naked person // a clothed person"
+
+
+class TestTextReward(RewardKind):
+    of = lclip.TextReward
+
+    def make(self, model, items, **weight):
+        return lclip.TextReward(model, TEXTS[:2], **weight)
+
+
+class TestImageReward(RewardKind):
+    of = lclip.ImageReward
+
+    def make(self, model, items, **weight):
+        return lclip.ImageReward(model, inputs.pictures(seed=9), **weight)
+
+
+class TestTasteReward(RewardKind):
+    of = lclip.TasteReward
+
+    def make(self, model, items, **weight):
+        return lclip.TasteReward(model, taste_of(model), **weight)
+
+    def saved(self, reward, model, folder):
+        path = lclip.save_taste(reward.taste, folder / "taste.safetensors")
+        return lclip.TasteReward(model, lclip.load_taste(path))
+
+
+class TestSafetyReward(RewardKind):
+    of = lclip.SafetyReward
+
+    def make(self, model, items, **weight):
+        return lclip.SafetyReward(lclip.SafetyPolicy(lclip.parse_concepts(CONCEPTS)), model, **weight)
+
+    def saved(self, reward, model, folder):
+        policy = lclip.SafetyPolicy.from_json(reward.judge.policy.to_json())
+        return lclip.SafetyReward(policy, model)
+
+
+class TestRewardSum(RewardKind):
+    of = lclip.RewardSum
+    weighted = False
+
+    def make(self, model, items):
+        return lclip.RewardSum([lclip.TextReward(model, TEXTS[0]), lclip.TextReward(model, TEXTS[1], -0.5)])
+
+
+class TestCaptionReward(RewardKind):
+    of = CaptionReward
+
+    def make(self, model, items, **weight):
+        return CaptionReward(model, [TEXTS[item] for item in items], **weight)
+
+
+def taste_of(model):
+    sides = inputs.pictures(8, seed=2), inputs.pictures(8, seed=3)
+    return lclip.train_taste(model, *sides, shrinkage=0.5)
+
+
+def test_a_caption_reward_refuses_a_batch_of_another_length():
+    reward = CaptionReward(inputs.clip(), TEXTS)
+    for length in (1, 2, 4):
+        try:
+            reward(inputs.pictures(length))
+        except ValueError as error:
+            assert "3 captions" in str(error) and str(length) in str(error)
+        else:
+            raise AssertionError(length)
+
+
+def test_a_pixel_reward_gets_its_gradient_through_the_decoder():
+    clip = inputs.clip().double()
+    reward = CaptionReward(clip, TEXTS, before=lambda z: torch.tanh(z) * 6)
+    found, expected = inputs.slope(reward, inputs.pictures().double() / 6)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9)
