@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 
 from lclip import LatentCLIP, space_named
+from lclip.data.finding import find_shards
+from lclip.data.shards import Shard
 from lclip.mini import World
 from lclip.mini.drawing import render_batch, sample_scenes
 from lclip.mini.scenes import Scene
@@ -27,7 +29,6 @@ from lclip.training.pixel_clips import PixelCLIP
 from lclip.training.ranks import Ranks
 from lclip.training.recipe import Training, stages_of
 from lclip.training.samples import Decoder
-from lclip.training.shards import Shard, find_shards
 from lclip.training.towers import new_towers, towers_from
 
 from .harness import Run, table
@@ -74,7 +75,7 @@ class Bench:
         scenes = sample_scenes(self.samples, 861, split="train")
         for first in range(0, len(scenes), EACH):
             write_shard(self.folder / f"{first:06}.tar", self.world, scenes[first : first + EACH])
-        return find_shards([str(self.folder / "*.tar")])
+        return list(find_shards([self.folder / "*.tar"]))
 
     def hits(self, model: LatentCLIP) -> np.ndarray:
         """Whether each held-out scene's latents find its caption among a hundred: float [N]."""

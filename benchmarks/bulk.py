@@ -17,10 +17,12 @@ from torch import Tensor
 from lclip import LatentCLIP
 from lclip.bulk.asking import Asker
 from lclip.bulk.engines import Outcome, work_off
-from lclip.bulk.parts import Shard, Work, Worker, shards_of
+from lclip.bulk.parts import Work, Worker
 from lclip.bulk.questions import Embed, ModelSource, Question, Score
 from lclip.checkpoints.checkpoint import save_checkpoint
-from lclip.data.reader import find_files
+from lclip.data.finding import find_shards
+from lclip.data.reader import read_shard
+from lclip.data.shards import Shard
 from lclip.mini.train_clip import tokenizer
 from lclip.statistics import bootstrap
 
@@ -66,7 +68,7 @@ class Bench:
         folder.mkdir()
         for number in range(shards):
             write_shard(folder / f"{number:03}.tar", each, number)
-        return list(shards_of(find_files([folder])))
+        return list(find_shards([folder]))
 
     def work(self, question: Question, model: Path, name: str) -> Work:
         out = self.folder / name
@@ -94,7 +96,7 @@ def _rates(run: Run, bench: Bench, path: Path) -> str:
     number = BATCH
     (shard,) = bench.shards("rates", 1, number)
     model = ModelSource(path, "cpu").load()
-    latents = torch.stack([item.latents for item in shard.items(True) if item.latents is not None])
+    latents = torch.stack([item.latents for item in read_shard(shard) if item.latents is not None])
     jobs = {"bare": lambda: _bare(model, latents)}
     for question in (Embed(), Score(TEXTS)):
         work = bench.work(question, path, f"{question.name} out")

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.util import find_spec
 
+from ..data.shards import Shard
 from .outcomes import Outcome, outcome_of, threads_each
-from .parts import Shard, Work, Worker
+from .parts import Work, Worker
 from .processes import in_processes
 from .ray_data import with_ray
 

@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 
 from ..data.items import one_line
+from ..data.shards import Shard
 from .asking import Tally
-from .parts import Shard, Worker
+from .parts import Worker
 
 
 @dataclass(frozen=True)

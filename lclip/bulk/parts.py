@@ -9,50 +9,23 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..data.items import LatentItem, readable
-from ..data.reader import is_shard, read_all, read_items
+from ..data.items import readable
+from ..data.reader import read_all, read_shard
+from ..data.shards import Shard
 from .asking import Asker, Tally
 from .questions import ModelSource, Question
 from .results import check_settings
 from .tables import LINES, all_columns, require_pyarrow, write_table
 
-FILES_PER_SHARD = 1000  # loose files that are written into one table
 TABLE = re.compile(r".+-[0-9a-f]{8}\.(csv|jsonl|parquet)")
 UNFINISHED = re.compile(r"\..+-[0-9a-f]{8}\.(csv|jsonl|parquet)\.\d+\.tmp")  # of a run that was killed
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Input that becomes one table."""
-
-    name: str
-    """Of the table, without its ending."""
-    files: tuple[Path, ...]
-    """One tar file, or loose files."""
-
-    @property
-    def loose(self) -> bool:
-        """Whether it is a number of loose files."""
-        return not is_shard(self.files[0])
-
-    def state(self) -> list[int]:
-        """Size and time of a tar file: whether it is still the one that was read."""
-        if self.loose:
-            return []
-        stat = self.files[0].stat()
-        return [stat.st_size, stat.st_mtime_ns]
-
-    def items(self, captions: bool) -> Iterator[LatentItem]:
-        """Its latents. ValueError or OSError where a tar file cannot be read at all."""
-        return read_all(self.files, captions) if self.loose else read_items(self.files[0])
 
 
 @dataclass(frozen=True)
@@ -66,6 +39,8 @@ class Work:
     batch: int
     here: Path
     """The folder that relative paths start from."""
+    latent_key: str | None = None
+    """Which member of a sample is its latents, where it holds several."""
 
     def start(self, threads: int) -> Worker:
         """Make this process a worker: load the model, and give torch that many threads."""
@@ -82,10 +57,11 @@ class Worker:
 
     def __call__(self, shard: Shard) -> Tally:
         """Write the shard's table. Raises whatever went wrong; then there is no table."""
-        items = shard.items(self.work.question.wants_captions)
-        path = self.work.folder / f"{shard.name}{self.work.suffix}"
+        captions, latent_key = self.work.question.wants_captions, self.work.latent_key
+        read = read_all([shard], captions, latent_key) if shard.loose else read_shard(shard, True, latent_key)
+        path = self.work.folder / f"{table_name(shard)}{self.work.suffix}"
         columns = all_columns(self.work.question)
-        return write_table(path, self.asker.blocks(items), columns, self.work.suffix)
+        return write_table(path, self.asker.blocks(read), columns, self.work.suffix)
 
 
 class PartsFolder:
@@ -128,7 +104,7 @@ class PartsFolder:
         for shard in shards:
             number += not self.is_done(shard)
             if shard.loose:
-                loose.add(shard.name)
+                loose.add(table_name(shard))
         if {name for name, entry in self.finished.items() if not entry["state"]} - loose:
             raise ValueError(
                 f"{self.folder} holds tables of loose files, and files have come or gone since; give another "
@@ -138,9 +114,9 @@ class PartsFolder:
 
     def is_done(self, shard: Shard) -> bool:
         """Whether the shard's table is there, and the shard is still the one that was read."""
-        entry = self.finished.get(shard.name)
-        there = (self.folder / f"{shard.name}{self.suffix}").exists()
-        return entry is not None and there and entry["state"] == shard.state()
+        name = table_name(shard)
+        entry, there = self.finished.get(name), (self.folder / f"{name}{self.suffix}").exists()
+        return entry is not None and there and entry["state"] == state_of(shard)
 
     def tally(self) -> Tally:
         """Counts over all finished tables."""
@@ -151,10 +127,10 @@ class PartsFolder:
 
     def note(self, shard: Shard, tally: Tally) -> None:
         """Remember a shard as done."""
-        entry = {"shard": shard.name, "state": shard.state(), "tally": asdict(tally)}
+        entry = {"shard": table_name(shard), "state": state_of(shard), "tally": asdict(tally)}
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        self.finished[shard.name] = entry
+        self.finished[entry["shard"]] = entry
 
     def _read_log(self) -> list[dict[str, Any]]:
         entries = []
@@ -166,27 +142,15 @@ class PartsFolder:
         return entries
 
 
-def shards_of(files: Iterable[Path], size: int = FILES_PER_SHARD) -> Iterator[Shard]:
-    """Files as shards: every tar file by itself, loose files by the given number.
-
-    A name holds a hash of all paths in it, so that it stands for the same files in every run.
-    """
-    loose: list[Path] = []
-    number = 0
-    for path in files:
-        if is_shard(path):
-            yield _shard(path.name.partition(".")[0], [path])
-            continue
-        loose.append(path)
-        if len(loose) == size:
-            yield _shard(f"files-{number:06}", loose)
-            loose, number = [], number + 1
-    if loose:
-        yield _shard(f"files-{number:06}", loose)
+def table_name(shard: Shard) -> str:
+    """What a shard's table is called, without its ending: the same for the same files in every run."""
+    stem = shard.name if shard.loose else Path(shard.name).name.partition(".")[0]
+    return f"{readable(stem)}-{shard.digest()}"
 
 
-def _shard(stem: str, files: list[Path]) -> Shard:
-    digest = blake2b(digest_size=4)
-    for path in files:
-        digest.update(path.as_posix().encode("utf-8", "surrogateescape") + b"\0")
-    return Shard(f"{readable(stem)}-{digest.hexdigest()}", tuple(files))
+def state_of(shard: Shard) -> list[int]:
+    """Size and time of a tar file: whether it is still the one that was read."""
+    if shard.loose:
+        return []
+    stat = Path(shard.name).stat()
+    return [stat.st_size, stat.st_mtime_ns]

@@ -11,8 +11,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
+from ..data.shards import Shard
 from .outcomes import Outcome, outcome_of, threads_each
-from .parts import Shard, Work, Worker
+from .parts import Work, Worker
 
 WORKER_ENDED = "its worker ended: killed, or out of memory"
 FRUITLESS = 3  # pools in a row that broke before they did anything

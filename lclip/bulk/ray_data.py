@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data.items import one_line
+from ..data.shards import Shard
 from .asking import Tally
 from .outcomes import Outcome, outcome_of, threads_each
-from .parts import Shard, Work
+from .parts import Work
 
 STORE_BYTES = 100 << 20  # of Ray's object store: nothing large goes through it
 
@@ -28,13 +29,15 @@ def with_ray(shards: Iterable[Shard], work: Work, workers: int) -> Iterator[Outc
     import ray.data  # pyright: ignore[reportMissingImports]
     from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
-    waiting = {shard.name: shard for shard in shards}
+    waiting = {f"{shard.name} {shard.digest()}": shard for shard in shards}
     if not waiting:
         return
     _start(ray, workers)
     actor: Any = _Actor
     try:
-        rows = ray.data.from_items(list(map(_row, waiting.values())), override_num_blocks=len(waiting))
+        rows = ray.data.from_items(
+            [_row(key, shard) for key, shard in waiting.items()], override_num_blocks=len(waiting)
+        )
         outcomes = rows.map(
             actor,
             fn_constructor_args=(work, threads_each(workers)),
@@ -46,7 +49,7 @@ def with_ray(shards: Iterable[Shard], work: Work, workers: int) -> Iterator[Outc
         )
         for row in outcomes.iter_rows():
             tally = Tally(**json.loads(row["tally"])) if row["tally"] else None
-            yield Outcome(waiting.pop(row["name"]), tally, row["error"])
+            yield Outcome(waiting.pop(os.fsdecode(bytes(row["key"]))), tally, row["error"])
     except RayError as error:
         for shard in waiting.values():
             yield Outcome(shard, None, one_line(error)[:300])
@@ -66,8 +69,12 @@ def _start(ray: Any, workers: int) -> None:
     context.print_on_execution_start = False
 
 
-def _row(shard: Shard) -> dict[str, Any]:
-    return {"name": shard.name, "files": [os.fsencode(path) for path in shard.files]}
+def _row(key: str, shard: Shard) -> dict[str, Any]:
+    return {
+        "key": os.fsencode(key),
+        "name": os.fsencode(shard.name),
+        "files": [os.fsencode(path) for path in shard.files],
+    }
 
 
 class _Actor:
@@ -78,6 +85,6 @@ class _Actor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         files = tuple(Path(os.fsdecode(bytes(name))) for name in row["files"])
-        outcome = outcome_of(Shard(row["name"], files), self.worker)
+        outcome = outcome_of(Shard(os.fsdecode(bytes(row["name"])), files), self.worker)
         tally = json.dumps(asdict(outcome.tally)) if outcome.tally else ""
-        return {"name": row["name"], "tally": tally, "error": outcome.error}
+        return {"key": row["key"], "tally": tally, "error": outcome.error}

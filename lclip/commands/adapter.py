@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .many import progress
-from .options import add_model_options, source_of
+from .options import add_latent_key, add_model_options, source_of
 from .parsing import add_command, positive
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def add_to(subparsers: Any) -> None:
     group.add_argument("--own-vae", metavar="VAE", help="the one that the model was trained on")
     group.add_argument("--other", type=Path, metavar="INPUT", help="latents of the VAE that shall be read")
     group.add_argument("--own", type=Path, metavar="INPUT", help="latents of the model's own VAE")
+    add_latent_key(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="NEW", help="a .safetensors")
     parser.add_argument("--overwrite", action="store_true", help="replace NEW if it exists")
     parser.add_argument("--steps", type=positive, metavar="N", help="of training; the default does for most")
@@ -111,7 +112,7 @@ def _of_latents(options: argparse.Namespace) -> EncodedPictures:
 
     from ..adapters.encoding import EncodedPictures
 
-    other, own = (_read(path) for path in (options.other, options.own))
+    other, own = (_read(path, options.latent_key) for path in (options.other, options.own))
     if len(other) != len(own):
         raise ValueError(
             f"{options.other} holds {len(other)} latents, {options.own} {len(own)}; expected those of the "
@@ -120,14 +121,15 @@ def _of_latents(options: argparse.Namespace) -> EncodedPictures:
     return EncodedPictures(other, own, torch.arange(len(own)))
 
 
-def _read(path: Path) -> Tensor:
+def _read(path: Path, latent_key: str | None) -> Tensor:
     """All latents of a file or folder, of one shape."""
     import torch
 
-    from ..data.reader import find_files, read_all
+    from ..data.finding import find_shards
+    from ..data.reader import read_all
 
     found: list[Tensor] = []
-    for item in read_all(find_files([path])):
+    for item in read_all(find_shards([path], 1), latent_key=latent_key):
         if item.latents is None:
             raise ValueError(f"{item.file} {item.item}: {item.problem}; expected latents of every picture")
         if found and item.latents.shape != found[0].shape:

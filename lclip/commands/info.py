@@ -47,14 +47,14 @@ def run(options: argparse.Namespace) -> int:
 
 def describe(path: Path) -> Facts:
     """The facts of a file of any kind. Raises FileNotFoundError, ValueError."""
-    from ..data.reader import is_shard
+    from ..data.shards import is_shard
 
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     about: Facts = {"file": str(path), "size": f"{path.stat().st_size / 1e6:.1f} MB"}
     if path.suffix.lower() == ".json":
         return {**about, **_policy(path)}
-    if is_shard(path) or path.suffix.lower() in (".latent", ".npy"):
+    if is_shard(path) or path.suffix.lower() in (".latent", ".npy", ".npz"):
         return {**about, **_latents(path)}
     metadata = _metadata(path)
     if metadata.get("format", "latent-clip") != "latent-clip":
@@ -107,7 +107,8 @@ def _latents(path: Path) -> Facts:
     """Counts over a file or shard, item by item. Raises ValueError where none can be read."""
     import torch
 
-    from ..data.reader import is_shard, read_items
+    from ..data.reader import read_items
+    from ..data.shards import is_shard
 
     shapes: Counter[str] = Counter()
     captions, problems, first = 0, 0, ""
@@ -121,6 +122,8 @@ def _latents(path: Path) -> Facts:
         shapes["x".join(map(str, item.latents.shape)) + ("" if finite else " with NaN")] += 1
         spread = float(item.latents.square().mean().sqrt())
         least, most = min(least, spread), max(most, spread)
+    if problems and not shapes and not is_shard(path):
+        raise ValueError(f"{path}: {first.partition(': ')[2]}")
     sizes = ", ".join(f"{shape} ({count})" for shape, count in shapes.most_common(5))
     facts: Facts = {
         "kind": "tar shard of latents" if is_shard(path) else "latents",

@@ -16,19 +16,21 @@ if TYPE_CHECKING:
     from ..bulk.asking import Asker, Tally
     from ..bulk.questions import ModelSource, Question
     from ..bulk.results import GrowingTable
+    from ..data.items import LatentItem
+    from ..data.shards import Shard
 
 
 def ask(options: argparse.Namespace, question: Question) -> int:
     """Ask a question of all latents that the options name, write and report the answers."""
     from ..bulk.asking import Asker
-    from ..data.reader import find_files
+    from ..data.finding import find_shards
 
     in_parts = options.out is not None and (options.out.is_dir() or not options.out.suffix)
     if not in_parts and (options.workers > 1 or options.engine == "ray"):
         raise ValueError("several workers write several tables: give --out the name of a folder")
     if options.out is not None and not in_parts and options.format:
         raise ValueError(f"--format is for folders; the format of {options.out} is in its name")
-    next(find_files(options.inputs), None)  # what is not there is said before the model is loaded
+    next(find_shards(options.inputs, 1), None)  # what is not there is said before the model is loaded
     source = source_of(options)
     asker = Asker(question, source.load(), options.batch)
     if in_parts:
@@ -41,7 +43,9 @@ def settings_of(options: argparse.Namespace, asker: Asker) -> dict[str, Any]:
     from ..checkpoints.fingerprint import fingerprint
 
     question = asker.question
-    about = {"format": "latent-clip-results", "version": 1, "command": question.name}
+    about: dict[str, Any] = {"format": "latent-clip-results", "version": 1, "command": question.name}
+    if options.latent_key is not None:
+        about["latent_key"] = options.latent_key
     return {**about, "model": fingerprint(asker.model), "dtype": options.dtype, **question.settings()}
 
 
@@ -69,20 +73,24 @@ def progress(options: argparse.Namespace, unit: str, total: int | None = None) -
         yield bar
 
 
-def files_with_bar(options: argparse.Namespace, bar: Any) -> Iterator[Path]:
-    """The input's files; the bar says which of how many is being read."""
-    from ..data.reader import find_files
+def items_with_bar(options: argparse.Namespace, bar: Any, captions: bool = False) -> Iterator[LatentItem]:
+    """The input's latents; the bar says which of how many files and shards is being read."""
+    from ..data.finding import find_shards
+    from ..data.reader import read_all
 
-    number = sum(1 for _ in find_files(options.inputs)) if not bar.disable else 0
-    for place, path in enumerate(find_files(options.inputs), 1):
-        bar.set_postfix_str(f"file {place} of {number}", refresh=False)
-        yield path
+    number = sum(1 for _ in find_shards(options.inputs, 1)) if not bar.disable else 0
+
+    def shards() -> Iterator[Shard]:
+        for place, shard in enumerate(find_shards(options.inputs, 1), 1):
+            bar.set_postfix_str(f"file {place} of {number}", refresh=False)
+            yield shard
+
+    return read_all(shards(), captions, options.latent_key)
 
 
 def _to_terminal(options: argparse.Namespace, asker: Asker) -> int:
     from ..bulk.asking import Tally
     from ..bulk.tables import all_columns, header, lines
-    from ..data.reader import read_all
 
     suffix, columns = f".{options.format or 'csv'}", all_columns(asker.question)
     if suffix == ".parquet":
@@ -90,7 +98,7 @@ def _to_terminal(options: argparse.Namespace, asker: Asker) -> int:
     tally = Tally()
     sys.stdout.write(header(columns, suffix))
     with progress(options, " latents") as bar:
-        for block in asker.blocks(read_all(files_with_bar(options, bar), asker.question.wants_captions)):
+        for block in asker.blocks(items_with_bar(options, bar, asker.question.wants_captions)):
             sys.stdout.write(lines(block, columns, suffix))
             sys.stdout.flush()
             tally.add(block.tally())
@@ -111,11 +119,9 @@ def _into_file(options: argparse.Namespace, asker: Asker) -> int:
 
 def fill(options: argparse.Namespace, asker: Asker, table: GrowingTable) -> None:
     """Ask about every item that a growing table does not have yet."""
-    from ..data.reader import read_all
-
     try:
         with progress(options, " latents") as bar:
-            items = read_all(files_with_bar(options, bar), asker.question.wants_captions)
+            items = items_with_bar(options, bar, asker.question.wants_captions)
             for block in asker.blocks(table.new(items)):
                 table.write(block)
                 bar.update(len(block))
@@ -125,23 +131,24 @@ def fill(options: argparse.Namespace, asker: Asker, table: GrowingTable) -> None
 
 def _into_folder(options: argparse.Namespace, asker: Asker, source: ModelSource) -> int:
     from ..bulk.engines import choose_engine, work_off
-    from ..bulk.parts import PartsFolder, Work, Worker, shards_of
-    from ..data.reader import find_files
+    from ..bulk.parts import PartsFolder, Work, Worker
+    from ..data.finding import find_shards
 
     engine = choose_engine(options.engine, options.workers)
     suffix = f".{options.format or 'parquet'}"
     folder = PartsFolder(options.out, suffix, settings_of(options, asker), options.overwrite)
-    number = folder.plan(shards_of(find_files(options.inputs)))
+    number = folder.plan(find_shards(options.inputs))
     old, new, lost = folder.tally().items, 0, 0
-    work = Work(asker.question, source, options.out.absolute(), suffix, options.batch, Path.cwd())
-    shards = (shard for shard in shards_of(find_files(options.inputs)) if not folder.is_done(shard))
+    target = options.out.absolute()
+    work = Work(asker.question, source, target, suffix, options.batch, Path.cwd(), options.latent_key)
+    shards = (shard for shard in find_shards(options.inputs) if not folder.is_done(shard))
     with progress(options, " shards", number) as bar:
         for outcome in work_off(shards, work, options.workers, engine, Worker(work, asker)):
             bar.update()
             if outcome.tally is None:
                 lost += 1
-                files = ", ".join(os.fspath(path) for path in outcome.shard.files[:1])
-                print(f"{asker.question.name}: shard {files} failed twice: {outcome.error}", file=sys.stderr)
+                first = os.fspath(next(iter(outcome.shard.files), outcome.shard.name))
+                print(f"{asker.question.name}: shard {first} failed twice: {outcome.error}", file=sys.stderr)
                 continue
             folder.note(outcome.shard, outcome.tally)
             new += outcome.tally.items

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from ..bulk.questions import ModelSource
 
 INPUTS = """
-INPUT is a file of latents (.latent as the host's SaveLatent writes it, .safetensors, .pt, .npy), a tar shard
-in WebDataset's layout (KEY.npy or another of these, and KEY.txt), or a folder with any of them. Latents are
-raw and clean: [C, H, W], or a batch of them.
+INPUT is a file of latents (.latent as the host's SaveLatent writes it, .safetensors, .pt, .npy, .npz), a tar
+shard in WebDataset's layout (KEY.npy or another of these, and KEY.txt), or a folder with any of them, links
+followed. A key ends at the first dot of a name, and files of one key are one sample. Latents are raw and
+clean: [C, H, W], [C, 1, H, W], or a batch of them.
 
 An item that cannot be read (damaged, NaN, of another VAE) does not stop the others: its row says why in the
 column "error". What looks odd, but may be right, is in "note".
@@ -28,6 +29,17 @@ FORMATS = ("csv", "jsonl", "parquet")
 def add_input(parser: argparse.ArgumentParser) -> None:
     """What to read."""
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="files, tar shards or folders")
+    add_latent_key(parser)
+
+
+def add_latent_key(parser: argparse.ArgumentParser) -> None:
+    """Which member of a sample."""
+    parser.add_argument(
+        "--latent-key",
+        metavar="NAME",
+        help="the member that is the latents where a sample holds several arrays: latent.npy takes "
+        'KEY.latent.npy, "*" every array as a latent of its own',
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser, adapter: bool = True) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .many import files_with_bar, fill, progress, report, settings_of
+from .many import fill, items_with_bar, progress, report, settings_of
 from .options import EXIT, INPUTS, add_input, add_model_options, add_size_rule, source_of
 from .parsing import add_command, positive
 
@@ -59,9 +59,9 @@ def run(options: argparse.Namespace) -> int:
     """Select, list, and save."""
     from ..bulk.asking import Asker
     from ..bulk.questions import Score
-    from ..data.reader import find_files
+    from ..data.finding import find_shards
 
-    next(find_files(options.inputs), None)
+    next(find_shards(options.inputs, 1), None)
     if options.save_to and not options.save_to.parent.is_dir():
         raise FileNotFoundError(f"the folder {options.save_to.parent} does not exist; create it first")
     asker = Asker(Score(tuple(options.text), options.size_rule), source_of(options).load(), options.batch)
@@ -89,12 +89,11 @@ def _from_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], i
 
 def _from_stream(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int]:
     from ..bulk.asking import Tally
-    from ..data.reader import read_all
 
     tally = Tally()
 
     def rows(bar: Any) -> Iterator[tuple[str, str, list[float | None]]]:
-        for block in asker.blocks(read_all(files_with_bar(options, bar))):
+        for block in asker.blocks(items_with_bar(options, bar)):
             tally.add(block.tally())
             bar.update(len(block))
             scores = zip(*(block.values[text] for text in options.text), strict=True)
@@ -118,18 +117,22 @@ def _best(rows: Iterator[tuple[str, str, list[float | None]]], k: int) -> list[R
 def _save(options: argparse.Namespace, best: list[Row]) -> None:
     """Read the chosen ones again and write each as a file of its own, its rank first in the name."""
     from ..data.files import write_latents
+    from ..data.finding import find_shards
     from ..data.items import readable
-    from ..data.reader import find_files, read_items
+    from ..data.reader import read_all
 
     options.save_to.mkdir(exist_ok=True)
     ranks = {(file, item): rank for rank, (file, item, _) in enumerate(best, 1)}
     files = {file for file, _ in ranks}
-    for path in find_files(options.inputs):
-        if readable(path) not in files:
+    for shard in find_shards(options.inputs, 1):
+        paths = shard.files or (Path(shard.name),)
+        if files.isdisjoint(map(readable, paths)):
             continue
-        for item in read_items(path):
+        for item in read_all([shard], latent_key=options.latent_key):
             rank = ranks.get((item.file, item.item))
             if rank is not None and item.latents is not None:
-                name = f"{path.name.partition('.')[0]}_{item.item.replace('/', '_')}"
-                write_latents(item.latents[None], options.save_to / f"{rank:04}_{name}.latent")
+                stem = Path(item.file).name.partition(".")[0]
+                name = f"{stem}_{item.item.replace('/', '_')}"
+                z = item.latents[None, :, None] if item.frame else item.latents[None]  # as it was stored
+                write_latents(z, options.save_to / f"{rank:04}_{name}.latent")
     print(f"select: {len(best)} latents written to {options.save_to}", file=sys.stderr)

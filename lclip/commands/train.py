@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .options import add_latent_key
 from .parsing import add_command, positive
 
 
@@ -18,9 +19,9 @@ def add_to(subparsers: Any) -> None:
         """
         Train a Latent-CLIP for a latent space, from scratch or from a pixel CLIP.
         DATA are tar shards in WebDataset's layout (KEY.latent.pt or KEY.npy, and KEY.txt) or folders of such
-        files; with --vae also pictures (KEY.png, .jpg, .webp), with or without KEY.txt. Names may hold
-        {000..099} and *, and pipe:COMMAND reads what a shell command writes. Samples that cannot be used are
-        skipped and counted.
+        files; with --vae also pictures (KEY.png, .jpg, .webp), with or without KEY.txt. A key ends at the
+        first dot of a name. Names may hold {000..099} and *, and pipe:COMMAND reads what a shell command
+        writes. Samples that cannot be used are skipped and counted.
 
         The same command again goes on from the last checkpoint in RUN. Under torchrun the processes train
         together: torchrun --nproc-per-node 8 -m lclip train ... Exit code: 0.
@@ -87,6 +88,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         help="encode pictures with this VAE: mini, mini-16, or what diffusers' AutoencoderKL loads "
         "(default: the data holds latents)",
     )
+    add_latent_key(parser)
     group.add_argument(
         "--batch-size", type=positive, default=256, help="samples of one process (default %(default)s)"
     )

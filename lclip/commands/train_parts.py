@@ -6,6 +6,9 @@ import argparse
 from dataclasses import replace
 
 from ..checkpoints.checkpoint import load
+from ..data.finding import find_shards
+from ..data.samples import LATENTS, PICTURE
+from ..data.shards import Shard
 from ..latents.spaces import require_space, space_named
 from ..model.latent_clip import LatentCLIP
 from ..training.data import StreamSettings
@@ -15,7 +18,7 @@ from ..training.pixel_clips import PixelCLIP, read_pixel_clip
 from ..training.ranks import Ranks
 from ..training.recipe import Stage, Training, stages_of
 from ..training.samples import Decoder
-from ..training.shards import TEXT, Shard, Tally, find_shards
+from ..training.skips import Skips, samples_of
 from ..training.towers import config_named, new_towers, recompute_activations, towers_from
 from ..training.vaes import Encoder, load_encoder
 from ..training.zero_shot import TEMPLATES, Evaluation, draw_samples, evaluation_of, read_classes, read_lines
@@ -37,11 +40,11 @@ def assemble(options: argparse.Namespace, ranks: Ranks) -> Training:
         vae.check(space_named(options.space))
     teacher = pixel if options.distil else None
     latents = LatentSource(model.config, ranks.device, None if vae is None else vae.encode)
-    decode = _decoder(model, vae, teacher)
+    decode = _decoder(options, model, vae, teacher)
     return Training(
         model=model,
         stages=_stages(options),
-        shards=find_shards(options.data),
+        shards=_shards(options.data),
         decode=decode if options.distil else replace(decode, tokenizer=model.tokenizer),
         stream=StreamSettings(
             options.batch_size, options.shuffle, workers=options.workers, seed=options.seed
@@ -54,6 +57,10 @@ def assemble(options: argparse.Namespace, ranks: Ranks) -> Training:
         log_every=options.log_every,
         evaluate_every=options.eval_every,
     )
+
+
+def _shards(sources: list[str]) -> list[Shard]:
+    return list(find_shards(sources, holding=(LATENTS, PICTURE)))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -105,14 +112,16 @@ def _stages(options: argparse.Namespace) -> list[Stage]:
     return stages_of(settings, options.distil, first)
 
 
-def _decoder(model: LatentCLIP, vae: Encoder | None, teacher: PixelCLIP | None) -> Decoder:
+def _decoder(
+    options: argparse.Namespace, model: LatentCLIP, vae: Encoder | None, teacher: PixelCLIP | None
+) -> Decoder:
     """Latents or pictures as the run needs them, without captions."""
     side = model.config.native_size
     pictures = {} if vae is None else {VAE_PICTURE: side * vae.factor}
     if teacher is not None:
         pictures[TEACHER_PICTURE] = teacher.side
     latents = (model.config.channels, side, side) if vae is None else None
-    return Decoder(latents=latents, pictures=pictures)
+    return Decoder(latents=latents, pictures=pictures, latent_key=options.latent_key)
 
 
 def _evaluation(
@@ -124,7 +133,7 @@ def _evaluation(
 ) -> Evaluation | None:
     if options.eval_data is None:
         return None
-    shards = find_shards(options.eval_data)
+    shards = _shards(options.eval_data)
     names: tuple[str, ...] = ()
     if options.eval_classes is not None:
         labels, names = read_classes(options.eval_classes)
@@ -138,5 +147,5 @@ def _evaluation(
 
 def _captioned(shards: list[Shard]) -> bool:
     """Whether the first sample has a caption."""
-    first = next((raw for shard in shards for raw in shard.samples(Tally(muted=True))), None)
-    return first is not None and TEXT in first.fields
+    first = next((raw for shard in shards for raw in samples_of(shard, Skips(muted=True))), None)
+    return first is not None and first.text() is not None

@@ -1,9 +1,10 @@
-"""Latents in a file: what the host's SaveLatent writes (.latent), .safetensors, .pt and .npy."""
+"""Latents in a file: what the host's SaveLatent writes (.latent), .safetensors, .pt, .npy, kohya's .npz."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -13,35 +14,52 @@ from torch import Tensor
 
 from ..checkpoints.pickles import read_pickle
 from ..checkpoints.tensors import open_tensors, parse_tensors, write_tensors
+from .arrays import map_npy, parse_npy, read_npz
 
-SUFFIXES = (".latent", ".safetensors", ".pt", ".pth", ".npy")
+SUFFIXES = (".latent", ".safetensors", ".pt", ".pth", ".npy", ".npz")
 NAMES = ("latent_tensor", "samples", "latents", "latent")  # of the latents in a file of several tensors
 OLD_SCALE = 0.18215  # the host's first files held latents times this (SD1.5's scale), and no version entry
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Some latents of one file, all of one size: [B, C, H, W] as stored.
+
+    size: as the file says it, where it holds several. factor: what to multiply by. frame: whether they were
+    stored as videos of one frame, [B, C, 1, H, W].
+    """
+
+    tensor: Tensor
+    size: str = ""
+    factor: float = 1.0
+    frame: bool = False
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def each(self) -> Iterator[Tensor]:
+        """The latents [C, H, W] one by one, float32, copied."""
+        for item in self.tensor:
+            copied = item.to(torch.float32, copy=True)
+            yield copied if self.factor == 1 else copied * self.factor
 
 
 def read_latents(path: str | os.PathLike[str]) -> Tensor:
     """All latents of one file, as the host's LoadLatent would give them: [B, C, H, W], float32.
 
-    Raises FileNotFoundError, and ValueError for a file that holds no latents.
+    One frame of a video, [B, C, 1, H, W], is read as a picture. Raises FileNotFoundError, and ValueError for
+    a file that holds no latents, or those of several sizes.
     """
-    return torch.stack(list(each_latent(Path(path))))
-
-
-def each_latent(path: Path) -> Iterator[Tensor]:
-    """The latents [C, H, W] of one file, one after the other; the file is mapped where its format allows it.
-
-    Raises FileNotFoundError, ValueError.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    tensor, factor = _open(path)
-    yield from _each(_checked(tensor, path.stat().st_size, str(path)), factor)
+    found = stored_in(Path(path))
+    if len({part.tensor.shape[1:] for part in found}) > 1:
+        sizes = ", ".join(part.size for part in found)
+        raise ValueError(f"{path}: holds latents of several sizes, {sizes}; expected one size")
+    return torch.stack([z for part in found for z in part.each()])
 
 
 def parse_latents(content: bytes, name: str) -> list[Tensor]:
     """The latents [C, H, W] in a file's content; the suffix of its name says what it is. ValueError."""
-    tensor, factor = _parse(content, name)
-    return list(_each(_checked(tensor, len(content), name), factor))
+    return [z for part in stored_in(content, name) for z in part.each()]
 
 
 def write_latents(z: Tensor, path: str | os.PathLike[str]) -> Path:
@@ -50,28 +68,45 @@ def write_latents(z: Tensor, path: str | os.PathLike[str]) -> Path:
     return write_tensors(Path(path), {"latent_tensor": z, "latent_format_version_0": torch.tensor([])})
 
 
-def _open(path: Path) -> tuple[Tensor, float]:
-    """The tensor of a file, and what to multiply it by."""
-    suffix = path.suffix.lower()
-    if suffix in (".latent", ".safetensors"):
-        with open_tensors(path) as file:
-            return file[_choose(file.names, str(path))], _factor(suffix, file.names)
-    if suffix in (".pt", ".pth"):
-        return _from_pickle(read_pickle(path), str(path)), 1.0
-    if suffix == ".npy":
-        empty = path.stat().st_size == 0  # which cannot be mapped
-        return _npy(np.empty(0, np.uint8) if empty else np.memmap(path, mode="c"), str(path)), 1.0
-    raise ValueError(f"{path} ends in {suffix!r}; expected one of {', '.join(SUFFIXES)}")
+def stored_in(source: Path | bytes, name: str = "") -> list[Stored]:
+    """What a file holds, by size; mapped where the format allows it.
 
-
-def _parse(content: bytes, name: str) -> tuple[Tensor, float]:
+    source: the file, or its content; then the suffix of its name says what it is. Raises FileNotFoundError,
+    ValueError.
+    """
+    name = name or str(source)
+    if isinstance(source, Path) and not source.is_file():
+        raise FileNotFoundError(f"no such file: {source}")
+    size = source.stat().st_size if isinstance(source, Path) else len(source)
     suffix = Path(name).suffix.lower()
+    if suffix == ".npz":
+        content = source if isinstance(source, Path) else BytesIO(source)
+        arrays = read_npz(content, name)
+        several = len(arrays) > 1
+        return [
+            _checked(array, array.nbytes, name, 1.0, size if several else "")
+            for size, array in arrays.items()
+        ]
+    tensor, factor = _open(source, suffix, name)
+    return [_checked(tensor, size, name, factor)]
+
+
+def _open(source: Path | bytes, suffix: str, name: str) -> tuple[Tensor, float]:
+    """The tensor of a file, and what to multiply it by."""
     if suffix in (".latent", ".safetensors"):
-        tensors = parse_tensors(content, name)
-        return tensors[_choose(tensors, name)], _factor(suffix, tensors)
+        if isinstance(source, bytes):
+            tensors = parse_tensors(source, name)
+            return tensors[_choose(tensors, name)], _factor(suffix, tensors)
+        with open_tensors(source) as file:
+            return file[_choose(file.names, name)], _factor(suffix, file.names)
     if suffix in (".pt", ".pth"):
-        return _from_pickle(read_pickle(Path(name), content), name), 1.0
-    return _npy(np.frombuffer(bytearray(content), np.uint8), name), 1.0
+        read = read_pickle(source) if isinstance(source, Path) else read_pickle(Path(name), source)
+        return _from_pickle(read, name), 1.0
+    if suffix == ".npy":
+        if isinstance(source, Path):
+            return map_npy(source), 1.0
+        return parse_npy(np.frombuffer(bytearray(source), np.uint8), name), 1.0
+    raise ValueError(f"{name} ends in {suffix!r}; expected one of {', '.join(SUFFIXES)}")
 
 
 def _factor(suffix: str, names: Iterable[str]) -> float:
@@ -102,41 +137,21 @@ def _from_pickle(content: object, file: str) -> Tensor:
     return content
 
 
-def _npy(data: np.ndarray, file: str) -> Tensor:
-    """The array in a .npy file's bytes, without a copy; never a pickle, and never larger than the file."""
-    header = BytesIO(data[: 1 << 16].tobytes())
-    try:
-        version = np.lib.format.read_magic(header)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = read[version](header)
-    except Exception as error:  # numpy raises whatever a malformed header leads to
-        raise ValueError(f"{file}: not a .npy file, or damaged: {error}") from error
-    if dtype.kind != "f" or dtype.itemsize > 8:
-        raise ValueError(f"{file}: holds {dtype}; expected float16, float32 or float64")
-    needed, there = dtype.itemsize, len(data) - header.tell()
-    for side in shape:
-        needed *= int(side)
-    if any(side < 0 for side in shape) or needed != there:
-        raise ValueError(
-            f"{file}: damaged or truncated: shape {list(shape)} of {dtype} needs {needed} bytes, got {there}"
-        )
-    array = np.ndarray(shape, dtype, data, header.tell(), order="F" if fortran else "C")
-    return torch.from_numpy(array if dtype.isnative else array.astype(dtype.newbyteorder("=")))
-
-
-def _checked(tensor: Tensor, size: int, file: str) -> Tensor:
+def _checked(tensor: Tensor, room: int, file: str, factor: float, size: str = "") -> Stored:
+    """A tensor as [B, C, H, W]; room: bytes that it may take. Raises ValueError."""
     shape = list(tensor.shape)
     if tensor.layout != torch.strided or not tensor.is_floating_point():
         raise ValueError(f"{file}: holds {tensor.dtype} ({tensor.layout}); expected floating-point latents")
-    if tensor.numel() * tensor.element_size() > size:  # zero strides can claim any size from a few bytes
+    if tensor.numel() * tensor.element_size() > room:  # zero strides can claim any size from a few bytes
         raise ValueError(f"{file}: claims shape {shape}, which is more than the file holds")
-    if tensor.ndim not in (3, 4) or not tensor.numel():
-        video = " Latents of videos are not read." if tensor.ndim == 5 else ""
-        raise ValueError(f"{file}: holds shape {shape}; expected [C, H, W] or [B, C, H, W].{video}")
-    return tensor
-
-
-def _each(stored: Tensor, factor: float) -> Iterator[Tensor]:
-    for item in stored if stored.ndim == 4 else stored[None]:
-        copied = item.to(torch.float32, copy=True)
-        yield copied if factor == 1 else copied * factor
+    if tensor.ndim == 5 and shape[2] > 1:
+        raise ValueError(
+            f"{file}: holds a video's latents of {shape[2]} frames, {shape}; expected those of pictures. In "
+            "ComfyUI take out one frame with the node Latent Cut (dim t), and save that."
+        )
+    # [C, 1, H, W] is a frame too: no picture's latents have one channel.
+    frame = tensor.ndim == 5 or (tensor.ndim == 4 and shape[1] == 1 and shape[0] > 1)
+    plain = tensor.squeeze(-3) if frame else tensor
+    if plain.ndim not in (3, 4) or not plain.numel():
+        raise ValueError(f"{file}: holds shape {shape}; expected [C, H, W] or [B, C, H, W]")
+    return Stored(plain if plain.ndim == 4 else plain[None], size, factor, frame)

@@ -24,6 +24,8 @@ class LatentItem:
     """The text beside it (KEY.txt), if there is one."""
     problem: str | None = None
     """Why it could not be read."""
+    frame: bool = False
+    """Whether it was stored as a video of one frame, [C, 1, H, W]."""
 
 
 def readable(name: str | Path) -> str:

@@ -11,17 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .folders import walk
+
 logger = logging.getLogger("latent-clip")
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 
 
 def find_pictures(folder: str | os.PathLike[str]) -> list[Path]:
-    """All pictures in a folder and below, by name. Raises FileNotFoundError, and ValueError for none."""
+    """All pictures in a folder and below, by name, those behind links too.
+
+    Raises FileNotFoundError, and ValueError for none.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(walk([folder], lambda name: Path(name).suffix.lower() in SUFFIXES))
     if not found:
         raise ValueError(f"{folder} holds no pictures; expected files such as {', '.join(sorted(SUFFIXES))}")
     return found

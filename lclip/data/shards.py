@@ -1,86 +1,130 @@
-"""Latents in tar shards, as WebDataset lays them out: KEY.npy (or .pt, .safetensors, .latent) and KEY.txt.
+"""Shards: a tar file in WebDataset's layout, what a command writes in it, or loose files; read front to back.
 
-A shard is read once, front to back, and nothing of it is ever unpacked to the disk. A broken sample, or the
-place where a truncated shard ends, is an item with a problem; the others are read all the same.
+Nothing of a tar is ever unpacked to the disk. A tar that is damaged gives the samples before the damage.
 """
 
 from __future__ import annotations
 
 import lzma
+import subprocess
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
-from .files import SUFFIXES, parse_latents
-from .items import MAX_CAPTION_BYTES, LatentItem, caption, one_line, readable
+from .items import MAX_CAPTION_BYTES, one_line, readable
+from .samples import KINDS, LABEL, TEXT, Refused, Sample, kind_of, split_name
 
-MAX_MEMBER_BYTES = 1 << 28  # of one latent file in a shard, which is read into memory
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+PIPE = "pipe:"
+MAX_MEMBER_BYTES = 1 << 28  # of one file in a shard, which is read into memory
 MAX_HEADER_BYTES = 1 << 20  # of a member's name and attributes
 ATTRIBUTES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
               tarfile.GNUTYPE_LONGLINK)  # fmt: skip
-DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
+DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError)
+ALL = frozenset(KINDS.values())
 
 
-class _Sample:
-    """The members that share a key, as far as they are read."""
+class ShardError(ValueError):
+    """A shard that is damaged, after the samples that could be read."""
 
-    def __init__(self, key: str):
-        self.key = key
-        self.latents: list[tuple[str, bytes]] = []
-        self.caption: str | None = None
-        self.problem: str | None = None
 
-    def take(self, shard: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        suffix = Path(member.name).suffix.lower()
-        if suffix == ".txt":
-            self.caption = caption(_content(shard, member, MAX_CAPTION_BYTES))
-        elif suffix in SUFFIXES and (not member.isreg() or member.issparse()):
-            self.problem = f"{member.name} is no plain file"
-        elif suffix in SUFFIXES and member.size > MAX_MEMBER_BYTES:
-            self.problem = f"{member.name} has {member.size} bytes; expected at most {MAX_MEMBER_BYTES}"
-        elif suffix in SUFFIXES:
-            self.latents.append((member.name, _content(shard, member, member.size)))
+class NoShard(ShardError):
+    """A file of which nothing could be read."""
 
-    def items(self, file: str) -> Iterator[LatentItem]:
-        key = readable(self.key)
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of the data that is read from its beginning to its end.
+
+    name: the tar's path, `pipe:COMMAND` for what a shell command writes, or what loose files are called
+    together. files: the loose files, sorted, those of a sample side by side.
+    """
+
+    name: str
+    files: tuple[Path, ...] = ()
+
+    @property
+    def loose(self) -> bool:
+        """Whether it is a number of loose files."""
+        return bool(self.files)
+
+    def digest(self) -> str:
+        """8 hex digits of the names in it: the same for the same files in every run."""
+        digest = blake2b(digest_size=4)
+        for name in (path.as_posix() for path in self.files or (Path(self.name),)):
+            digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        return digest.hexdigest()
+
+    def samples(self, kinds: Collection[str] = ALL) -> Iterator[Sample]:
+        """Its samples in order, with the members of these kinds; others are not read.
+
+        Raises ShardError at the place where a tar is damaged, OSError.
+        """
+        return _loose(self.files, kinds) if self.files else _in_tar(self.name, kinds)
+
+
+def is_shard(path: Path | str) -> bool:
+    """Whether a name is that of a tar shard."""
+    return str(path).lower().endswith(TARS)
+
+
+def _loose(files: Collection[Path], kinds: Collection[str]) -> Iterator[Sample]:
+    key, members = "", {}
+    for path in files:
+        found, member = split_name(path.as_posix())
+        if members and found != key:
+            yield Sample(key, members)
+            members = {}
+        key = found
+        if kind_of(member) in kinds:
+            members[member] = Refused("a member is there twice", member) if member in members else path
+    if members:
+        yield Sample(key, members)
+
+
+def _in_tar(name: str, kinds: Collection[str]) -> Iterator[Sample]:
+    ended, count = [], 0
+    with _stream(name) as file:
         try:
-            if self.problem:
-                raise ValueError(self.problem)
-            if len(self.latents) != 1:
-                held = "two latents or more" if self.latents else "no latents"
-                raise ValueError(f"the sample holds {held}; expected one of {', '.join(SUFFIXES)}")
-            name, content = self.latents[0]
-            batch = parse_latents(content, name)
-        except ValueError as error:
-            yield LatentItem(file, key, None, self.caption, one_line(error))
-            return
-        for index, latents in enumerate(batch):
-            yield LatentItem(file, f"{key}[{index}]" if len(batch) > 1 else key, latents, self.caption)
-
-
-def read_shard(path: Path) -> Iterator[LatentItem]:
-    """Every latent of a tar shard, in its order. OSError or ValueError where nothing of it can be read."""
-    name, ended, count = readable(path), [], 0
-    with path.open("rb") as file:
-        try:
-            with _opened(file, path, ended) as shard:
-                for sample in _samples(shard):
+            with _tar(file, name, ended) as tar:
+                for sample in _neighbours(tar, kinds):
                     count += 1
-                    yield from sample.items(name)
+                    yield sample
         except DAMAGE as error:
             if not count:
-                raise ValueError(f"{path}: not a tar shard, or damaged: {one_line(error)}") from error
-            yield LatentItem(name, "", None, problem=f"the shard is damaged here: {one_line(error)}")
-            return
+                raise NoShard(f"{name}: not a tar shard, or damaged: {one_line(error)}") from error
+            raise ShardError(f"the shard is damaged here: {one_line(error)}") from error
     if not ended:
-        yield LatentItem(name, "", None, problem="the shard has no end mark: it is truncated")
-    elif not count:
-        yield LatentItem(name, "", None, problem="the shard is empty")
+        raise ShardError("the shard has no end mark: it is truncated")
+    if not count:
+        raise ShardError("the shard is empty")
 
 
-def _opened(file: IO[bytes], path: Path, ended: list[bool]) -> tarfile.TarFile:
+@contextmanager
+def _stream(name: str) -> Iterator[IO[bytes]]:
+    if not name.startswith(PIPE):
+        with open(name, "rb") as file:
+            yield file
+        return
+    process = subprocess.Popen(name[len(PIPE) :], shell=True, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        yield process.stdout
+        process.stdout.read()  # the padding, so that the command ends by itself
+        if process.wait() != 0:
+            raise ShardError(f"the command ended with {process.returncode}")
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+def _tar(file: IO[bytes], name: str, ended: list[bool]) -> tarfile.TarFile:
     class Header(tarfile.TarInfo):
         """Sees what tarfile does not tell: whether the end was marked, and headers of absurd size."""
 
@@ -93,38 +137,55 @@ def _opened(file: IO[bytes], path: Path, ended: list[bool]) -> tarfile.TarFile:
                 raise tarfile.HeaderError(f"a header claims {header.size} bytes")
             return header
 
-    plain = path.name.lower().endswith(".tar")
-    return tarfile.open(  # noqa: SIM115
-        fileobj=file, mode="r:" if plain else "r|gz", tarinfo=Header, bufsize=1 << 20
-    )
+    # A stream's parts are copied for every member, so that a plain file is better read as one.
+    mode = "r:" if name.lower().endswith(".tar") and not name.startswith(PIPE) else "r|*"
+    try:
+        return tarfile.open(fileobj=file, mode=mode, tarinfo=Header)  # noqa: SIM115
+    except tarfile.ReadError:
+        if mode == "r|*":
+            raise
+        file.seek(0)
+        return tarfile.open(fileobj=file, mode="r|*", tarinfo=Header)  # noqa: SIM115  # compressed all the same
 
 
-def _samples(shard: tarfile.TarFile) -> Iterator[_Sample]:
-    """Neighbouring members of one key: the name up to its first dot."""
-    sample: _Sample | None = None
+def _neighbours(tar: tarfile.TarFile, kinds: Collection[str]) -> Iterator[Sample]:
+    """Neighbouring members of one key."""
+    key, members = "", {}
     while True:
         try:
-            member = shard.next()
+            info = tar.next()
+            if info is None:
+                break
+            tar.members = []  # type: ignore  # tarfile would keep them all
+            found, member = split_name(info.name)
+            if info.isdir() or not member:
+                continue
+            if members and found != key:
+                yield Sample(key, members)
+                members = {}
+            key = found
+            content = _content(tar, info, kind_of(member), kinds)
+            twice = member in members
+            members[member] = Refused("a member is there twice", member) if twice else content
         except DAMAGE:
-            if sample:
-                yield sample
+            if members:
+                yield Sample(key, members)
             raise
-        if member is None:
-            break
-        shard.members = []  # type: ignore  # tarfile would keep them all
-        folder, _, base = member.name.rpartition("/")
-        key = f"{folder}/{base.partition('.')[0]}" if folder else base.partition(".")[0]
-        if member.isdir() or base.startswith((".", "_")):
-            continue
-        if sample is None or sample.key != key:
-            if sample:
-                yield sample
-            sample = _Sample(key)
-        sample.take(shard, member)
-    if sample:
-        yield sample
+    if members:
+        yield Sample(key, members)
 
 
-def _content(shard: tarfile.TarFile, member: tarfile.TarInfo, limit: int) -> bytes:
-    file = shard.extractfile(member) if member.isreg() else None
-    return file.read(limit) if file else b""
+def _content(
+    tar: tarfile.TarFile, info: tarfile.TarInfo, kind: str | None, kinds: Collection[str]
+) -> bytes | Refused:
+    if kind not in kinds:
+        return Refused("not read", readable(info.name))
+    if not info.isreg() or info.issparse():
+        return Refused("no plain file", readable(info.name))
+    limit = MAX_CAPTION_BYTES if kind in (TEXT, LABEL) else MAX_MEMBER_BYTES
+    if info.size > limit and limit == MAX_MEMBER_BYTES:
+        return Refused(
+            "file too large", f"{readable(info.name)} has {info.size} bytes; expected at most {limit}"
+        )
+    file = tar.extractfile(info)
+    return file.read(min(info.size, limit)) if file else b""

@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
-from .samples import Unusable
-from .shards import RawSample, Shard, Tally
+from ..data.samples import Sample, Unusable
+from ..data.shards import Shard
+from .skips import Skips, samples_of
 
 logger = logging.getLogger("latent-clip")
 
 T = TypeVar("T")
-Decode = Callable[[RawSample], dict[str, Tensor]]
+Decode = Callable[[Sample], dict[str, Tensor]]
 Batch = dict[str, Tensor]
 PATIENCE = 2000  # samples that a reader tries before it gives up finding a usable one
 
@@ -73,39 +74,39 @@ class Reader:
 
     def batches(self, place: Place) -> Iterator[tuple[Batch, Place]]:
         """Batches from a place on, each with the place after it. ValueError if a pass has nothing usable."""
-        place, tally = copy.copy(place), Tally(place.skipped)
+        place, skips = copy.copy(place), Skips(place.skipped)
         items: list[dict[str, Tensor]] = []
         while True:
-            for item in self._pass(place, tally):
+            for item in self._pass(place, skips):
                 items.append(item)
                 if len(items) == self.settings.batch_size:
-                    yield default_collate(items), replace(place, skipped=dict(tally.counts))
+                    yield default_collate(items), replace(place, skipped=dict(skips.counts))
                     items = []
             place.epoch, place.block, place.good = place.epoch + 1, 0, 0
 
-    def _pass(self, place: Place, tally: Tally) -> Iterator[dict[str, Tensor]]:
+    def _pass(self, place: Place, skips: Skips) -> Iterator[dict[str, Tensor]]:
         """Usable samples from a place to the end of its pass; the place moves along."""
         blocks, tried = self._blocks(place.epoch), 0
         while place.block < len(blocks):
-            for number, raw in self._raw(blocks[place.block], place, tally):
+            for number, raw in self._raw(blocks[place.block], place, skips):
                 place.taken, tried = number + 1, tried + 1
                 try:
                     item = self.decode(raw)
                 except Unusable as error:
-                    tally.skip(error.reason, raw.key, error.detail)
+                    skips.skip(error.reason, raw.key, error.detail)
                     if place.good == 0 and tried == PATIENCE:
-                        raise self._nothing_usable(tally) from error
+                        raise self._nothing_usable(skips) from error
                     continue
                 place.good += 1
                 yield item
             place.block, place.taken = place.block + 1, 0
         if place.good == 0:
-            raise self._nothing_usable(tally)
+            raise self._nothing_usable(skips)
 
-    def _nothing_usable(self, tally: Tally) -> ValueError:
+    def _nothing_usable(self, skips: Skips) -> ValueError:
         return ValueError(
             f"nothing usable was found in the data, {len(self.shards)} shards, the first being "
-            f"{self.shards[0].name}; expected samples that can be trained on. Skipped: {tally.text()}"
+            f"{self.shards[0].name}; expected samples that can be trained on. Skipped: {skips.text()}"
         )
 
     def _blocks(self, epoch: int) -> list[list[Shard]]:
@@ -118,20 +119,20 @@ class Reader:
         size = self.settings.block
         return [shards[first : first + size] for first in range(0, len(shards), size)]
 
-    def _raw(self, shards: list[Shard], place: Place, tally: Tally) -> Iterator[tuple[int, RawSample]]:
+    def _raw(self, shards: list[Shard], place: Place, skips: Skips) -> Iterator[tuple[int, Sample]]:
         """This reader's raw samples of a block with their numbers, from the place on."""
         first = place.taken
-        tally.muted = first > 0  # what lies before the place was counted already
-        damage = tally if self.by_shard or self.reader == 0 else Tally(muted=True)
+        skips.muted = first > 0  # what lies before the place was counted already
+        damage = skips if self.by_shard or self.reader == 0 else Skips(muted=True)
         whose = f"/{self.reader}" if self.by_shard else ""
         order = random.Random(f"{self.settings.seed}/{place.epoch}/{place.block}{whose}")
-        everything = (raw for shard in shards for raw in shard.samples(damage))
+        everything = (raw for shard in shards for raw in samples_of(shard, damage))
         for number, raw in enumerate(shuffled(everything, self.settings.shuffle, order)):
             if number >= first and (self.by_shard or number % self.readers == self.reader):
                 yield number, raw
             elif number == first - 1:
-                tally.muted = False
-        tally.muted = False
+                skips.muted = False
+        skips.muted = False
 
 
 def shuffled(items: Iterable[T], size: int, order: random.Random) -> Iterator[T]:
@@ -166,6 +167,7 @@ class StreamBatches:
             Reader(shards, decode, settings, rank * per_rank + number, world * per_rank)
             for number in range(per_rank)
         ]
+        self.latent_key: str | None = getattr(decode, "latent_key", None)
         self.places = [Place() for _ in self.readers]
         self.given = 0
         self._iterator: Iterator[tuple[int, Batch, Place]] | None = None
@@ -188,10 +190,20 @@ class StreamBatches:
             "given": self.given,
             "layout": self._layout(),
             "places": [asdict(place) for place in self.places],
+            "latent_key": self.latent_key,
         }
 
     def restore(self, states: list[Any], step: int) -> None:
-        """Go on from where the ranks were; with other readers or data, with the next pass over the data."""
+        """Go on from where the ranks were; with other readers or data, with the next pass over the data.
+
+        ValueError where other members were read as latents.
+        """
+        for state in states:
+            if (was := state.get("latent_key")) != self.latent_key:
+                raise ValueError(
+                    f"the run was begun with --latent-key {was}, now it is {self.latent_key}; expected the "
+                    "same. Pass the same, or begin elsewhere"
+                )
         if len(states) == self.world and states[self.rank]["layout"] == self._layout():
             own = states[self.rank]
             self.given = own["given"]
@@ -203,7 +215,7 @@ class StreamBatches:
 
     def _layout(self) -> list[Any]:
         first = self.readers[0]
-        names = hashlib.sha256("\n".join(shard.name for shard in first.shards).encode()).hexdigest()
+        names = hashlib.sha256("\n".join(shard.digest() for shard in first.shards).encode()).hexdigest()
         return [self.world, len(self.readers), names, *asdict(self.settings).values()]
 
     def _start(self) -> Iterator[tuple[int, Batch, Place]]:

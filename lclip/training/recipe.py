@@ -13,6 +13,7 @@ from typing import cast
 import torch
 
 from ..checkpoints.checkpoint import save_checkpoint
+from ..data.shards import Shard
 from ..latents.items import item_seed
 from ..model.latent_clip import LatentCLIP
 from .data import Decode, StreamBatches, StreamSettings
@@ -21,7 +22,7 @@ from .metrics import Metrics
 from .objectives import Contrastive, Distillation, LatentSource
 from .pixel_clips import PixelCLIP
 from .ranks import Ranks, gather_objects
-from .shards import Shard, Tally
+from .skips import Skips
 from .towers import MADE_ANEW, set_trainable
 from .zero_shot import Evaluation
 
@@ -88,7 +89,7 @@ class Training:
         self.model.load_state_dict(kept.state_dict())
         skipped = sum(gather_objects(batches.skipped), Counter[str]())  # of all ranks
         if self.ranks.first and skipped:
-            logger.info("stage %d left out: %s", number, Tally(dict(skipped)).text())
+            logger.info("stage %d left out: %s", number, Skips(dict(skipped)).text())
 
 
 class _Watch:

@@ -12,21 +12,13 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..data.files import parse_latents
+from ..data.items import one_line
+from ..data.samples import LABEL, Sample, Unusable
 from ..model.tokenizer import Tokenizer
-from .shards import LABEL, LATENTS, PICTURES, TEXT, RawSample, first_line
 
 logger = logging.getLogger("latent-clip")
 
 SMALLEST_PICTURE = 16  # pixels a side; below lies no picture, and no VAE's factor is above
-
-
-class Unusable(Exception):
-    """A sample that is left out: a reason, under which it is counted, and the detail."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
@@ -35,22 +27,24 @@ class Decoder:
 
     latents: [C, H, W] that stored latents must have; None where they are not read. tokenizer: of the texts;
     None where they are not read. pictures: a name and a side in pixels for each size that a picture is
-    wanted in. labels: the classes as the data names them, where a sample's class is wanted.
+    wanted in. labels: the classes as the data names them, where a sample's class is wanted. latent_key: which
+    member of a sample is its latents, where it holds several.
     """
 
     latents: tuple[int, int, int] | None = None
     tokenizer: Tokenizer | None = None
     pictures: dict[str, int] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    latent_key: str | None = None
 
-    def __call__(self, raw: RawSample) -> dict[str, Tensor]:
+    def __call__(self, raw: Sample) -> dict[str, Tensor]:
         """`latents` [C, H, W] float32, `ids` [L], `label` [], and each picture [3, side, side] uint8.
 
         Raises Unusable.
         """
         item: dict[str, Tensor] = {}
         if self.latents is not None:
-            item["latents"] = read_latents(raw, self.latents)
+            item["latents"] = read_latents(raw, self.latents, self.latent_key)
         if self.tokenizer is not None:
             with _silent_about_length():
                 item["ids"] = self.tokenizer.encode([read_text(raw)])[0]
@@ -62,15 +56,15 @@ class Decoder:
         return item
 
 
-def read_latents(raw: RawSample, shape: tuple[int, int, int]) -> Tensor:
+def read_latents(raw: Sample, shape: tuple[int, int, int], latent_key: str | None = None) -> Tensor:
     """The one latent of a sample, checked. Raises Unusable."""
-    suffix = next((suffix for suffix in LATENTS if suffix in raw.fields), None)
-    if suffix is None:
-        raise Unusable("without latents")
+    member = raw.one(latent_key)
     try:
-        found = parse_latents(raw.read(suffix), f"{raw.key}.{suffix}")
+        found = [z for part in raw.stored(member) for z in part.each()]
+    except Unusable:
+        raise
     except (ValueError, OSError, MemoryError) as error:
-        raise Unusable("unreadable latents", first_line(error)) from error
+        raise Unusable("unreadable latents", one_line(error)[:200]) from error
     if len(found) != 1 or found[0].shape != shape:
         got = [len(found), *found[0].shape]
         raise Unusable("latents of another shape", f"{got}; expected {[1, *shape]}")
@@ -79,22 +73,22 @@ def read_latents(raw: RawSample, shape: tuple[int, int, int]) -> Tensor:
     return found[0]
 
 
-def read_text(raw: RawSample) -> str:
+def read_text(raw: Sample) -> str:
     """The caption. Raises Unusable where there is none, or an empty one."""
-    if TEXT not in raw.fields:
+    if (member := raw.text()) is None:
         raise Unusable("without text")
     try:
-        text = raw.read(TEXT).decode("utf-8", "replace").strip()
+        text = raw.read(member).decode("utf-8", "replace").strip()
     except OSError as error:
-        raise Unusable("unreadable text", first_line(error)) from error
+        raise Unusable("unreadable text", one_line(error)[:200]) from error
     if not text:
         raise Unusable("empty text")
     return text
 
 
-def read_label(raw: RawSample, labels: tuple[str, ...]) -> int:
+def read_label(raw: Sample, labels: tuple[str, ...]) -> int:
     """The class: an index or a label in a `cls` file, or the name of the folder. Raises Unusable."""
-    if LABEL in raw.fields:
+    if LABEL in raw.members:
         said = raw.read(LABEL).decode("utf-8", "replace").strip()
     else:
         said = raw.key.replace("\\", "/").split("/")[-2] if "/" in raw.key.replace("\\", "/") else ""
@@ -105,16 +99,14 @@ def read_label(raw: RawSample, labels: tuple[str, ...]) -> int:
     raise Unusable("of no known class", repr(said[:60]))
 
 
-def read_picture(raw: RawSample) -> Image.Image:
+def read_picture(raw: Sample) -> Image.Image:
     """The picture, upright, in RGB. Raises Unusable."""
-    suffix = next((suffix for suffix in PICTURES if suffix in raw.fields), None)
-    if suffix is None:
-        raise Unusable("without a picture")
+    member = raw.picture()
     try:
-        with Image.open(io.BytesIO(raw.read(suffix))) as file:
+        with Image.open(io.BytesIO(raw.read(member))) as file:
             picture = ImageOps.exif_transpose(file).convert("RGB")
     except Exception as error:  # Pillow raises whatever a malformed file leads to
-        raise Unusable("unreadable picture", first_line(error)) from error
+        raise Unusable("unreadable picture", one_line(error)[:200]) from error
     if min(picture.size) < SMALLEST_PICTURE:
         raise Unusable("picture too small", f"{picture.width}x{picture.height}")
     return picture

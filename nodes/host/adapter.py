@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -156,9 +157,9 @@ class PictureSource:
 
 
 def input_folder(name: str) -> Path:
-    """A folder inside the host's input folder; ValueError for any other."""
-    root = Path(folder_paths.get_input_directory()).resolve()
-    folder = (root / name.strip()).resolve()
+    """A folder inside the host's input folder, perhaps by a link there; ValueError for any other."""
+    root = Path(os.path.abspath(folder_paths.get_input_directory()))
+    folder = Path(os.path.abspath(root / name.strip()))
     if root != folder and root not in folder.parents:
         raise ValueError(f"The folder {name!r} is not in {root}; expected one in ComfyUI's input folder.")
     return folder

@@ -26,9 +26,11 @@ from command_world import (
 )
 
 from lclip.bulk.engines import work_off
-from lclip.bulk.parts import PartsFolder, Shard, Work, Worker, shards_of
+from lclip.bulk.parts import PartsFolder, Work, Worker, table_name
 from lclip.bulk.processes import in_processes
 from lclip.bulk.questions import Embed, ModelSource
+from lclip.data.finding import find_shards
+from lclip.data.shards import Shard
 
 
 @pytest.fixture
@@ -159,9 +161,9 @@ def test_a_killed_run_goes_on_with_the_shards_that_are_left(tmp_path, tiny, work
 
 def test_loose_files_are_divided_the_same_way_or_refused(tmp_path, tiny, capsys):
     files = write_files(tmp_path / "in", pictures(7))
-    divided = list(shards_of(sorted(files.iterdir()), 3))
+    divided = list(find_shards([files], 3))
     assert [len(shard.files) for shard in divided] == [3, 3, 1]
-    assert divided == list(shards_of(sorted(files.iterdir()), 3))
+    assert divided == list(find_shards([files], 3))
     assert len({shard.name for shard in divided}) == 3
     assert run(*embed(tiny, files, tmp_path / "out")) == 0
     (files / "new.npy").write_bytes(npy(pictures(1)[0]))
@@ -196,15 +198,17 @@ def test_an_engine_tries_a_failed_shard_again_after_the_others(tmp_path, tiny):
 
     class Unsteady(Worker):
         def __call__(self, shard):
-            order.append(shard.name[:3])
-            if order == ["000"] or shard.name.startswith("001"):
+            order.append(table_name(shard)[:3])
+            if order == ["000"] or table_name(shard).startswith("001"):
                 raise OSError("the disk is away")
             return super().__call__(shard)
 
-    todo = list(shards_of(sorted((tmp_path / "in").iterdir())))
+    todo = list(find_shards([tmp_path / "in"]))
     chosen = work(tmp_path, tiny)
     unsteady = Unsteady(chosen, chosen.start(1).asker)
-    outcomes = {outcome.shard.name[:3]: outcome for outcome in work_off(todo, chosen, 1, "here", unsteady)}
+    outcomes = {
+        table_name(outcome.shard)[:3]: outcome for outcome in work_off(todo, chosen, 1, "here", unsteady)
+    }
     assert order == ["000", "001", "002", "000", "001"]
     assert outcomes["000"].tally.items == 5 and outcomes["001"].error == "the disk is away"
     assert len(outcomes) == 3
@@ -231,8 +235,8 @@ def test_a_shard_that_kills_its_worker_takes_no_other_with_it(tmp_path, tiny, mo
     write_shard(tmp_path / "in" / "deadly.tar", pictures(2, size=12))
     base = work(tmp_path, tiny)
     chosen = Work(Deadly(), base.source, base.folder, base.suffix, base.batch, base.here)
-    todo = list(shards_of(sorted((tmp_path / "in").iterdir())))
-    outcomes = {outcome.shard.name: outcome for outcome in work_off(todo, chosen, 2, "processes")}
+    todo = list(find_shards([tmp_path / "in"]))
+    outcomes = {table_name(outcome.shard): outcome for outcome in work_off(todo, chosen, 2, "processes")}
     assert len(outcomes) == 6
     failed = [name for name, outcome in outcomes.items() if outcome.tally is None]
     assert [name.partition("-")[0] for name in failed] == ["deadly"]
@@ -241,7 +245,7 @@ def test_a_shard_that_kills_its_worker_takes_no_other_with_it(tmp_path, tiny, mo
 
 def test_workers_that_cannot_start_end_the_run(tmp_path, tiny):
     chosen = Work(Embed(), ModelSource(tmp_path / "nothing.pt"), tmp_path, ".csv", 1, Path.cwd())
-    todo = [Shard(str(number), (tmp_path / "x.tar",)) for number in range(100)]
+    todo = [Shard(str(tmp_path / f"{number}.tar")) for number in range(100)]
     with pytest.raises(ChildProcessError, match="as soon as they start"):
         list(in_processes(todo, chosen, 2))
 

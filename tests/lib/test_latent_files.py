@@ -14,12 +14,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lclip.data import reader
+from lclip.data import folders
 from lclip.data.files import parse_latents, read_latents, write_latents
-from lclip.data.reader import find_files, read_all, read_items
-from lclip.data.shards import MAX_MEMBER_BYTES, read_shard
+from lclip.data.finding import find_shards
+from lclip.data.reader import read_all, read_items
+from lclip.data.shards import MAX_MEMBER_BYTES, Shard
 
 SEEN = torch.arange(2 * 4 * 3 * 5, dtype=torch.float32).reshape(2, 4, 3, 5) / 8
+
+
+def found_in(sources) -> list[Path]:
+    """The files of all shards."""
+    return [path for shard in find_shards(sources, 1) for path in shard.files or (Path(shard.name),)]
 
 
 def npy(array) -> bytes:
@@ -103,7 +109,7 @@ def broken(canary: Path) -> dict[str, tuple[bytes, str]]:
         "whole-numbers.npy": (npy(np.zeros((1, 4, 2, 2), np.int64)), "expected float16"),
         "complex.npy": (npy(np.zeros((1, 4, 2, 2), np.complex64)), "expected float16"),
         "flat.npy": (npy(np.zeros((4, 2))), r"shape \[4, 2\]"),
-        "video.npy": (npy(np.zeros((1, 4, 2, 2, 2))), "videos are not read"),
+        "video.npy": (npy(np.zeros((1, 4, 2, 2, 2))), "2 frames.*Latent Cut"),
         "none.npy": (npy(np.zeros((0, 4, 2, 2))), r"shape \[0, 4, 2, 2\]"),
         "empty.latent": (b"", "damaged"),
         "short.latent": (GOOD["host.latent"][:-4], "damaged"),
@@ -131,7 +137,7 @@ def test_a_broken_file_has_its_own_error_and_runs_nothing(tmp_path, name):
         read_latents(tmp_path / name)
     with pytest.raises(ValueError, match=says):
         parse_latents(content, name)
-    (item,) = read_all([tmp_path / name])
+    (item,) = read_all(find_shards([tmp_path / name]))
     assert item.latents is None and item.file.endswith(name) and item.problem and "\n" not in item.problem
     assert not canary.exists()
 
@@ -155,11 +161,11 @@ def test_files_that_are_not_there_or_of_another_kind_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.npy"):
         read_latents(tmp_path / "nothing.npy")
     with pytest.raises(FileNotFoundError, match="nothing"):
-        list(find_files([tmp_path / "nothing"]))
+        list(find_shards([tmp_path / "nothing"]))
     with pytest.raises(ValueError, match=r"\.png.*expected"):
-        list(find_files([tmp_path / "a.png"]))
+        list(find_shards([tmp_path / "a.png"]))
     with pytest.raises(ValueError, match="no latents in the folder"):
-        list(find_files([tmp_path / "folder"]))
+        list(find_shards([tmp_path / "folder"]))
 
 
 def test_a_folder_is_walked_in_order_whatever_the_number_of_names(tmp_path, monkeypatch):
@@ -169,8 +175,8 @@ def test_a_folder_is_walked_in_order_whatever_the_number_of_names(tmp_path, monk
         (tmp_path / name).touch()
     (tmp_path / "loop").symlink_to(tmp_path)
     for lot in (1, 7, 8192):
-        monkeypatch.setattr(reader, "NAMES_AT_ONCE", lot)
-        assert [path.relative_to(tmp_path).as_posix() for path in find_files([tmp_path])] == names
+        monkeypatch.setattr(folders, "NAMES_AT_ONCE", lot)
+        assert [path.relative_to(tmp_path).as_posix() for path in found_in([tmp_path])] == names
 
 
 def test_no_file_is_given_twice(tmp_path):
@@ -178,7 +184,7 @@ def test_no_file_is_given_twice(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     names = ("b/c.npy", ".", "a.npy", "b", "b/..")
-    found = find_files([tmp_path / name for name in names])
+    found = found_in([tmp_path / name for name in names])
     assert sorted(path.name for path in found) == ["a.npy", "c.npy"]
 
 
@@ -186,7 +192,7 @@ def test_a_folders_captions_are_beside_its_latents(tmp_path):
     (tmp_path / "a.npy").write_bytes(npy(SEEN))
     (tmp_path / "a.txt").write_text("  a red fox \n")
     (tmp_path / "b.npy").write_bytes(npy(SEEN[0]))
-    found = [(item.item, item.caption) for item in read_all(find_files([tmp_path]), captions=True)]
+    found = [(item.item, item.caption) for item in read_all(find_shards([tmp_path], 1), captions=True)]
     assert found == [("0", "a red fox"), ("1", "a red fox"), ("0", None)]
     assert all(item.caption is None for item in read_items(tmp_path / "a.npy"))
 
@@ -194,7 +200,7 @@ def test_a_folders_captions_are_beside_its_latents(tmp_path):
 def test_odd_names_fit_on_a_line_of_a_table(tmp_path):
     odd = os.fsdecode(b"line\nbreak \xff.npy")
     (tmp_path / odd).write_bytes(npy(SEEN[0]))
-    (item,) = read_all(find_files([tmp_path]))
+    (item,) = read_all(find_shards([tmp_path], 1))
     assert item.file.encode("utf-8").endswith(b"line\\nbreak \\udcff.npy") and item.latents is not None
 
 
@@ -220,7 +226,7 @@ SAMPLES = [
 
 @pytest.mark.parametrize(("name", "mode"), [("a.tar", "w"), ("a.tar.gz", "w:gz"), ("a.tgz", "w:gz")])
 def test_a_shard_gives_every_sample_with_its_caption(tmp_path, name, mode):
-    items = list(read_shard(shard(tmp_path / name, SAMPLES, mode)))
+    items = list(read_items(shard(tmp_path / name, SAMPLES, mode)))
     assert [(item.item, item.caption) for item in items] == [
         ("one/0", "first"),
         ("1", "second"),
@@ -250,8 +256,14 @@ def test_bad_samples_are_problems_and_the_others_are_read(tmp_path):
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
         archive.addfile(link)
-    items = {item.item: item for item in read_shard(tmp_path / "a.tar")}
-    says = {"1": "not a .npy", "2": "two latents", "3": "no latents", "4": "refused", "link": "plain file"}
+    items = {item.item: item for item in read_items(tmp_path / "a.tar")}
+    says = {
+        "1": "not a .npy",
+        "2": "several latents",
+        "3": "no latents",
+        "4": "refused",
+        "link": "plain file",
+    }
     assert {key for key, item in items.items() if item.problem} == set(says)
     assert all(text in items[key].problem for key, text in says.items())
     assert torch.equal(items["../../5"].latents, SEEN[1])
@@ -262,7 +274,7 @@ def test_a_member_that_claims_too_much_is_passed_over(tmp_path):
     info = tarfile.TarInfo("0.npy")
     info.size = MAX_MEMBER_BYTES + 1
     (tmp_path / "a.tar").write_bytes(info.tobuf() + b"x" * 512)
-    first, *_ = read_shard(tmp_path / "a.tar")
+    first, *_ = read_items(tmp_path / "a.tar")
     assert str(MAX_MEMBER_BYTES) in first.problem
 
 
@@ -271,7 +283,7 @@ def test_a_header_that_claims_too_much_is_damage(tmp_path):
     info.type, info.size = tarfile.XHDTYPE, 1 << 40
     path = shard(tmp_path / "a.tar", SAMPLES[:1])
     path.write_bytes(path.read_bytes()[:1024] + info.tobuf(tarfile.GNU_FORMAT) + b"x" * 1024)
-    first, last = read_shard(path)
+    first, last = read_items(path)
     assert torch.equal(first.latents, SEEN[0]) and "claims" in last.problem
 
 
@@ -285,7 +297,7 @@ def test_wherever_a_shard_is_cut_it_says_so_and_gives_what_is_whole(tmp_path, na
         (tmp_path / name).write_bytes(whole[:cut])
         items = []
         try:
-            items = list(read_shard(tmp_path / name))
+            items = list(read_items(tmp_path / name))
         except ValueError as error:
             assert "not a tar shard" in str(error)
         else:
@@ -301,11 +313,11 @@ def test_what_is_no_shard_cannot_be_read(tmp_path, content):
     for name in ("a.tar", "a.tar.gz"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match="not a tar shard"):
-            list(read_shard(tmp_path / name))
-        (item,) = read_all([tmp_path / name])
+            list(read_items(tmp_path / name))
+        (item,) = read_all([Shard(str(tmp_path / name))])
         assert item.latents is None and item.file.endswith(name)
 
 
 def test_an_empty_shard_is_a_problem(tmp_path):
-    (item,) = read_shard(shard(tmp_path / "a.tar", []))
+    (item,) = read_items(shard(tmp_path / "a.tar", []))
     assert "empty" in item.problem
