@@ -9,7 +9,20 @@ async def comfy_entrypoint():
     """Called by ComfyUI, and only there: nothing of the host is imported before."""
     from comfy_api.latest import ComfyExtension  # pyright: ignore[reportMissingImports]
 
-    from .nodes import adapter, guidance, load, mini, reno, reward, safety, safety_gate, score, select, taste
+    from .nodes import (
+        adapter,
+        bridge,
+        guidance,
+        load,
+        mini,
+        reno,
+        reward,
+        safety,
+        safety_gate,
+        score,
+        select,
+        taste,
+    )
     from .nodes.host import folders as host_folders
     from .nodes.host import web as host_web
 
@@ -21,6 +34,7 @@ async def comfy_entrypoint():
                 mini.LoadMiniTwin,
                 adapter.TrainAdapter,
                 adapter.ApplyAdapter,
+                bridge.Bridge,
                 score.Score,
                 score.Classify,
                 score.Heatmap,

@@ -3,8 +3,10 @@
 from importlib import import_module
 
 from .adapters.adapter import AdaptedLatentCLIP, LatentAdapter, apply_adapter
+from .adapters.bridge import bridge
 from .adapters.encoding import EncodedPictures, encode_pictures
 from .adapters.files import load_adapter, save_adapter
+from .adapters.shipped import fit_latents, shipped_adapter
 from .adapters.training import AdapterSettings, AdapterTraining, train_adapter
 from .checkpoints.checkpoint import load, save_checkpoint
 from .checkpoints.convert import convert
@@ -64,6 +66,7 @@ __all__ = [
     "Verdict",
     "WordTokenizer",
     "apply_adapter",
+    "bridge",
     "calibrate",
     "check_latents",
     "classify",
@@ -71,6 +74,7 @@ __all__ = [
     "convert",
     "encode_pictures",
     "find_pictures",
+    "fit_latents",
     "graphed",
     "guided_x0",
     "heatmap",
@@ -84,6 +88,7 @@ __all__ = [
     "save_checkpoint",
     "save_taste",
     "scale_doubt",
+    "shipped_adapter",
     "similarity",
     "space_named",
     "space_title",

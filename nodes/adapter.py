@@ -149,7 +149,7 @@ class TrainAdapter(io.ComfyNode):
         saved = "Saved as" if found.comparison else "Trained from the same inputs before, taken from"
         return io.NodeOutput(
             found.wired,
-            figures.cosine if figures else 0.0,
+            (figures.cosine or 0.0) if figures else 0.0,
             figures.latent_error if figures else 1.0,
             f"{adapter.describe()}\n{saved} {found.path}",
             ui=shown(charts.as_image([found.comparison])) if found.comparison else None,
@@ -172,9 +172,10 @@ class ApplyAdapter(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "file",
-                    options=[WIRED, *ADAPTERS.files()],
+                    options=[WIRED, *host_adapter.SHIPPED, *ADAPTERS.files()],
                     default=WIRED,
-                    tooltip="An adapter in models/latent_clip_adapters, or the one that is wired.",
+                    tooltip="An adapter that comes with the pack, one in models/latent_clip_adapters "
+                    "(published interposers too), or the one that is wired.",
                 ),
                 host_adapter.LATENT_ADAPTER.Input(
                     "adapter", optional=True, tooltip="From Train Latent Adapter."
@@ -191,7 +192,7 @@ class ApplyAdapter(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str | None = WIRED, **_: Any) -> Any:
         """Load again when the file under that name has changed."""
-        return file if file == WIRED else ADAPTERS.state(file)
+        return file if file == WIRED or file in host_adapter.SHIPPED else ADAPTERS.state(file)
 
     @classmethod
     def execute(
@@ -202,6 +203,9 @@ class ApplyAdapter(io.ComfyNode):
                 "There is no adapter, or there are two; expected one on the wire, or a file. Choose "
                 f"{WIRED!r} where one is wired."
             )
-        wired = adapter or host_adapter.load_adapter(ADAPTERS.path(file), file)
+        if file in host_adapter.SHIPPED:
+            wired = host_adapter.shipped(file)
+        else:
+            wired = adapter or host_adapter.load_adapter(ADAPTERS.path(file), file)
         applied = host_adapter.AdaptedLatentCLIP(latent_clip, wired)
         return io.NodeOutput(applied, wired.adapter.describe())

@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from .. import lclip
 from .host import models, sockets
+from .host.adapter import AdaptedLatentCLIP, shipped
 from .host.folders import CHECKPOINTS, NOT_GIVEN
+from .host.spaces import LATENTS, NATIVE
 
 DTYPES: dict[str, torch.dtype | None] = {
     "auto": None,
@@ -34,6 +37,26 @@ class LoadLatentCLIP(io.ComfyNode):
                     options=CHECKPOINTS.files(),
                     tooltip="A checkpoint in models/latent_clip: a released .pt as it is, or a converted "
                     ".safetensors.",
+                ),
+                io.Combo.Input(
+                    "latents",
+                    options=list(LATENTS),
+                    default=NATIVE,
+                    optional=True,
+                    tooltip="Which models' latents will be read. SDXL (native), the default, is what the "
+                    "released checkpoints were trained on; the others are read through a small adapter that "
+                    "comes with this pack. Choose by the VAE of the model that makes the pictures.",
+                ),
+                sockets.advanced(
+                    io.Combo.Input(
+                        "size_rule",
+                        options=list(lclip.SIZE_RULES),
+                        default=lclip.DEFAULT_SIZE_RULE,
+                        optional=True,
+                        tooltip="How latents of another size than the model's are read, by every node that "
+                        f"this Latent-CLIP is wired to. {lclip.DEFAULT_SIZE_RULE} is the default and reads "
+                        "other sizes best; latents of the model's own size are not touched.",
+                    )
                 ),
                 sockets.advanced(
                     io.Combo.Input(
@@ -63,5 +86,14 @@ class LoadLatentCLIP(io.ComfyNode):
         return CHECKPOINTS.state(file)
 
     @classmethod
-    def execute(cls, file: str, dtype: str) -> io.NodeOutput:
-        return io.NodeOutput(models.load_latent_clip(CHECKPOINTS.path(file), DTYPES[dtype]))
+    def execute(
+        cls,
+        file: str,
+        dtype: str = "auto",
+        latents: str = NATIVE,
+        size_rule: str = lclip.DEFAULT_SIZE_RULE,
+    ) -> io.NodeOutput:
+        loaded = models.load_latent_clip(CHECKPOINTS.path(file), DTYPES[dtype], size_rule=size_rule)
+        if latents == NATIVE:
+            return io.NodeOutput(loaded)
+        return io.NodeOutput(AdaptedLatentCLIP(loaded, shipped(latents)))

@@ -21,20 +21,6 @@ LATENT_HINT = (
 )
 
 
-def size_rule_input() -> Any:
-    return sockets.advanced(
-        io.Combo.Input(
-            "size_rule",
-            options=list(lclip.SIZE_RULES),
-            default=lclip.DEFAULT_SIZE_RULE,
-            tooltip="How latents of another size than the model's are brought to it: stretched (resize), by "
-            "square crops along the longer side (crops), by native-size tiles (tiles), or as they are with "
-            "interpolated positions (interpolate, the default: it read other sizes best on the mini world). "
-            "Latents of the native size are not touched.",
-        )
-    )
-
-
 class Score(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -57,7 +43,6 @@ class Score(io.ComfyNode):
                     "is their mean, and the report shows each. Read as typed: (brackets:1.2) have no "
                     "meaning.",
                 ),
-                size_rule_input(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The latents, unchanged."),
@@ -78,12 +63,10 @@ class Score(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, latent_clip: models.LoadedLatentCLIP, latent: dict[str, Any], text: str, size_rule: str
+        cls, latent_clip: models.LoadedLatentCLIP, latent: dict[str, Any], text: str
     ) -> io.NodeOutput:
         samples, lines = samples_of(latent), lines_of(text, "text")
-        cosines = memory.to_host(
-            lclip.similarity(latent_clip.ready(samples), samples, lines, size_rule)
-        )  # [B, T]
+        cosines = memory.to_host(lclip.similarity(latent_clip.ready(samples), samples, lines))  # [B, T]
         scores = cosines.mean(1)
         report = score_report(
             cosines, lines, latent_clip.name, lclip.scale_doubt(samples, latent_clip.config)
@@ -122,7 +105,6 @@ class Classify(io.ComfyNode):
                         "label alone.",
                     )
                 ),
-                size_rule_input(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The latents, unchanged."),
@@ -148,13 +130,10 @@ class Classify(io.ComfyNode):
         latent: dict[str, Any],
         labels: str,
         templates: str,
-        size_rule: str,
     ) -> io.NodeOutput:
         samples, names = samples_of(latent), lines_of(labels, "labels")
         model = latent_clip.ready(samples)
-        chances = memory.to_host(
-            lclip.classify(model, samples, names, lines_of(templates, "templates"), size_rule)
-        )
+        chances = memory.to_host(lclip.classify(model, samples, names, lines_of(templates, "templates")))
         best = chances.max(1)
         tops = [names[index] for index in best.indices.tolist()]
         chart, shares = charts.probability_bars(names, chances), best.values.tolist()

@@ -11,6 +11,8 @@ import torch
 from . import catalogue
 from .encoded import PIXELS, encode_plan
 from .fetching import cache_folder, fetch, licences
+from .maps import PLANS as PLANS_OF_MAPS
+from .maps import make
 from .plans import Item, drawing_variants, interleaved, photo_crops
 from .taesd import CAVEAT, FILES, TinyMissing
 
@@ -56,12 +58,16 @@ def main() -> None:
     encode.add_argument("space", choices=(*FILES, PIXELS))
     encode.add_argument("size", type=int, help="pixels each way")
     encode.add_argument("--most", type=int, help="stop when so many items are there")
+    maps = commands.add_parser("maps", help="learn the size map and the adapters that ship")
+    maps.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(PLANS_OF_MAPS)}")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     cache = cache_folder()
     if arguments.command == "pictures":
         fetch_and_catalogue(cache)
+    elif arguments.command == "maps":
+        learn_maps(cache, arguments.names)
     else:
         encode_some(cache, arguments)
 
@@ -76,6 +82,17 @@ def fetch_and_catalogue(cache: Path) -> None:
     if missing:
         say("not to be had: " + ", ".join(missing))
     say(f"{len(pictures)} pictures in {cache}")
+
+
+def learn_maps(cache: Path, names: list[str]) -> None:
+    """Learn maps by name, all by default, or say what is missing for it."""
+    try:
+        for name in names or PLANS_OF_MAPS:
+            say(f"written to {make(name, cache, say)}, {CAVEAT}")
+    except FileNotFoundError:
+        say(f"no pictures in {cache}; `make pictures` fetches them")
+    except TinyMissing as missing:
+        say(str(missing))
 
 
 def encode_some(cache: Path, arguments: argparse.Namespace) -> None:

@@ -40,13 +40,14 @@ class AdapterShape:
     target: LatentSpace
     width: int = 64  # channels of the hidden layers
     depth: int = 2  # residual blocks
+    shrink: int = 1  # how many times smaller the target picture is, each way
 
     def __post_init__(self) -> None:
-        for name, least, most in (("width", 1, 1024), ("depth", 0, 32)):
+        for name, least, most in (("width", 1, 1024), ("depth", 0, 32), ("shrink", 1, 8)):
             value = getattr(self, name)
             if not isinstance(value, int) or not least <= value <= most:
                 raise ValueError(f"the adapter's {name} is {value!r}; expected {least} to {most}")
-        larger, smaller = sorted((self.source.factor, self.target.factor), reverse=True)
+        larger, smaller = sorted((self.source.factor, self.target_factor), reverse=True)
         if larger % smaller:
             raise ValueError(
                 f"{self.source.title} have one cell per {self.source.factor} pixels, {self.target.title} one "
@@ -55,63 +56,53 @@ class AdapterShape:
             )
 
     @property
+    def target_factor(self) -> int:
+        """Pixels of the source picture per target cell, each way."""
+        return self.target.factor * self.shrink
+
+    @property
     def merge(self) -> int:
         """Source cells a side that become one target cell; 1 where cells are equal or are split."""
-        return max(1, self.target.factor // self.source.factor)
+        return max(1, self.target_factor // self.source.factor)
 
     @property
     def split(self) -> int:
         """Target cells a side that one source cell becomes; 1 where cells are equal or are merged."""
-        return max(1, self.source.factor // self.target.factor)
+        return max(1, self.source.factor // self.target_factor)
 
 
 @dataclass(frozen=True)
 class AdapterFigures:
     """How an adapter was trained, and how well it does on pictures that it was not trained on.
 
-    pictures: all that were used; held_out: those among them that were only measured on. latent_error: mean
-    squared error of the held-out latents as a share of their variance, 0 is perfect. cosine: mean cosine of
-    the Latent-CLIP's embeddings of mapped and of real latents. seconds: of the training, without encoding.
+    pictures: all that were used; held_out: those among them that were only measured on. latent_error:
+    mean squared error of the held-out latents as a share of their variance, 0 is perfect. cosine: mean
+    cosine of the Latent-CLIP's embeddings of mapped and of real latents, None where there was none to
+    ask. seconds: of the training, without encoding.
     """
 
     pictures: int
     held_out: int
     latent_error: float
-    cosine: float
+    cosine: float | None
     steps: int
     seconds: float
 
 
-class LatentAdapter(nn.Module):
-    """Raw latents of the source space to raw latents of the target space: a linear map plus a correction.
+class Adapter(nn.Module):
+    """Anything that maps raw latents of one space to those of another, [B, C, h, w] -> [B, c, H, W].
 
-    [B, C, h, w] -> [B, c, H, W] with H = h * split / merge. Cells of different size are split or merged by
-    moving them into channels, so that nothing is blurred. figures, trained_with: how it was trained, and the
-    fingerprint of the Latent-CLIP that it was trained with; None for an adapter fresh from the maker.
-    trained_from: a hash of all that the training started from (`lclip.checkpoints.inputs`), where whoever
-    trained it knew that and let it come to its end.
+    figures, trained_with: how it was trained, and the fingerprint of the Latent-CLIP that it was trained
+    with; None where nobody says. trained_from: a hash of all that the training started from
+    (`lclip.checkpoints.inputs`), where whoever trained it knew that and let it come to its end.
     """
 
-    def __init__(self, shape: AdapterShape, device: torch.device | str | None = None) -> None:
+    def __init__(self, shape: AdapterShape) -> None:
         super().__init__()
         self.shape = shape
         self.figures: AdapterFigures | None = None
         self.trained_with: str | None = None
         self.trained_from: str | None = None
-        inputs = shape.source.channels * shape.merge**2
-        outputs = shape.target.channels * shape.split**2
-        where: dict[str, Any] = {"device": device}
-        # Parameters, so that a fingerprint covers them; they are measured, not trained.
-        self.source_mean = nn.Parameter(torch.zeros(inputs, **where), requires_grad=False)
-        self.source_std = nn.Parameter(torch.ones(inputs, **where), requires_grad=False)
-        self.target_mean = nn.Parameter(torch.zeros(outputs, **where), requires_grad=False)
-        self.target_std = nn.Parameter(torch.ones(outputs, **where), requires_grad=False)
-        self.linear = nn.Conv2d(inputs, outputs, 3, padding=1, **where)
-        self.enter = nn.Conv2d(inputs, shape.width, 3, padding=1, **where)
-        self.blocks = nn.ModuleList(_Block(shape.width, **where) for _ in range(shape.depth))
-        self.leave = nn.Conv2d(shape.width, outputs, 3, padding=1, **where)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)  # pyright: ignore[reportArgumentType]
 
     @property
     def source(self) -> LatentSpace:
@@ -127,11 +118,43 @@ class LatentAdapter(nn.Module):
         if self.figures is None:
             return text
         f = self.figures
+        cosine = "" if f.cosine is None else f"cosine {f.cosine:.4f}, "
         return (
             f"{text}\nTrained on {f.pictures} pictures, {f.steps} steps in {f.seconds:.0f} s. On the "
-            f"{f.held_out} held out: cosine {f.cosine:.4f}, latent error {100 * f.latent_error:.2f} % of the "
+            f"{f.held_out} held out: {cosine}latent error {100 * f.latent_error:.2f} % of the "
             f"variance.{UNRELATED_HINT if f.latent_error > UNRELATED else ''}"
         )
+
+    def check_source(self, z: Tensor) -> None:
+        """Raise ValueError unless z is a batch of the source space's channels."""
+        check_form(z, self.source.channels, self.source.name, "the adapter")
+
+
+class LatentAdapter(Adapter):
+    """Raw latents of the source space to raw latents of the target space: a linear map plus a correction.
+
+    [B, C, h, w] -> [B, c, H, W] with H = h * split / merge. Cells of different size are split or merged by
+    moving them into channels, so that nothing is blurred. Where the shape shrinks, the target latents are
+    those of the picture at so many times less than its size: two steps, the other space and the smaller
+    picture, in one.
+    """
+
+    def __init__(self, shape: AdapterShape, device: torch.device | str | None = None) -> None:
+        super().__init__(shape)
+        inputs = shape.source.channels * shape.merge**2
+        outputs = shape.target.channels * shape.split**2
+        where: dict[str, Any] = {"device": device}
+        # Parameters, so that a fingerprint covers them; they are measured, not trained.
+        self.source_mean = nn.Parameter(torch.zeros(inputs, **where), requires_grad=False)
+        self.source_std = nn.Parameter(torch.ones(inputs, **where), requires_grad=False)
+        self.target_mean = nn.Parameter(torch.zeros(outputs, **where), requires_grad=False)
+        self.target_std = nn.Parameter(torch.ones(outputs, **where), requires_grad=False)
+        self.linear = nn.Conv2d(inputs, outputs, 3, padding=1, **where)
+        self.enter = nn.Conv2d(inputs, shape.width, 3, padding=1, **where)
+        self.blocks = nn.ModuleList(_Block(shape.width, **where) for _ in range(shape.depth))
+        self.leave = nn.Conv2d(shape.width, outputs, 3, padding=1, **where)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, z: Tensor) -> Tensor:
         """Raw latents of the target space, differentiable in z and in the parameters."""
@@ -143,7 +166,7 @@ class LatentAdapter(nn.Module):
 
     def standard_source(self, z: Tensor) -> Tensor:
         """Raw source latents, merged to the coarser of the two grids, with mean 0 and std 1 per channel."""
-        check_form(z, self.source.channels, self.source.name, "the adapter")
+        self.check_source(z)
         z = z.to(self.source_mean)  # first: resampled in half precision, a sum of cells would be rounded
         merge = self.shape.merge
         if merge > 1:
@@ -187,10 +210,11 @@ class AdaptedLatentCLIP(LatentCLIP):
     It shares the towers of the model that it was made from. Everything that takes a Latent-CLIP takes it.
     """
 
-    def __init__(self, base: LatentCLIP, adapter: LatentAdapter) -> None:
+    def __init__(self, base: LatentCLIP, adapter: Adapter) -> None:
         nn.Module.__init__(self)  # the towers are the base's own
         self.base, self.adapter = base, adapter
         self.config = adapted_config(base.config, adapter.shape)
+        self.size_rule = base.size_rule
         self.train(base.training)
 
     @property
@@ -206,7 +230,7 @@ class AdaptedLatentCLIP(LatentCLIP):
 
     def encode_latents(self, z: Tensor, size_rule: str | SizeRule | None = None) -> Tensor:
         check_shape(z, self.config)
-        return self.base.encode_latents(self.adapter(z), size_rule)
+        return self.base.encode_latents(self.adapter(z), size_rule or self.size_rule)
 
     def patch_embeddings(self, z: Tensor, method: str = "contributions") -> Tensor:
         check_shape(z, self.config)
@@ -219,7 +243,7 @@ class AdaptedLatentCLIP(LatentCLIP):
         return self.base.encode_tokens(ids)
 
 
-def apply_adapter(model: LatentCLIP, adapter: LatentAdapter) -> AdaptedLatentCLIP:
+def apply_adapter(model: LatentCLIP, adapter: Adapter) -> AdaptedLatentCLIP:
     """A Latent-CLIP that reads the adapter's source space; the model itself stays as it is.
 
     ValueError where the adapter leads to another space than the model's. One that was trained with another

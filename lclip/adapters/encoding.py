@@ -12,6 +12,7 @@ from ..latents.items import finite_items
 from .adapter import AdapterShape
 
 Encode = Callable[[Tensor], Tensor]
+Decode = Callable[[Tensor], Tensor]
 
 FEWEST = 8  # pictures: fewer leave nothing to measure on
 SAME = 1e-4  # of the latents' spread: pictures that differ by less are one picture
@@ -21,12 +22,16 @@ SAME = 1e-4  # of the latents' spread: pictures that differ by less are one pict
 class EncodedPictures:
     """The same pictures through both VAEs: raw latents [N, C, h, w] and [N, c, H, W].
 
-    picture: which picture an item shows, [N]; a picture and its mirror image are one.
+    picture: which picture an item shows, [N]; a picture and its mirror image are one. through: what the
+    way through pixels gives, [N, c, H, W]: the source latents decoded, and encoded again by the target's
+    VAE; None where nobody decoded. It is a function of the source latents alone, and so can be learnt all
+    the way, while the target also holds what the source VAE lost.
     """
 
     source: Tensor
     target: Tensor
     picture: Tensor
+    through: Tensor | None = None
 
     @property
     def number(self) -> int:
@@ -42,26 +47,32 @@ class EncodedPictures:
 
 
 def encode_pictures(
-    pictures: Iterable[Tensor], encode_source: Encode, encode_target: Encode, mirrored: bool = True
+    pictures: Iterable[Tensor],
+    encode_source: Encode,
+    encode_target: Encode,
+    mirrored: bool = True,
+    decode_source: Decode | None = None,
 ) -> EncodedPictures:
     """Encode pictures with both VAEs, each picture also as its mirror image.
 
     pictures: batches [B, 3, H, W] in 0..1 of one size; only their latents are kept. encode_source,
-    encode_target: pixels in 0..1 -> raw latents [B, C, h, w], called without gradient.
+    encode_target: pixels in 0..1 -> raw latents [B, C, h, w], called without gradient. decode_source: raw
+    latents -> pixels in 0..1, for what the way through pixels gives.
     """
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    found: list[tuple[Tensor, ...]] = []
     count = 0
     for batch in pictures:
         numbers = torch.arange(count, count + len(batch))
         count += len(batch)
         for pixels in (batch, batch.flip(3)) if mirrored else (batch,):
             with torch.no_grad():
-                pair = [encode(pixels).float().cpu() for encode in (encode_source, encode_target)]
-            found.append((pair[0], pair[1], numbers))
+                z = encode_source(pixels)
+                through = [] if decode_source is None else [encode_target(decode_source(z))]
+                latents = [x.float().cpu() for x in (z, encode_target(pixels), *through)]
+            found.append((latents[0], latents[1], numbers, *latents[2:]))
     if not found:
         raise ValueError(f"no picture to learn from; expected at least {FEWEST}")
-    source, target, picture = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return EncodedPictures(source, target, picture)
+    return EncodedPictures(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def check_encoded(pictures: EncodedPictures, shape: AdapterShape) -> None:

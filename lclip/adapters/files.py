@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,25 +18,29 @@ from ..checkpoints.formats import Format
 from ..checkpoints.tensors import check_target, read_tensors, write_tensors
 from ..errors import CheckpointError
 from ..latents.spaces import LatentSpace
-from .adapter import AdapterFigures, AdapterShape, LatentAdapter
+from .adapter import Adapter, AdapterFigures, AdapterShape, LatentAdapter
+from .interposer import FIRST_WEIGHT, interposer_of
 
 FORMAT = Format("latent-clip-adapter", "latent adapter")
 
 T = TypeVar("T")
 
 
-def save_adapter(adapter: LatentAdapter, path: str | os.PathLike[str]) -> Path:
-    """Write an adapter as .safetensors, as one atomic step. Returns the path.
+def save_adapter(
+    adapter: LatentAdapter, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32
+) -> Path:
+    """Write an adapter as .safetensors, as one atomic step; dtype: of the stored weights. Returns the path.
 
     Raises ValueError for another ending or weights that are not finite, FileNotFoundError for a folder that
     is not there.
     """
-    path, weights = check_target(Path(path)), adapter.state_dict()
+    path = check_target(Path(path))
+    weights = {name: tensor.to(dtype) for name, tensor in adapter.state_dict().items()}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise ValueError("the adapter holds NaN or infinite weights; its training went astray. Train again.")
     metadata = {
         **FORMAT.head(),
-        "shape": json.dumps(asdict(adapter.shape)),
+        "shape": json.dumps(_plain_shape(adapter.shape)),
         "source_space": adapter.source.name,
         "target_space": adapter.target.name,
         "figures": json.dumps(asdict(adapter.figures) if adapter.figures else None),
@@ -47,12 +51,24 @@ def save_adapter(adapter: LatentAdapter, path: str | os.PathLike[str]) -> Path:
     return write_tensors(path, weights, metadata)
 
 
-def load_adapter(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> LatentAdapter:
-    """Read what `save_adapter` wrote: frozen, in eval mode. Raises FileNotFoundError, CheckpointError."""
+def _plain_shape(shape: AdapterShape) -> dict[str, Any]:
+    """The shape as it is stored: what each channel's mean is, the spaces' names say."""
+    content = asdict(shape)
+    for space in (content["source"], content["target"]):
+        del space["means"], space["stds"]
+    return content
+
+
+def load_adapter(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Adapter:
+    """Read what `save_adapter` wrote, or a published interposer: frozen, in eval mode.
+
+    Raises FileNotFoundError, CheckpointError.
+    """
     path = Path(path)
     weights, metadata = read_tensors(path)
     try:
-        adapter = _adapter_of(metadata, weights)
+        known = FIRST_WEIGHT in weights and "format" not in metadata
+        adapter = interposer_of(path.name, weights) if known else _adapter_of(metadata, weights)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return adapter.to(device).eval().requires_grad_(False)
@@ -91,11 +107,13 @@ def _shape_of(content: Any) -> AdapterShape:
 
 def _record(kind: type[T], content: Any) -> T:
     """A dataclass from JSON. ValueError for anything missing, unknown, of another type or not finite."""
-    names = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
-    if not isinstance(content, dict) or set(content) != names:
+    known = fields(kind)  # pyright: ignore[reportArgumentType]
+    names = {field.name for field in known}
+    needed = {field.name for field in known if field.default is MISSING}
+    if not isinstance(content, dict) or not needed <= set(content) <= names:
         raise ValueError(f"expected an object with {', '.join(sorted(names))}; got {content!r:.200}")
-    for field in fields(kind):  # pyright: ignore[reportArgumentType]
-        value = content[field.name]
+    for field in known:
+        value = content.get(field.name, field.default)
         wanted = {"int": int, "str": str}.get(str(field.type), object)
         number = isinstance(value, (int, float))
         if not isinstance(value, wanted) or isinstance(value, bool) or (number and not math.isfinite(value)):

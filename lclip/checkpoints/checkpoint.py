@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..latents.size_rules import DEFAULT_SIZE_RULE, check_size_rule
 from ..model.config import LatentCLIPConfig, config_from_state_dict
 from ..model.latent_clip import LatentCLIP, stored_name
 from ..model.tokenizer import Tokenizer
@@ -51,15 +52,17 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     operations: Any = nn,
+    size_rule: str | None = None,
 ) -> LatentCLIP:
     """Load a Latent-CLIP for inference: frozen, in eval mode.
 
     path: a released training checkpoint (.pt), a bare state dict, or .safetensors; told apart by content.
     dtype: of the weights and the maths; None is float32: exact for every stored type, and fast on a CPU.
-    operations: see LatentCLIP. Pickles, those of PyTorch before 1.6 too, are followed by a reader that can
-    call nothing.
+    operations: see LatentCLIP. size_rule: how the model reads latents of another size, everywhere; None is
+    the default. Pickles, those of PyTorch before 1.6 too, are followed by a reader that can call nothing.
     Raises FileNotFoundError, CheckpointError.
     """
+    rule = check_size_rule(size_rule or DEFAULT_SIZE_RULE)
     checkpoint = read_checkpoint(path)
     model = LatentCLIP(checkpoint.config, operations, device="meta", tokenizer=checkpoint.make_tokenizer())
     # Always a copy: weights that stay mapped would change under the model when the file is written again.
@@ -68,6 +71,7 @@ def load(
         for name, tensor in checkpoint.weights.items()
     }
     model.load_state_dict(weights, strict=True, assign=True)
+    model.size_rule = rule
     return model.eval().requires_grad_(False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from .spaces import LatentSpace
@@ -34,3 +35,22 @@ class LatentReader(Protocol):
     def space(self) -> LatentSpace | None:
         """The known latent space of that name, or None."""
         ...
+
+
+@dataclass(frozen=True)
+class NativeSize:
+    """The plainest reader: square latents of a known space, cell by cell."""
+
+    space: LatentSpace
+    native_size: int
+    patch_size: int = 1
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latents."""
+        return self.space.channels
+
+    @property
+    def latent_space(self) -> str:
+        """The name of the latents' space."""
+        return self.space.name

@@ -7,23 +7,22 @@ once, and return latents of the native size unchanged.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import wraps
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import check_form
+from .fitting import fit
 from .reader import LatentReader
+from .resampling import resample, windows
 
 SizeRule = Callable[[Tensor, LatentReader], Tensor]
 
 
 def resize(z: Tensor, reader: LatentReader) -> Tensor:
     """One view: the latents stretched to the native square. -> [B, 1, C, native, native]"""
-    return _resample(z, reader.native_size, reader.native_size)[:, None]
+    return resample(z, reader.native_size, reader.native_size)[:, None]
 
 
 def crops(z: Tensor, reader: LatentReader) -> Tensor:
@@ -34,7 +33,7 @@ def crops(z: Tensor, reader: LatentReader) -> Tensor:
     native = reader.native_size
     height, width = z.shape[-2:]
     factor = native / min(height, width)
-    return _windows(_resample(z, round(height * factor), round(width * factor)), native)
+    return windows(resample(z, round(height * factor), round(width * factor)), native)
 
 
 def tiles(z: Tensor, reader: LatentReader) -> Tensor:
@@ -44,14 +43,14 @@ def tiles(z: Tensor, reader: LatentReader) -> Tensor:
     """
     native = reader.native_size
     height, width = (max(side, native) for side in z.shape[-2:])
-    return _windows(_resample(z, height, width), native)
+    return windows(resample(z, height, width), native)
 
 
 def interpolate(z: Tensor, reader: LatentReader) -> Tensor:
     """One view at the size it has, rounded to whole patches; the position embedding is interpolated."""
     patch = reader.patch_size
     height, width = (max(1, round(side / patch)) * patch for side in z.shape[-2:])
-    return _resample(z, height, width)[:, None]
+    return resample(z, height, width)[:, None]
 
 
 def checked(rule: SizeRule) -> SizeRule:
@@ -66,44 +65,18 @@ def checked(rule: SizeRule) -> SizeRule:
 
 
 SIZE_RULES: dict[str, SizeRule] = {
-    rule.__name__: checked(rule) for rule in (resize, crops, tiles, interpolate)
+    rule.__name__: checked(rule) for rule in (resize, crops, tiles, interpolate, fit)
 }
 DEFAULT_SIZE_RULE = "interpolate"  # the best over all sizes on the mini world: benchmarks/RESULTS.md
 
 
 def size_rule_named(rule: str | SizeRule | None) -> SizeRule:
     """The rule of that name, the default for None; a function is passed through. Raises ValueError."""
-    if callable(rule):
-        return rule
-    name = DEFAULT_SIZE_RULE if rule is None else rule
+    return rule if callable(rule) else SIZE_RULES[check_size_rule(rule or DEFAULT_SIZE_RULE)]
+
+
+def check_size_rule(name: str) -> str:
+    """The name, if a rule has it. Raises ValueError."""
     if name not in SIZE_RULES:
         raise ValueError(f"size rule is {name!r}; expected one of {', '.join(SIZE_RULES)}")
-    return SIZE_RULES[name]
-
-
-def _resample(z: Tensor, height: int, width: int) -> Tensor:
-    if z.shape[-2:] == (height, width):
-        return z
-    # In at least float32: a CPU resamples nothing smaller, and a sum of many cells is better off in it.
-    wide = z.to(torch.promote_types(z.dtype, torch.float32))
-    return F.interpolate(wide, (height, width), mode="bilinear", align_corners=False, antialias=True).to(z)
-
-
-def _windows(z: Tensor, side: int) -> Tensor:
-    """All square windows of that side, evenly spaced, at most half a side apart. -> [B, V, C, side, side]"""
-    if z.shape[-2:] == (side, side):
-        return z[:, None]
-    return torch.stack(
-        [
-            z[..., top : top + side, left : left + side]
-            for top in _starts(z.shape[-2], side)
-            for left in _starts(z.shape[-1], side)
-        ],
-        dim=1,
-    )
-
-
-def _starts(length: int, side: int) -> list[int]:
-    spare = length - side
-    steps = math.ceil(spare / (side / 2))
-    return [round(step * spare / steps) for step in range(steps + 1)] if steps else [0]
+    return name

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from .channels import CHANNELS
+
 
 @dataclass(frozen=True)
 class LatentSpace:
@@ -13,7 +17,8 @@ class LatentSpace:
     name: as written in checkpoints and adapters. title: as said to people. channels: of the latents.
     factor: pixels per latent cell, each way. scale, shift: a sampler works on (raw - shift) * scale; scale is
     None where each channel has its own. std: mean over the channels of the raw latents' standard deviation,
-    over many pictures; None where it is not known.
+    over many pictures; None where it is not known. means, stds: of each channel, where a sampler works on
+    (raw - mean) / std of each.
     """
 
     name: str
@@ -23,11 +28,33 @@ class LatentSpace:
     scale: float | None
     std: float | None
     shift: float = 0.0
+    means: tuple[float, ...] | None = None
+    stds: tuple[float, ...] | None = None
 
     @property
     def scaled_down(self) -> bool:
         """Whether latents that were scaled for sampling are smaller than raw ones."""
+        if self.stds is not None:
+            return (self.std or 0.0) > 1
         return self.scale is not None and self.scale < 1
+
+    def to_sampler(self, raw: Tensor) -> Tensor:
+        """Raw latents [B, C, H, W] as a sampler works on them. ValueError where it is not known how."""
+        scale, shift = self._scaling(raw)
+        return (raw - shift) * scale
+
+    def to_raw(self, scaled: Tensor) -> Tensor:
+        """Latents [B, C, H, W] of a sampler as they are on a wire: undoes `to_sampler`."""
+        scale, shift = self._scaling(scaled)
+        return scaled / scale + shift
+
+    def _scaling(self, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        if self.means is not None and self.stds is not None:
+            planes = [like.new_tensor(values).view(1, -1, 1, 1) for values in (self.stds, self.means)]
+            return 1 / planes[0], planes[1]
+        if self.scale is None:
+            raise ValueError(f"how {self.title} are scaled for sampling is not known")
+        return self.scale, self.shift
 
 
 def _usual(name: str, title: str, channels: int, factor: int, scale: float, shift: float = 0.0):
@@ -35,29 +62,40 @@ def _usual(name: str, title: str, channels: int, factor: int, scale: float, shif
     return LatentSpace(name, f"{title} latents", channels, factor, scale, 1 / scale, shift)
 
 
+def _by_channel(name: str, title: str, factor: int):
+    """A space whose sampler works on each channel by its own mean and standard deviation."""
+    means, stds = CHANNELS[name]
+    std = sum(stds) / len(stds)
+    return LatentSpace(name, f"{title} latents", len(stds), factor, None, std, means=means, stds=stds)
+
+
 def _unmeasured(name: str, title: str, channels: int, factor: int, scale: float | None = None):
     """A space whose raw latents' standard deviation does not follow from one scale."""
     return LatentSpace(name, f"{title} latents", channels, factor, scale, None)
 
 
-# Channels, factors, scales and shifts as the models' configurations state them. The standard deviation of
-# SDXL's latents was measured.
+# Channels, factors, scales and shifts as the models' configurations state them.
 LATENT_SPACES: dict[str, LatentSpace] = {
     space.name: space
     for space in (
+        # The five's standard deviations: of photographs through TAESD, which imitates their VAEs.
         LatentSpace("sdxl", "SDXL latents", 4, 8, 0.13025, 6.5),
-        _usual("sd1.5", "SD1.5", 4, 8, 0.18215),
-        _usual("sd3", "SD3", 16, 8, 1.5305, 0.0609),
-        _usual("flux", "FLUX", 16, 8, 0.3611, 0.1159),
-        _unmeasured("flux2", "FLUX.2", 128, 16, 1.0),
+        LatentSpace("sd1.5", "SD1.5 latents", 4, 8, 0.18215, 4.27),
+        LatentSpace("sd3", "SD3 latents", 16, 8, 1.5305, 0.57, 0.0609),
+        LatentSpace("flux", "FLUX latents", 16, 8, 0.3611, 2.14, 0.1159),
+        LatentSpace("flux2", "FLUX.2 latents", 128, 16, 1.0, 0.81),
         _usual("sd-x4", "SD x4 upscaler", 4, 4, 0.08333),
         _unmeasured("cascade-c", "Stable Cascade stage C", 16, 42, 1.0),
         _usual("cascade-b", "Stable Cascade stage B", 4, 4, 1 / 0.43),
         _usual("hunyuan-image", "HunyuanImage 2.1", 64, 32, 0.75289),
         # Of video models: single frames are read, as pictures. Qwen-Image uses Wan 2.1's.
-        _unmeasured("wan2.1", "Wan 2.1", 16, 8),
-        _unmeasured("wan2.2", "Wan 2.2", 48, 16),
-        _unmeasured("mochi", "Mochi", 12, 8),
+        _by_channel("wan2.1", "Wan 2.1", 8),
+        _by_channel("wan2.2", "Wan 2.2", 16),
+        _by_channel("mochi", "Mochi", 8),
+        _unmeasured("seedvr2", "SeedVR2", 16, 8, 1.0),
+        _unmeasured("minimax-h3", "MiniMax H3", 24, 16, 1.0),
+        # Scaled by mean and standard deviation of each channel, which its configuration states and we lack.
+        _unmeasured("qwen-image-2.1", "Qwen-Image 2.1", 64, 16),
         _unmeasured("ltxv", "LTX-Video", 128, 32, 1.0),
         _unmeasured("cosmos", "Cosmos", 16, 8, 1.0),
         _usual("hunyuan-video", "HunyuanVideo", 16, 8, 0.476986),

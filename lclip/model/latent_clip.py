@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..latents.checks import check_shape
-from ..latents.size_rules import SizeRule, size_rule_named
+from ..latents.size_rules import DEFAULT_SIZE_RULE, SizeRule, size_rule_named
 from .config import LatentCLIPConfig
 from .tokenizer import Tokenizer
 from .tokenizers import tokenizer_for
@@ -32,6 +32,8 @@ class LatentCLIP(nn.Module):
 
     compute_device: torch.device | None = None
     compute_dtype: torch.dtype | None = None
+    size_rule: str = DEFAULT_SIZE_RULE
+    """How it reads latents of another size than its own, by name; chosen once, when it is loaded."""
 
     def __init__(
         self,
@@ -82,11 +84,11 @@ class LatentCLIP(nn.Module):
 
         z: [B, C, H, W], as they are on a LATENT wire: not scaled for sampling, and clean. -> [B, D], each of
         length 1, at least float32. size_rule: how another size than the native one is brought to the model,
-        by name or as a function (see `lclip.latents.size_rules`). Raises ValueError for a wrong shape or
-        values that are not finite.
+        by name or as a function (see `lclip.latents.size_rules`); None is the model's
+        own. Raises ValueError for a wrong shape or values that are not finite.
         """
         check_shape(z, self.config)
-        views = size_rule_named(size_rule)(self._input(z), self.config)  # [B, V, C, h, w]
+        views = size_rule_named(size_rule or self.size_rule)(self._input(z), self.config)  # [B, V, C, h, w]
         features = self._normalised(self.visual(views.flatten(0, 1), self._dtype()))
         if views.shape[1] == 1:
             return features

@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from ... import lclip
-from ...lclip.adapters.encoding import Encode, encode_pictures
+from ...lclip.adapters.adapter import Adapter
+from ...lclip.adapters.encoding import Decode, Encode, encode_pictures
 from ...lclip.adapters.training import AdapterTraining
 from ...lclip.checkpoints.fingerprint import fingerprint
 from ...lclip.checkpoints.inputs import inputs_digest
@@ -33,7 +34,7 @@ from ...lclip.latents.spaces import LatentSpace
 from . import memory, models
 from .folders import ADAPTERS
 from .gradients import make_differentiable
-from .spaces import preview
+from .spaces import LATENTS, preview
 
 logger = logging.getLogger("latent-clip")
 
@@ -42,7 +43,7 @@ CHUNK = 8  # pictures that are encoded at once
 SHOWN = 4  # held-out pictures in the preview
 
 
-RECIPE = 1  # of the training: raised when the same inputs come to give another adapter
+RECIPE = 2  # of the training: raised when the same inputs come to give another adapter
 
 
 def new_path(name: str) -> Path:
@@ -65,7 +66,7 @@ def trained_before(name: str, inputs: str) -> Path | None:
 class WiredAdapter:
     """What a LATENT_ADAPTER wire carries."""
 
-    adapter: lclip.LatentAdapter
+    adapter: Adapter
     name: str
 
 
@@ -83,6 +84,12 @@ class Trained:
 def load_adapter(path: str | Path, name: str) -> WiredAdapter:
     with memory.ordinary_tensors():
         return WiredAdapter(lclip.load_adapter(path), name)
+
+
+def shipped(title: str) -> WiredAdapter:
+    """The adapter of that title which comes with the pack."""
+    with memory.ordinary_tensors():
+        return WiredAdapter(lclip.shipped_adapter(SHIPPED[title]), title)
 
 
 class AdaptedLatentCLIP(models.LoadedLatentCLIP):
@@ -104,6 +111,10 @@ class AdaptedLatentCLIP(models.LoadedLatentCLIP):
         return (self.patcher, *self.base.patchers)
 
 
+SHIPPED = {title: space for title, space in LATENTS.items() if space is not None}
+"""Titles of the adapters that come with the pack, and the spaces that they read."""
+
+
 def encoder(vae: Any) -> Encode:
     """A VAE as a function from pixels [B, 3, H, W] in 0..1 to raw latents [B, C, h, w]."""
 
@@ -115,6 +126,16 @@ def encoder(vae: Any) -> Encode:
         return torch.cat([vae.encode(picture[None])[:, :, 0] for picture in pictures])
 
     return encode
+
+
+def decoder(vae: Any) -> Decode:
+    """A VAE as a function from raw latents [B, C, h, w] to pixels [B, 3, H, W] in 0..1."""
+
+    def decode(z: Tensor) -> Tensor:
+        pictures = vae.decode(z if getattr(vae, "latent_dim", 2) != 3 else z[:, :, None])
+        return pictures.reshape(-1, *pictures.shape[-3:])[..., :3].movedim(-1, 1)
+
+    return decode
 
 
 @dataclass(frozen=True)
@@ -187,12 +208,13 @@ def train(
         tell(f"taken from {known.name}: trained from the same inputs before")
         return Trained(load_adapter(known, known.name), known, None)
     batches = _reported(pictures.batches(math.lcm(source.factor, target.factor)), tell)
-    encoded = encode_pictures(batches, encoder(vaes[0]), encoder(vaes[1]))
+    encoded = encode_pictures(batches, encoder(vaes[0]), encoder(vaes[1]), decode_source=decoder(vaes[0]))
     models.load_together([loaded], encoded.target[: settings.batch])
     device = loaded.patcher.load_device
     with torch.inference_mode(False):
         make_differentiable(loaded.model)
-        own = lclip.EncodedPictures(*(z.clone() for z in (encoded.source, encoded.target, encoded.picture)))
+        latents = (encoded.source, encoded.target, encoded.picture, encoded.through)
+        own = lclip.EncodedPictures(*(z.clone() for z in latents if z is not None))
         training = AdapterTraining(loaded.model, source, own, settings, device)
         try:
             _run(training, tell)

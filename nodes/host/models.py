@@ -106,7 +106,10 @@ def add_reward(first: WiredReward | None, own: WiredReward) -> WiredReward:
 
 
 def load_latent_clip(
-    path: str | Path, dtype: torch.dtype | None = None, name: str | None = None
+    path: str | Path,
+    dtype: torch.dtype | None = None,
+    name: str | None = None,
+    size_rule: str | None = None,
 ) -> LoadedLatentCLIP:
     """Read a checkpoint from disk into layers that the host manages.
 
@@ -115,5 +118,5 @@ def load_latent_clip(
     if dtype is None:
         dtype = torch.float32 if management.is_device_cpu(management.get_torch_device()) else torch.float16
     with ordinary_tensors():
-        model = lclip.load(path, dtype=dtype, operations=comfy.ops.manual_cast)
+        model = lclip.load(path, dtype=dtype, operations=comfy.ops.manual_cast, size_rule=size_rule)
     return LoadedLatentCLIP(model, name or os.path.basename(path))

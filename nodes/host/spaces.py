@@ -35,8 +35,22 @@ FORMATS = {
     "HunyuanVideo15": "hunyuan-video-1.5",
     "CogVideoX": "cogvideox",
     "CogVideoX1_5": "cogvideox-1.5",
+    "SeedVR2": "seedvr2",
+    "MiniMaxH3Video": "minimax-h3",
 }
 OWN_SPACES = ("mini", "mini-16")
+PIXELS = ("ChromaRadiance", "ZImagePixelSpace", "HiDreamO1Pixel", "PixelDiTPixel")
+"""Classes of models that work on pixels: they have no latents."""
+NATIVE = "SDXL (native)"
+LATENTS: dict[str, str | None] = {
+    NATIVE: None,
+    "FLUX.1 · Z-Image · Chroma": "flux",
+    "FLUX.2": "flux2",
+    "SD3.5": "sd3",
+    "SD1.5": "sd1.5",
+}
+"""What *Load Latent-CLIP* offers: latents by the names of the models that make them, read through the adapter
+that is shipped for their space."""
 ADVICE = "Use a Latent-CLIP that was trained on the model's VAE, an adapter, or a model of that family."
 
 
@@ -81,8 +95,24 @@ def space_of(model: Any) -> str:
 
 
 def check_same_space(model: Any, config: lclip.LatentCLIPConfig) -> None:
-    """Refuse a MODEL whose latents the Latent-CLIP cannot read, by name."""
-    require_space(config.latent_space, space_of(model), "This Latent-CLIP", "the model makes", ADVICE)
+    """Refuse a MODEL whose latents the Latent-CLIP cannot read, by name, with what to choose instead."""
+    made = space_of(model)
+    if made in PIXELS:
+        raise ValueError(
+            "The model works on pixels and has no latents ("
+            + made
+            + "), so a Latent-CLIP has nothing to read. "
+            "Score its pictures with a CLIP for pictures, or use a model with a VAE."
+        )
+    require_space(config.latent_space, made, "This Latent-CLIP", "the model makes", advice_for(made))
+
+
+def advice_for(space: str) -> str:
+    """How to have latents of that space read."""
+    for title, known in LATENTS.items():
+        if known == space:
+            return f"Choose {title!r} under latents in Load Latent-CLIP."
+    return ADVICE
 
 
 def check_vae(vae: Any, space: str, what: str = "the VAE") -> None:

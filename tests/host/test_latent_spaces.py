@@ -12,9 +12,12 @@ NAMES = {
     "SC_Prior": "cascade-c", "SC_B": "cascade-b", "HunyuanImage21": "hunyuan-image", "Wan21": "wan2.1",
     "Wan22": "wan2.2", "Mochi": "mochi", "LTXV": "ltxv", "Cosmos1CV8x8x8": "cosmos",
     "HunyuanVideo": "hunyuan-video", "HunyuanVideo15": "hunyuan-video-1.5", "CogVideoX": "cogvideox",
-    "CogVideoX1_5": "cogvideox-1.5",
+    "CogVideoX1_5": "cogvideox-1.5", "SeedVR2": "seedvr2", "MiniMaxH3Video": "minimax-h3",
 }  # fmt: skip
-NOT_PICTURES = ("Audio", "Hunyuan3D", "Radiance", "Pixel", "Refiner", "LTXAV", "Playground")
+NOT_PICTURES = (
+    "Audio", "Hunyuan3D", "Radiance", "Pixel", "Refiner", "LTXAV", "Playground", "TripoSplat", "Trellis2",
+    "MiniMaxH3AV", "MiniMaxMusic",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

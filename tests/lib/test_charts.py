@@ -25,7 +25,7 @@ def pack():
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
-    return lambda part: importlib.import_module(f"{PACK}.nodes.{part}")
+    return lambda part: importlib.import_module(f"{PACK}.nodes.draw.{part}")
 
 
 def ink_in(image: torch.Tensor) -> numpy.ndarray:
@@ -117,7 +117,7 @@ def test_dashes_cover_half_of_a_line_with_many_corners(pack):
 def test_sheets_take_any_number_of_items_of_any_shape(pack, count, size):
     previews = torch.rand(count, *size, 3, generator=torch.Generator().manual_seed(1))
     scores = torch.linspace(-0.1, 0.4, count)
-    feedback = pack("feedback")
+    feedback = pack("sheets")
     for sheet in (
         feedback.score_sheet(previews, scores),
         feedback.pick_sheet(previews, scores, [count - 1]),
@@ -129,7 +129,7 @@ def test_sheets_take_any_number_of_items_of_any_shape(pack, count, size):
 
 def test_the_best_item_is_framed(pack):
     previews = torch.ones(4, 8, 8, 3)
-    sheet = pack("feedback").score_sheet(previews, torch.tensor([0.1, 0.4, 0.2, float("-inf")]))[0]
+    sheet = pack("sheets").score_sheet(previews, torch.tensor([0.1, 0.4, 0.2, float("-inf")]))[0]
     blue = ((sheet - torch.tensor([0x00, 0x72, 0xB2]) / 255).abs() < 0.02).all(-1)
     rows, columns = blue.nonzero(as_tuple=True)
     assert columns.min() > 256 and rows.max() < sheet.shape[0] / 2  # the second of two columns, the first row
@@ -140,9 +140,9 @@ def test_a_blocked_item_is_not_shown(pack):
     magenta = torch.tensor([1.0, 0.0, 1.0]).expand(8, 8, 3)
     white = torch.ones(8, 8, 3)
     for blocked in (magenta, None):
-        sheet = pack("feedback").gate_sheet([white, blocked], ["skull 0.0001", "skull 0.9"], [0])[0]
+        sheet = pack("sheets").gate_sheet([white, blocked], ["skull 0.0001", "skull 0.9"], [0])[0]
         assert not ((sheet - magenta[0, 0]).abs() < 0.2).all(-1).any()
-    shown = pack("feedback").gate_sheet([white, magenta], ["a", "b"], [0, 1])[0]
+    shown = pack("sheets").gate_sheet([white, magenta], ["a", "b"], [0, 1])[0]
     assert ((shown - magenta[0, 0]).abs() < 0.2).all(-1).sum() > 5000
 
 

@@ -84,3 +84,24 @@ def test_a_space_without_one_scale_is_not_doubted():
     concepts = lclip.parse_concepts("redness: a red // a square")
     model = tiny.random_model(config, WORDS)
     assert [v.concept for v in lclip.SafetyPolicy(concepts).judge(model, torch.randn(2, 16, 8, 8))]
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux", "sd3", "wan2.1", "wan2.2", "mochi"])
+def test_scaling_for_sampling_is_undone(name):
+    space = lclip.space_named(name)
+    raw = torch.randn(2, space.channels, 3, 4, dtype=torch.float64) * 3
+    torch.testing.assert_close(space.to_raw(space.to_sampler(raw)), raw)
+
+
+def test_each_channel_is_scaled_by_its_own_mean_and_deviation():
+    space = lclip.space_named("wan2.1")
+    planes = torch.tensor(space.means, dtype=torch.float64).view(1, 16, 1, 1).expand(1, 16, 2, 2)
+    assert float(space.to_sampler(planes).abs().max()) < 1e-12
+    apart = planes + torch.tensor(space.stds, dtype=torch.float64).view(1, 16, 1, 1)
+    torch.testing.assert_close(space.to_sampler(apart), torch.ones_like(apart))
+    assert space.scaled_down and not lclip.space_named("wan2.2").scaled_down
+
+
+def test_a_space_that_does_not_say_how_it_is_scaled_is_refused():
+    with pytest.raises(ValueError, match="Qwen-Image"):
+        lclip.space_named("qwen-image-2.1").to_raw(torch.zeros(1, 64, 2, 2))

@@ -95,6 +95,9 @@ class OnDemand(comfy.model_patcher.ModelPatcher):
     def get_non_dynamic_delegate(self):
         return comfy.model_patcher.ModelPatcherDynamic.get_non_dynamic_delegate(self)
 
+    def set_in_use_by_current_prompt(self, *_):
+        """Asked of every model that says it is on demand, at the end of a prompt, by hosts since 0.33."""
+
 
 class LoadOnDemand:
     """The tiny model, as if it were loaded on demand. known: whether it tells from where it was loaded."""

@@ -1,0 +1,123 @@
+"""Learning the maps that ship: SDXL's latents at half the size, and other spaces' latents as SDXL's.
+
+    python -m benchmarks.real maps [NAME ...]
+
+Each is an adapter (`lclip.LatentAdapter`), learnt from what the way through pixels gives, which is a function
+of what the map reads. Steps, size, and which weights are kept were chosen on dev crops.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import lclip
+from lclip.adapters.adapter import AdapterFigures, AdapterShape, LatentAdapter
+from lclip.adapters.shipped import FOLDER, MAPS, SHIPPED
+from lclip.adapters.training import solve_linear, standardise
+
+from .crops import Latents, load_crops
+
+TRAIN, DEV = 300, 40  # crops
+BATCH, RATE, AVERAGE, CHECK = 8, 1e-3, 0.98, 60
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a map reads and how large it is. reads: a name of `crops`."""
+
+    file: str
+    reads: str
+    source: str
+    width: int
+    depth: int
+    steps: int
+    shrink: int = 1
+
+
+PLANS = {
+    "sdxl-half": Plan(MAPS["sdxl"], "large", "sdxl", 80, 3, 1500, shrink=2),
+    "flux": Plan(SHIPPED["flux"], "flux", "flux", 64, 3, 1500),
+    "sd3": Plan(SHIPPED["sd3"], "sd3", "sd3", 64, 2, 1200),
+    "sd1.5": Plan(SHIPPED["sd1.5"], "sd1.5", "sd1.5", 64, 2, 1200),
+    "flux2": Plan(SHIPPED["flux2"], "flux2", "flux2", 64, 2, 1200),
+}
+
+
+def make(name: str, cache: Path, say: Callable[[str], None] = print) -> Path:
+    """Learn a map and write it where the library reads it. Returns the path."""
+    plan = PLANS[name]
+    train = load_crops(cache, "train", TRAIN, say=say)
+    dev = load_crops(cache, "dev", DEV, say=say)
+    start = time.perf_counter()
+    adapter = learn(plan, train, dev, say)
+    error = relative_error(adapter(dev[plan.reads]), dev["sdxl"])
+    adapter.figures = AdapterFigures(
+        TRAIN + DEV, DEV, error, None, plan.steps, round(time.perf_counter() - start, 1)
+    )
+    return write(adapter, plan)
+
+
+def write(adapter: LatentAdapter, plan: Plan) -> Path:
+    """Store a map in half precision, small."""
+    return lclip.save_adapter(adapter, FOLDER / plan.file, torch.float16)
+
+
+def learn(plan: Plan, train: Latents, dev: Latents, say: Callable[[str], None] = print) -> LatentAdapter:
+    """A map from a linear start; of its averaged weights those are kept that do best on dev crops."""
+    torch.manual_seed(0)
+    names = [name for name in (plan.reads, f"{plan.reads} off") if name in train]
+    source = torch.cat([train[name] for name in names])
+    goal = torch.cat([train[f"{name} through"] for name in names])
+    shape = AdapterShape(
+        lclip.space_named(plan.source), lclip.space_named("sdxl"), plan.width, plan.depth, plan.shrink
+    )
+    adapter = LatentAdapter(shape)
+    with torch.no_grad():
+        standardise(adapter, source, goal)
+        solve_linear(adapter, source, goal, 0)
+    trained = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, RATE, weight_decay=0.1, betas=(0.9, 0.98))
+    average = copy.deepcopy(adapter).requires_grad_(False)
+    best, least = average, math.inf
+    draws = torch.Generator().manual_seed(1)
+    for step in range(1, plan.steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * share(step, plan.steps)
+        chosen = torch.randint(len(source), (BATCH,), generator=draws)
+        error = adapter.standard_target(adapter(source[chosen])) - adapter.standard_target(goal[chosen])
+        optimizer.zero_grad()
+        error.square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        _follow(average, adapter, min(AVERAGE, (step + 1) / (step + 10)))
+        if step % CHECK == 0 or step == plan.steps:
+            found = relative_error(average(dev[plan.reads]), dev[f"{plan.reads} through"])
+            say(f"{plan.file}: step {step} of {plan.steps}, error {found:.4f}")
+            if found < least:
+                best, least = copy.deepcopy(average), found
+    return best.eval().requires_grad_(False)
+
+
+def share(step: int, steps: int) -> float:
+    """Of the learning rate: a short warmup, then half a cosine down to 2 %."""
+    return min(1.0, step / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+@torch.no_grad()
+def relative_error(z: Tensor, wanted: Tensor) -> float:
+    """Squared error as a share of the variance of what was wanted."""
+    return float((z - wanted).square().mean() / wanted.var())
+
+
+@torch.no_grad()
+def _follow(average: LatentAdapter, adapter: LatentAdapter, decay: float) -> None:
+    for kept, new in zip(average.parameters(), adapter.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)

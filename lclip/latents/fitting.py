@@ -1,0 +1,46 @@
+"""The size rule "fit": the latents that the same picture would have had at the model's own size.
+
+A VAE's latents of a large picture are not its latents of a small one, made larger: resampled, they lose a
+third of their spread, and are like none that the model has seen. A learned map halves them instead
+(`SIZE_MAPS`, by latent space): it gives what decoding, shrinking the picture and encoding again would give,
+without either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .reader import LatentReader
+from .resampling import resample, windows
+
+Halve = Callable[[Tensor], Tensor]
+"""Raw latents [B, C, 2h, 2w] -> those of the picture at half the size, [B, C, h, w]; differentiable."""
+
+SIZE_MAPS: dict[str, Callable[[torch.device], Halve]] = {}
+"""By the name of the latent space: what gives its map, on a device."""
+
+
+def fit(z: Tensor, reader: LatentReader) -> Tensor:
+    """Square views along the longer side, once the shorter side of the picture has the native size.
+
+    Keeps the aspect ratio; neighbours overlap by half or more. Smaller latents are enlarged. In a space
+    without a map (`SIZE_MAPS`) they are resampled, as by `crops`. -> [B, V, C, native, native]
+    """
+    native = reader.native_size
+    shorter = min(z.shape[-2:])
+    if shorter > native and reader.latent_space in SIZE_MAPS:
+        z = _shrunk(z, native, SIZE_MAPS[reader.latent_space](z.device)).to(z.dtype)
+    height, width = (max(native, round(side * native / min(z.shape[-2:]))) for side in z.shape[-2:])
+    return windows(resample(z, height, width), native)
+
+
+def _shrunk(z: Tensor, native: int, halve: Halve) -> Tensor:
+    """The shorter side brought to the native size, at most by half in each pass."""
+    height, width = (max(native, round(side * native / min(z.shape[-2:]))) for side in z.shape[-2:])
+    while min(z.shape[-2:]) > 2 * native:
+        half = [-(-side // 2) for side in z.shape[-2:]]
+        z = halve(resample(z, 2 * half[0], 2 * half[1]))
+    return halve(resample(z, 2 * height, 2 * width))

@@ -1,0 +1,125 @@
+"""The size rule "fit", shipped adapters, and the rule that a model was loaded with."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import random_model, tiny_config
+
+import lclip
+from lclip.adapters.shipped import FOLDER, MAPS, SHIPPED, size_map
+from lclip.latents.fitting import SIZE_MAPS, fit
+from lclip.latents.reader import NativeSize
+from lclip.latents.spaces import LatentSpace
+
+WORDS = ("a", "red", "blue", "ring")
+PLAIN = LatentSpace("plain", "plain latents", 4, 8, 1.0, 1.0)
+
+
+@pytest.fixture
+def halved(monkeypatch):
+    """A space whose map is known: the mean of 2x2 cells. Gives the sizes that it was asked for."""
+    sizes = []
+
+    def halve(z):
+        sizes.append(tuple(z.shape[-2:]))
+        return F.avg_pool2d(z, 2)
+
+    monkeypatch.setitem(SIZE_MAPS, "plain", lambda device: halve)
+    return sizes
+
+
+def small_model(tmp_path):
+    config = tiny_config(WORDS, embed_dim=8, width=16, layers=1, heads=2, latent_space="sdxl")
+    made = random_model(config, WORDS)
+    return made, lclip.save_checkpoint(made, tmp_path / "m.safetensors")
+
+
+def test_the_native_size_is_left_alone():
+    z = torch.randn(2, 4, 64, 64)
+    assert torch.equal(lclip.fit_latents(z)[:, 0], z)
+
+
+@pytest.mark.parametrize(
+    "size, passes, views",
+    [
+        ((16, 16), [(16, 16)], 1),  # 2x: as it is
+        ((12, 12), [(16, 16)], 1),  # 1.5x: brought to twice the native size first
+        ((16, 24), [(16, 24)], 2),  # two squares along the longer side
+        ((24, 24), [(24, 24), (16, 16)], 1),  # 3x: twice
+        ((32, 64), [(32, 64), (16, 32)], 3),
+        ((33, 33), [(34, 34), (18, 18), (16, 16)], 1),  # beyond 4x
+    ],
+)
+def test_larger_latents_are_halved_until_they_fit(halved, size, passes, views):
+    found = fit(torch.randn(2, 4, *size), NativeSize(PLAIN, 8))
+    assert halved == passes
+    assert found.shape == (2, views, 4, 8, 8)
+
+
+def test_smaller_latents_and_spaces_without_a_map_are_resampled(halved):
+    small = torch.randn(1, 4, 4, 6)
+    assert fit(small, NativeSize(PLAIN, 8)).shape[-2:] == (8, 8) and halved == []
+    large = torch.randn(1, 16, 24, 16)
+    reader = NativeSize(lclip.space_named("sd3"), 8)
+    assert torch.equal(fit(large, reader), lclip.SIZE_RULES["crops"](large, reader))
+
+
+def test_one_cell_wide_is_read():
+    assert lclip.fit_latents(torch.randn(1, 4, 1, 200), native=8).shape[2:] == (4, 8, 8)
+
+
+@pytest.mark.parametrize("space", MAPS)
+def test_the_shipped_map_halves_with_gradients(space):
+    z = (torch.randn(1, 4, 32, 48) * 5).requires_grad_()
+    out = size_map(space, torch.device("cpu"))(z)
+    assert out.shape == (1, 4, 16, 24) and bool(torch.isfinite(out).all())
+    out.square().sum().backward()
+    assert float(z.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("space", SHIPPED)
+def test_shipped_adapters_give_sdxl_latents_of_the_same_picture_size(space):
+    source = lclip.space_named(space)
+    adapter = lclip.shipped_adapter(space)
+    z = torch.randn(2, source.channels, 128 // source.factor, 192 // source.factor).requires_grad_()
+    out = adapter(z)
+    assert out.shape == (2, 4, 16, 24) and bool(torch.isfinite(out).all())
+    out.sum().backward()
+    assert float(z.grad.abs().sum()) > 0
+    with pytest.raises(ValueError, match="reads"):
+        adapter(torch.randn(2, 5, 8, 8))
+
+
+def test_shipped_files_are_small():
+    sizes = {path.name: path.stat().st_size for path in FOLDER.glob("*.safetensors")}
+    assert sizes.keys() == {*SHIPPED.values(), *MAPS.values()}
+    assert all(sizes[name] <= 1.5e6 for name in SHIPPED.values()) and sizes[MAPS["sdxl"]] <= 1e6
+
+
+def test_an_unknown_space_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"flux, flux2, sd3, sd1\.5"):
+        lclip.shipped_adapter("cascade-c")
+    with pytest.raises(ValueError, match="no latent space"):
+        lclip.fit_latents(torch.randn(1, 4, 8, 8), "nobody's")
+
+
+def test_a_model_reads_by_the_rule_that_it_was_loaded_with(tmp_path):
+    made, path = small_model(tmp_path)
+    wide = torch.randn(1, 4, 8, 20)
+    for rule in lclip.SIZE_RULES:
+        model = lclip.load(path, size_rule=rule)
+        assert model.size_rule == rule
+        assert torch.equal(model.encode_latents(wide), made.encode_latents(wide, size_rule=rule))
+        same = lclip.TextReward(made, "a red ring", size_rule=rule)
+        assert torch.equal(lclip.TextReward(model, "a red ring")(wide), same(wide))
+    assert lclip.load(path).size_rule == lclip.DEFAULT_SIZE_RULE
+    with pytest.raises(ValueError, match="size rule is 'largest'"):
+        lclip.load(path, size_rule="largest")
+
+
+def test_a_model_behind_an_adapter_keeps_its_rule(tmp_path):
+    _, path = small_model(tmp_path)
+    adapter = lclip.shipped_adapter("sd1.5")
+    model = lclip.apply_adapter(lclip.load(path, size_rule="tiles"), adapter)
+    z = torch.randn(1, 4, 16, 8)
+    assert torch.equal(model.encode_latents(z), model.base.encode_latents(adapter(z), "tiles"))
