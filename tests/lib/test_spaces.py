@@ -76,9 +76,9 @@ def test_checks_know_every_space_by_its_own_scale(name):
         assert "nearly empty" in doubt and "multiplied" not in doubt
 
 
-def test_a_space_without_one_scale_is_not_doubted():
+def test_a_space_without_a_known_spread_is_not_doubted():
     config = tiny.tiny_config(
-        WORDS, embed_dim=8, width=16, layers=1, heads=1, channels=16, latent_space="wan2.1"
+        WORDS, embed_dim=8, width=16, layers=1, heads=1, channels=16, latent_space="cosmos"
     )
     assert lclip.scale_doubt(0.01 * torch.randn(2, 16, 8, 8), config) is None
     concepts = lclip.parse_concepts("redness: a red // a square")
