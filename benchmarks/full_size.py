@@ -22,8 +22,7 @@ from .server import Graph, Host, Node
 
 UNET = "random_sdxl.safetensors"
 WITHOUT_DYNAMIC = "--disable-dynamic-vram"
-SIDES = (512, 1024)
-# Free memory in GiB (0: the whole card), side in pixels, checkpointing, Latent-CLIP
+SIDES = (512, 1024)  # of plans: free memory in GiB (0: all), side in pixels, checkpointing, Latent-CLIP
 PLANS = (
     *((0.0, side, "auto", "B/8") for side in SIDES),
     (0.0, 512, "auto", "B/4-plus"),

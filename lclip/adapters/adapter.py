@@ -7,6 +7,7 @@ Latent-CLIP behind such a map reads the other VAE's latents, with nothing traine
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -89,7 +90,7 @@ class AdapterFigures:
     seconds: float
 
 
-class Adapter(nn.Module):
+class Adapter(nn.Module, ABC):
     """Anything that maps raw latents of one space to those of another, [B, C, h, w] -> [B, c, H, W].
 
     figures, trained_with: how it was trained, and the fingerprint of the Latent-CLIP that it was trained
@@ -124,6 +125,10 @@ class Adapter(nn.Module):
             f"{f.held_out} held out: {cosine}latent error {100 * f.latent_error:.2f} % of the "
             f"variance.{UNRELATED_HINT if f.latent_error > UNRELATED else ''}"
         )
+
+    @abstractmethod
+    def forward(self, z: Tensor) -> Tensor:
+        """Raw latents of the target space, differentiable in z."""
 
     def check_source(self, z: Tensor) -> None:
         """Raise ValueError unless z is a batch of the source space's channels."""

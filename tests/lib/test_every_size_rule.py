@@ -18,3 +18,7 @@ class TestTiles(SizeRuleKind):
 class TestInterpolate(SizeRuleKind):
     of = "interpolate"
     native = False
+
+
+class TestFit(SizeRuleKind):
+    of = "fit"

@@ -43,7 +43,11 @@ def is_reward(cls: type) -> bool:
 def is_adapter(cls: type) -> bool:
     """Whether it brings latents from a source to a target."""
     ends = hasattr(cls, "source") and hasattr(cls, "target")
-    return ends and (callable(getattr(cls, "forward", None)) or inspect.isfunction(vars(cls).get("__call__")))
+    return (
+        ends
+        and not inspect.isabstract(cls)
+        and (callable(getattr(cls, "forward", None)) or inspect.isfunction(vars(cls).get("__call__")))
+    )
 
 
 def names(test) -> set[str]:
