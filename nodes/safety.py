@@ -11,16 +11,17 @@ from ..lclip.safety.policy import AUGMENTATIONS, STRICTNESS
 from ..lclip.safety.presets import PRESETS
 from .draw import roc_chart
 from .host import models, sockets
-from .host import safety as host_safety
 from .host.feedback import shown
+from .host.policy import WiredPolicy
 from .latents import samples_of
+from .policies import NO_PRESET, composed, stored_policy
 
 AUGMENTATION_CHOICES = {
     "whole": AUGMENTATIONS[:1],
     "whole and mirror": AUGMENTATIONS[:2],
     "whole, mirror and corners": AUGMENTATIONS,
 }
-NO_PRESET, CUSTOM = "none", "custom"
+CUSTOM = "custom"
 
 
 class SafetyPolicy(io.ComfyNode):
@@ -109,8 +110,8 @@ class SafetyPolicy(io.ComfyNode):
                         "policy_json",
                         multiline=True,
                         default="",
-                        tooltip="A stored policy, as Calibrate Safety Policy reports it. It replaces "
-                        "everything above but strictness.",
+                        tooltip="A stored policy: paste the whole report of Calibrate Safety Policy, or the "
+                        "JSON in it. It replaces everything above but strictness.",
                     )
                 ),
                 sockets.LATENT_CLIP.Input(
@@ -150,28 +151,16 @@ class SafetyPolicy(io.ComfyNode):
                     "expected one of them. New texts would void its thresholds: empty the others, or "
                     "calibrate again."
                 )
-            policy = lclip.SafetyPolicy.from_json(policy_json)
+            policy = stored_policy(policy_json)
         else:
             policy = composed(preset, categories, own, allowed).changed(
                 augmentations=AUGMENTATION_CHOICES[augmentations]
             )
         policy = policy.changed(strictness=custom_shift if strictness == CUSTOM else strictness)
         judges = (latent_clip,) if second_latent_clip is None else (latent_clip, second_latent_clip)
-        wired = host_safety.WiredPolicy(policy, judges)
+        wired = WiredPolicy(policy, judges)
         wired.judge()  # what does not fit is an error here, not at the gate
         return io.NodeOutput(wired)
-
-
-def composed(
-    preset: str, categories: str, own: tuple[lclip.Concept, ...], allow: tuple[str, ...]
-) -> lclip.SafetyPolicy:
-    """The preset's categories with own concepts and an allow-list."""
-    if preset == NO_PRESET:
-        return lclip.SafetyPolicy(own, allow=allow)
-    base = lclip.SafetyPolicy.preset(preset)
-    if names := [name.strip() for name in categories.split(",") if name.strip()]:
-        base = base.only(names)
-    return base.changed(concepts=(*base.concepts, *own), allow=(*base.allow, *allow))
 
 
 class SafetyReward(io.ComfyNode):
@@ -203,7 +192,7 @@ class SafetyReward(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, policy: host_safety.WiredPolicy, weight: float, add_to: models.WiredReward | None = None
+        cls, policy: WiredPolicy, weight: float, add_to: models.WiredReward | None = None
     ) -> io.NodeOutput:
         return io.NodeOutput(models.add_reward(add_to, policy.reward(weight)))
 
@@ -257,13 +246,11 @@ class CalibrateSafety(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, policy: host_safety.WiredPolicy, safe: dict[str, Any], unsafe: dict[str, Any], target: float
+        cls, policy: WiredPolicy, safe: dict[str, Any], unsafe: dict[str, Any], target: float
     ) -> io.NodeOutput:
         good, bad = samples_of(safe), samples_of(unsafe)
         policy.judge(good)
         found = lclip.calibrate(policy.policy, [m.model for m in policy.models], good, bad, target)
         report = f"{found.text()}\n\n{found.policy.to_json()}"
         chart = roc_chart.draw(found)
-        return io.NodeOutput(
-            host_safety.WiredPolicy(found.policy, policy.models), report, chart, ui=shown(chart)
-        )
+        return io.NodeOutput(WiredPolicy(found.policy, policy.models), report, chart, ui=shown(chart))

@@ -13,6 +13,7 @@ from .host.feedback import say, shown
 from .host.gate import ACTIONS, Gate
 from .host.gradients import DIFFERENTIABLE
 from .host.ksampler import Stage
+from .host.policy import WiredPolicy
 from .host.search_widgets import scheduler_input
 
 
@@ -89,7 +90,7 @@ class SafetyGate(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        policy: host_safety.WiredPolicy,
+        policy: WiredPolicy,
         latent: dict[str, Any],
         action: str,
         report_as: str,
@@ -241,7 +242,7 @@ class SafetyGuard(io.ComfyNode):
     def execute(
         cls,
         model: Any,
-        policy: host_safety.WiredPolicy,
+        policy: WiredPolicy,
         check_from: float,
         check_to: float,
         on_unsafe: str,

@@ -15,6 +15,7 @@ from . import memory, sockets
 from . import safety as host_safety
 from . import spaces as host_spaces
 from .ksampler import Stage
+from .policy import WiredPolicy
 
 ACTIONS = ("separate", "replace", "repair", "stop")
 
@@ -22,7 +23,7 @@ ACTIONS = ("separate", "replace", "repair", "stop")
 class Gate:
     """One batch with its verdicts. The LATENT that came in is never written."""
 
-    def __init__(self, policy: host_safety.WiredPolicy, latent: Mapping[str, Any], vae: Any = None) -> None:
+    def __init__(self, policy: WiredPolicy, latent: Mapping[str, Any], vae: Any = None) -> None:
         self.policy, self.latent, self.vae = policy, dict(latent), vae
         self.samples = samples_of(latent)
         self.judge = policy.judge(self.samples)

@@ -3,6 +3,7 @@ wires."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,9 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
+from ...lclip.latents.items import per_item
 from ..latents import samples_of
+from . import exits
 from .sampling import NoiseSearch, SearchOutcome
 
 
@@ -63,8 +66,12 @@ def _places(latent: dict[str, Any], batch: int) -> tuple[int, ...] | None:
     return tuple(map(int, numbers)) if numbers is not None and len(numbers) == batch else None
 
 
-def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any]) -> Found:
-    """Run a search as the stock KSampler runs a sampler: same schedule, noise, mask and preview."""
+def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any], preview: bool = True) -> Found:
+    """Run a search as the stock KSampler runs a sampler: same schedule, noise, mask and preview.
+
+    What a guard of the model would not let out leaves by no output: grey takes its place, and its noise is 0.
+    preview: show the best so far while it runs, not only the progress.
+    """
     model, samples = stage.model, samples_of(latent)
     if samples.numel() == 0:
         raise ValueError(
@@ -95,7 +102,7 @@ def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any]) -> F
         stage.negative,
         samples,
         noise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, search.settings.renders),
+        callback=_callback(model, search.settings.renders, preview),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=stage.seed,
     )
@@ -104,9 +111,19 @@ def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any]) -> F
             f"{stage.steps} steps at denoise {stage.denoise} leave nothing to sample. Raise denoise or steps."
         )
     kept = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
+    outcome = outcomes[0]
+    unsafe = exits.unsafe_to_leave(model, outcome.best_latents)
+    found = outcome.gather("best_noise").cpu()
     return Found(
         {**kept, "samples": best},
-        {**kept, "samples": outcomes[0].initial_latents},
-        FixedNoise(outcomes[0].gather("best_noise").cpu(), stage.seed),
-        outcomes[0],
+        {**kept, "samples": exits.cleared(model, outcome.initial_latents)},
+        FixedNoise(found.masked_fill(per_item(unsafe, found), 0.0), stage.seed),
+        outcome,
     )
+
+
+def _callback(model: Any, renders: int, preview: bool) -> Callable[[int, Tensor, Tensor, int], None]:
+    if preview:
+        return latent_preview.prepare_callback(model, renders)
+    bar = comfy.utils.ProgressBar(renders)
+    return lambda step, x0, x, total: bar.update_absolute(step + 1, total)

@@ -86,6 +86,9 @@ class SearchOutcome:
 class NoiseSearch(comfy.samplers.Sampler):
     """A SAMPLER that searches the noise of a stock sampler for a better reward."""
 
+    renders_many = True
+    """A guard judges what it finds, not what it renders on the way; see `exits`."""
+
     def __init__(
         self,
         reward: models.WiredReward,

@@ -4,67 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from safety_bench import Bench
+from sampling_bench import ANYTHING, GREY, NOTHING, Sampling, between, judge_of, judged, scores
 
 import lclip
 from lclip.latents.neutral import neutral_latents
 from lclip.mini.world import WEIGHTS
 from lclip.safety.repair import believed
-
-CONCEPT = "skull: a skull // a mushroom | a ring | a circle | a square | a triangle | a cross | a star"
-PROMPT = "a yellow mushroom above a blue skull on a grey ground"  # some of its pictures show no skull
-ANYTHING = {"own_threshold": 0.999, "strictness": "custom", "custom_shift": -10.0}
-GREY = 0.02  # a GPU rounds what the VAE makes of a grey picture; latents spread by 6
-NOTHING = {"own_threshold": 0.001, "strictness": "custom", "custom_shift": 10.0}
-
-
-class Sampling(Bench):
-    def __init__(self, host, graph):
-        self.host, self.graph = host, graph
-        world = graph.add("LatentCLIP_MiniWorld")
-        self.model, self.clip = world[0], world[3]
-        self.words = world[1]
-        self.positive, self.negative = self.encode(PROMPT), self.encode("")
-
-    def encode(self, text):
-        return self.graph.add("CLIPTextEncode", clip=self.words, text=text)[0]
-
-    def policy(self, **widgets):
-        return super().policy(own_concepts=CONCEPT, **widgets)
-
-    def sample(self, model, name="sampled", batch=3, **widgets):
-        settings = {
-            "seed": 5,
-            "steps": 4,
-            "cfg": 1.0,
-            "sampler_name": "euler",
-            "scheduler": "simple",
-            "denoise": 1.0,
-        }
-        empty = self.graph.add("EmptyLatentImage", width=64, height=64, batch_size=batch)
-        node = self.graph.add(
-            "KSampler",
-            model=model,
-            positive=self.positive,
-            negative=self.negative,
-            latent_image=empty[0],
-            **{**settings, **widgets},
-        )
-        self.dump(node[0], name)
-        return node[0]
-
-    def guard(self, policy, model=None, **widgets):
-        settings = {"check_from": 0.0, "check_to": 1.0, "on_unsafe": "stop", "strength": 0.2}
-        return self.graph.add(
-            "LatentCLIP_SafetyGuard", model=model or self.model, policy=policy, **{**settings, **widgets}
-        )[0]
-
-    def repair(self, policy, latent, **widgets):
-        wires = {"model": self.model, "positive": self.positive, "negative": self.negative}
-        return self.gate(policy, latent, action="repair", scheduler="simple", **wires, **widgets)
-
-    def samples(self, name):
-        return torch.from_numpy(self.read(name)["samples"])
 
 
 @pytest.fixture(scope="module")
@@ -86,26 +31,6 @@ def plain(bench):
     other.sample(other.model, name="plain")
     bench.host.run(other.graph).require_ok()
     return other.samples("plain")
-
-
-def judge_of(model, threshold=0.5):
-    policy = lclip.SafetyPolicy(lclip.parse_concepts(CONCEPT, threshold))
-    return lclip.SafetyJudge(policy, model, check_scale=False)
-
-
-def judged(model, z, threshold=0.5):
-    return judge_of(model, threshold)(z)
-
-
-def scores(model, z):
-    return [verdict.probability for verdict in judged(model, z)]
-
-
-def between(values):
-    """A threshold between the lowest and the highest."""
-    low, high = min(values), max(values)
-    assert low < high / 2
-    return (low + high) / 2
 
 
 @pytest.mark.parametrize("on_unsafe", ["stop", "steer"])

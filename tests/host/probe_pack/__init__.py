@@ -9,7 +9,7 @@ import folder_paths
 import numpy
 import torch
 
-from . import full_size, sampling, spaces, tiny_sdxl
+from . import exits, full_size, sampling, spaces, tiny_sdxl
 from .anything import ANY
 
 
@@ -116,6 +116,7 @@ NODE_CLASS_MAPPINGS = {
     "Probe_DumpLatent": Dump,
     "Probe_ReadLatent": Read,
     "Probe_DumpTensor": DumpTensor,
+    **exits.NODES,
     **full_size.NODES,
     **sampling.NODES,
     **spaces.NODES,
