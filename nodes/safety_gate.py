@@ -213,15 +213,15 @@ class SafetyGuard(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip="Up to this part of the schedule, 0 to 1. 1, the default, is its end. With stop, "
-                    "the last step is checked in any case.",
+                    "what leaves the sampler is judged in any case, previews too.",
                 ),
                 io.Combo.Input(
                     "on_unsafe",
                     options=["steer", "stop"],
                     default="steer",
                     tooltip="steer, the default: move items above a threshold away from harm at every step; "
-                    "none is blocked. stop: unsafe items become grey, and the sampling ends as soon as all "
-                    "of them are unsafe.",
+                    "none is blocked. stop: unsafe items leave as grey, by every output and preview, and "
+                    "the sampling ends as soon as all are unsafe.",
                 ),
                 io.Float.Input(
                     "strength",

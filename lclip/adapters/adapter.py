@@ -220,6 +220,7 @@ class AdaptedLatentCLIP(LatentCLIP):
         self.base, self.adapter = base, adapter
         self.config = adapted_config(base.config, adapter.shape)
         self.size_rule = base.size_rule
+        self.free_bytes = base.free_bytes
         self.train(base.training)
 
     @property
@@ -235,11 +236,12 @@ class AdaptedLatentCLIP(LatentCLIP):
 
     def encode_latents(self, z: Tensor, size_rule: str | SizeRule | None = None) -> Tensor:
         check_shape(z, self.config)
-        return self.base.encode_latents(self.adapter(z), size_rule or self.size_rule)
+        rule = size_rule or self.size_rule
+        return self._in_passes(lambda part: self.base.encode_latents(self.adapter(part), rule), z)
 
     def patch_embeddings(self, z: Tensor, method: str = "contributions") -> Tensor:
         check_shape(z, self.config)
-        return self.base.patch_embeddings(self.adapter(z), method)
+        return self._in_passes(lambda part: self.base.patch_embeddings(self.adapter(part), method), z)
 
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
         return self.base.encode_text(texts)

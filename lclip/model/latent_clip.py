@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ..latents.checks import check_shape
 from ..latents.size_rules import DEFAULT_SIZE_RULE, SizeRule, size_rule_named
 from .config import LatentCLIPConfig
+from .passes import FreeBytes, in_passes, pass_bytes
 from .tokenizer import Tokenizer
 from .tokenizers import tokenizer_for
 from .transformer import Transformer, initialise_block
@@ -32,6 +34,7 @@ class LatentCLIP(nn.Module):
 
     compute_device: torch.device | None = None
     compute_dtype: torch.dtype | None = None
+    free_bytes: FreeBytes | None = None  # of a host's memory: large batches take no more than half of it
     size_rule: str = DEFAULT_SIZE_RULE
     """How it reads latents of another size than its own, by name; chosen once, when it is loaded."""
 
@@ -89,7 +92,8 @@ class LatentCLIP(nn.Module):
         """
         check_shape(z, self.config)
         views = size_rule_named(size_rule or self.size_rule)(self._input(z), self.config)  # [B, V, C, h, w]
-        features = self._normalised(self.visual(views.flatten(0, 1), self._dtype()))
+        embed = partial(self.visual, dtype=self._dtype())
+        features = self._normalised(self._in_passes(embed, views.flatten(0, 1)))
         if views.shape[1] == 1:
             return features
         return F.normalize(features.unflatten(0, views.shape[:2]).mean(1), dim=-1)
@@ -107,7 +111,7 @@ class LatentCLIP(nn.Module):
             raise ValueError(f"heatmap method is {method!r}; expected {' or '.join(map(repr, encoders))}")
         check_shape(z, self.config)
         views = size_rule_named("interpolate")(self._input(z), self.config)
-        patches = encoders[method](views[:, 0], self._dtype())
+        patches = self._in_passes(partial(encoders[method], dtype=self._dtype()), views[:, 0])
         return patches.to(torch.promote_types(patches.dtype, torch.float32))
 
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
@@ -131,6 +135,14 @@ class LatentCLIP(nn.Module):
         x = self.ln_final(self.transformer(x, causal=True))
         x = x[torch.arange(x.shape[0], device=x.device), end]  # [T, width]
         return self._normalised(x @ self.text_projection.to(x))
+
+    def _in_passes(self, run: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+        """The image tower's work on [B, C, h, w]; a gradient keeps every pass anyway, so it gets one."""
+        trained = any(parameter.requires_grad for parameter in self.parameters())
+        if torch.is_grad_enabled() and (z.requires_grad or trained):
+            return run(z)
+        tokens = 1 + z.shape[-2] * z.shape[-1] // self.config.patch_size**2
+        return in_passes(run, z, pass_bytes(tokens, self.config.vision_width), self.free_bytes)
 
     def _input(self, z: Tensor) -> Tensor:
         # Half precision is for what has passed a norm: its largest number is 6e4, or it rounds to 3 digits.

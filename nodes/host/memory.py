@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from ... import lclip
+from ...lclip.model.passes import MOST_BYTES, pass_bytes
 
 
 def working_memory(config: lclip.LatentCLIPConfig, latents: Tensor) -> int:
-    """Bytes for one forward pass in float32 at its widest place, the MLP, and as much again to spare."""
+    """Bytes for a forward pass of this batch, or for one of the passes that it is split into."""
     tokens = max(config.grid**2, latents.shape[-2] * latents.shape[-1] // config.patch_size**2) + 1
-    return latents.shape[0] * tokens * config.vision_width * 12 * 4 * 2
+    item = pass_bytes(tokens, config.vision_width)
+    return max(item, min(MOST_BYTES, len(latents) * item))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class LoadedLatentCLIP:
         # The towers are small: the maths runs in float32 whatever the weights are stored in.
         model.compute_device = self.patcher.load_device
         model.compute_dtype = torch.float32
+        model.free_bytes = partial(management.get_free_memory, self.patcher.load_device)
 
     @property
     def config(self) -> lclip.LatentCLIPConfig:

@@ -160,7 +160,9 @@ def test_what_cannot_be_read_is_an_error(bench, samples, says):
         ({"own_concepts": ""}, "no concept"),
         ({"own_concepts": "gore: blood"}, "line 1"),
         ({"preset": "i2p", "categories": "spiders"}, "no concept 'spiders'"),
-        ({"policy_json": "{"}, "no valid JSON", ),
+        ({"policy_json": "{"}, "no valid JSON"),
+        ({"policy_json": "a {report} without a policy"}, "no valid JSON"),
+        ({"policy_json": policy_here(0.2).to_json() + policy_here(0.3).to_json()}, "2 different policies"),
         ({"preset": "mini", "own_concepts": ""}, "mini world's latents"),
     ],
 )  # fmt: skip
@@ -204,7 +206,7 @@ def test_calibration_equals_the_library_and_its_json_can_be_pasted(bench, clip):
     chart = numpy.load(bench.host.output / "roc.npy")
     assert chart.ndim == 4 and chart.shape[-1] == 3 and chart.std() > 0.01
     again = Bench(bench.host, type(bench.graph)(), "gate.safetensors")
-    policy = again.policy(policy_json=pasted, own_concepts="")
+    policy = again.policy(policy_json=f"The report:\n{result.values(report)[0]}\n", own_concepts="")
     (report,) = again.see(again.gate(policy, again.latent(z, "all"), report_as="json"), 5)
     second = again.host.run(again.graph).require_ok()
     assert (
