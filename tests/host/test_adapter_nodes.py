@@ -130,9 +130,7 @@ def test_score_reads_the_twin_as_the_library_does_and_the_heatmap_covers_it(benc
     adapted = bench.adapted(file=file)
     latent = bench.sampled("a large red circle on a white ground")
     text = "a red circle"
-    scored = bench.graph.add(
-        "LatentCLIP_Score", latent_clip=adapted[0], latent=latent, text=text, size_rule="interpolate"
-    )
+    scored = bench.graph.add("LatentCLIP_Score", latent_clip=adapted[0], latent=latent, text=text)
     heat = bench.graph.add("LatentCLIP_Heatmap", latent_clip=adapted[0], latent=latent, text=text)
     scores = bench.values(scored[2])
     bench.graph.add("Probe_DumpTensor", tensor=heat[0], name="heat")
@@ -214,7 +212,6 @@ def test_without_an_adapter_the_twin_is_refused_by_name(bench, what):
     if what == "score":
         node = bench.graph.add(
             "LatentCLIP_Score", latent_clip=bench.world[3], latent=bench.sampled("a red circle"), text="red",
-            size_rule="resize",
         )  # fmt: skip
         bench.values(node[1])
         wanted = ("16 channels", "the mini world's latents")

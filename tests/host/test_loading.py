@@ -52,7 +52,7 @@ def sdxl_shaped() -> dict[str, torch.Tensor]:
 def score_with(graph, file: str, dtype: str = "auto"):
     loader = graph.add("LatentCLIP_Load", file=file, dtype=dtype)
     latent = graph.add("Probe_ReadLatent", name="loading")
-    inputs = {"text": "a red circle", "size_rule": "resize"}
+    inputs = {"text": "a red circle"}
     node = graph.add("LatentCLIP_Score", latent_clip=loader[0], latent=latent[0], **inputs)
     return graph.add("Probe_Values", value=node[2])
 
@@ -178,9 +178,7 @@ def test_a_wired_name_is_not_loaded_again_at_every_queue(host, graph):
     name = graph.add("Probe_Text", text="good.safetensors")
     loader = graph.add("LatentCLIP_Load", file=name[0], dtype="auto")
     latent = graph.add("Probe_ReadLatent", name="loading")
-    node = graph.add(
-        "LatentCLIP_Score", latent_clip=loader[0], latent=latent[0], text="a ring", size_rule="resize"
-    )
+    node = graph.add("LatentCLIP_Score", latent_clip=loader[0], latent=latent[0], text="a ring")
     graph.add("Probe_Values", value=node[2])
     assert loader in host.run(graph).require_ok().executed
     assert host.run(graph).require_ok().executed == set()

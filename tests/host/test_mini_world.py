@@ -61,9 +61,7 @@ def test_the_chosen_pictures_have_the_wanted_colour_more_often_than_the_others(h
         for colour in ("red", "blue", "yellow"):
             content = Content("single", (shape,), (colour,), "white", "large")
             text = caption(content)
-            scored = graph.add(
-                "LatentCLIP_Score", latent_clip=loader[3], latent=latent[0], text=text, size_rule="resize"
-            )
+            scored = graph.add("LatentCLIP_Score", latent_clip=loader[3], latent=latent[0], text=text)
             reward = graph.add("LatentCLIP_TextReward", latent_clip=loader[3], text=text, weight=1.0)
             chosen = graph.add("LatentCLIP_Select", latent=scored[0], reward=reward[0], k=3)
             decoded = [graph.add("VAEDecode", samples=chosen[i], vae=loader[2])[0] for i in (0, 1)]

@@ -19,6 +19,10 @@ SOCKETS = {
         [("latent_clip", "LATENT_CLIP"), ("file", "COMBO"), ("adapter", "LATENT_ADAPTER")],
         ["LATENT_CLIP", "STRING"],
     ),
+    "LatentCLIP_Bridge": (
+        [("latent_clip", "LATENT_CLIP"), ("vae", "VAE"), ("own_vae", "VAE"), ("latents", "COMBO")],
+        ["LATENT_CLIP"],
+    ),
     "LatentCLIP_Score": (
         [("latent_clip", "LATENT_CLIP"), ("latent", "LATENT"), ("text", "STRING")],
         ["LATENT", "FLOAT", "FLOAT", "STRING"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import numpy
@@ -48,7 +49,7 @@ def dumped(host, name: str) -> dict[str, numpy.ndarray]:
 
 def score(graph, text: str, latent=None, **widgets):
     world = graph.add("LatentCLIP_MiniWorld")
-    inputs = {"text": text, "size_rule": "resize", **widgets}
+    inputs = {"text": text, **widgets}
     return graph.add("LatentCLIP_Score", latent_clip=world[3], latent=latent or read(graph), **inputs)
 
 
@@ -74,13 +75,43 @@ def test_scores_equal_the_library(host, graph, model, latents):
     assert all(line in text for line in TEXTS)
 
 
+@pytest.fixture(scope="module")
+def mini_file(host) -> str:
+    """The mini world's Latent-CLIP as a file of the model folder, which Load can give a size rule."""
+    target = host.models / "latent_clip" / "mini-latent-clip.safetensors"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(WEIGHTS / "latent_clip.safetensors", target)
+    return target.name
+
+
 @pytest.mark.parametrize("rule", sorted(lclip.SIZE_RULES))
-def test_other_sizes_are_read_by_every_rule(host, graph, model, rule):
+def test_the_rule_of_the_loader_is_that_of_score_and_select(host, graph, model, mini_file, rule):
     samples = write_latents(host, f"wide_{rule}", smooth((2, 4, 12, 20)))
-    node = score(graph, TEXTS[0], read(graph, f"wide_{rule}"), size_rule=rule)
-    scores = graph.add("Probe_Values", value=node[2])
+    loaded = graph.add("LatentCLIP_Load", file=mini_file, dtype="float32", size_rule=rule)
+    latent = read(graph, f"wide_{rule}")
+    scored = graph.add("LatentCLIP_Score", latent_clip=loaded[0], latent=latent, text=TEXTS[0])
+    good = graph.add("LatentCLIP_TextReward", latent_clip=loaded[0], text=TEXTS[0], weight=1.0)
+    picked = graph.add("LatentCLIP_Select", latent=latent, reward=good[0], k=1)
+    scores, rewards = (graph.add("Probe_Values", value=node[2]) for node in (scored, picked))
     result = host.run(graph).require_ok()
     wanted = lclip.similarity(model, samples, TEXTS[0], size_rule=rule)[:, 0]
+    torch.testing.assert_close(torch.tensor(result.values(scores)), wanted, atol=1e-5, rtol=0)
+    scale = 0.01 * model.logit_scale
+    torch.testing.assert_close(torch.tensor(result.values(rewards)), scale * wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("title, space", [("FLUX.1 · Z-Image · Chroma", "flux"), ("SD1.5", "sd1.5")])
+def test_other_models_latents_are_read_by_a_choice_of_the_loader(host, graph, sdxl_clip, title, space):
+    known = lclip.space_named(space)
+    samples = write_latents(host, f"other_{space}", smooth((2, known.channels, 16, 16)))
+    loaded = graph.add("LatentCLIP_Load", file=sdxl_clip, dtype="float32", latents=title)
+    scored = graph.add(
+        "LatentCLIP_Score", latent_clip=loaded[0], latent=read(graph, f"other_{space}"), text="a ring"
+    )
+    scores = graph.add("Probe_Values", value=scored[2])
+    result = host.run(graph).require_ok()
+    own = lclip.load(host.models / "latent_clip" / sdxl_clip)
+    wanted = lclip.similarity(lclip.apply_adapter(own, lclip.shipped_adapter(space)), samples, "a ring")[:, 0]
     torch.testing.assert_close(torch.tensor(result.values(scores)), wanted, atol=1e-5, rtol=0)
 
 
@@ -122,7 +153,7 @@ def test_classify_gives_the_librarys_probabilities(host, graph, model, latents):
     world = graph.add("LatentCLIP_MiniWorld")
     node = graph.add(
         "LatentCLIP_Classify", latent_clip=world[3], latent=read(graph), labels="\n".join(labels),
-        templates="\n".join(templates), size_rule="resize",
+        templates="\n".join(templates),
     )  # fmt: skip
     tops, chances = (graph.add("Probe_Values", value=node[i]) for i in (1, 2))
     graph.add("Probe_DumpTensor", tensor=node[3], name="chart")
