@@ -43,9 +43,10 @@ class LoadLatentCLIP(io.ComfyNode):
                     options=list(LATENTS),
                     default=NATIVE,
                     optional=True,
-                    tooltip="Which models' latents will be read. SDXL (native), the default, is what the "
-                    "released checkpoints were trained on; the others are read through a small adapter that "
-                    "comes with this pack. Choose by the VAE of the model that makes the pictures.",
+                    tooltip="Which models' latents will be read, by the VAE of the model that makes the "
+                    "pictures. SDXL (native), the default, is what the released checkpoints were trained on; "
+                    "FLUX.1 · Z-Image · Chroma, FLUX.2, SD3.5 and SD1.5 are read through a small adapter "
+                    "that comes with this pack.",
                 ),
                 sockets.advanced(
                     io.Combo.Input(
@@ -54,8 +55,10 @@ class LoadLatentCLIP(io.ComfyNode):
                         default=lclip.DEFAULT_SIZE_RULE,
                         optional=True,
                         tooltip="How latents of another size than the model's are read, by every node that "
-                        f"this Latent-CLIP is wired to. {lclip.DEFAULT_SIZE_RULE} is the default and reads "
-                        "other sizes best; latents of the model's own size are not touched.",
+                        "this Latent-CLIP is wired to: stretched (resize), by square crops along the longer "
+                        "side (crops), by native-size tiles (tiles), as they are with interpolated positions "
+                        "(interpolate, the default), or brought to the model's size by a learned map, for "
+                        "SDXL's latents (fit). Latents of the model's own size are not touched.",
                     )
                 ),
                 sockets.advanced(

@@ -78,8 +78,7 @@ def test_scores_equal_the_library(host, graph, model, latents):
 @pytest.fixture(scope="module")
 def mini_file(host) -> str:
     """The mini world's Latent-CLIP as a file of the model folder, which Load can give a size rule."""
-    target = host.models / "latent_clip" / "mini-latent-clip.safetensors"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = host.models / "mini-latent-clip.safetensors"
     shutil.copyfile(WEIGHTS / "latent_clip.safetensors", target)
     return target.name
 
@@ -110,7 +109,7 @@ def test_other_models_latents_are_read_by_a_choice_of_the_loader(host, graph, sd
     )
     scores = graph.add("Probe_Values", value=scored[2])
     result = host.run(graph).require_ok()
-    own = lclip.load(host.models / "latent_clip" / sdxl_clip)
+    own = lclip.load(host.models / sdxl_clip)
     wanted = lclip.similarity(lclip.apply_adapter(own, lclip.shipped_adapter(space)), samples, "a ring")[:, 0]
     torch.testing.assert_close(torch.tensor(result.values(scores)), wanted, atol=1e-5, rtol=0)
 
