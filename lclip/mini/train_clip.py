@@ -14,6 +14,7 @@ from ..model.latent_clip import LatentCLIP
 from ..model.tokenizer import WordTokenizer
 from ..training.loop import FitSettings, fit
 from ..training.losses import contrastive_loss
+from .cycles import Cycle
 from .drawing import place, random_palette, recolour, render_batch
 from .meaning import Facts, true_of
 from .scenes import (
@@ -31,14 +32,13 @@ from .scenes import (
 
 
 @dataclass(frozen=True)
-class Cycle:
-    """One run of the learning rate's cosine.
+class CaptionCycle(Cycle):
+    """A cycle on captions and pictures.
 
     seed: of the pool. nameless: share of its groups that have colours without a name. adversarial: whether
     the image tower sees adversarial examples.
     """
 
-    settings: FitSettings
     seed: int
     nameless: float = 0.0
     adversarial: bool = False
@@ -52,7 +52,7 @@ SETTINGS = FitSettings(
 # attributes that the first cycle learns them by heart, and shapes of held-out ones are misread. And now the
 # pictures are adversarial examples, because ReNO climbs a CLIP's gradient and finds such.
 SECOND_CYCLE = replace(SETTINGS, steps=700, learning_rate=1e-3, seed=4)
-CYCLES = (Cycle(SETTINGS, 21), Cycle(SECOND_CYCLE, 22, nameless=0.5, adversarial=True))
+CYCLES = (CaptionCycle(SETTINGS, 21), CaptionCycle(SECOND_CYCLE, 22, nameless=0.5, adversarial=True))
 SINGLES, GROUPS, GROUP_SIZE = 24, 26, 4  # a batch: unrelated scenes, and groups that differ in one attribute
 VAGUENESS = (0.0, 0.0, 0.3, 0.9)  # share that a caption leaves out, drawn per caption
 POOL_GROUPS = 12_000

@@ -27,21 +27,21 @@ from ..reno.types import ReNOSettings
 from ..training.loop import FitSettings, fit
 from ..training.losses import distillation_loss
 from .captions import CaptionReward
+from .cycles import Cycle
 from .scenes import caption, phrase, random_content
 from .train_clip import CONFIG, adversarial_examples, speak
 from .world import World
 
 
 @dataclass(frozen=True)
-class Cycle:
-    """One run of the learning rate's cosine.
+class DistillationCycle(Cycle):
+    """A cycle on what the teacher says.
 
     drawn, generated: latents of these kinds in a batch, besides SEARCHED of searches. searched_from: step
     from which there are searches and adversarial examples; until then the image tower's gradient leads
     nowhere, and generated latents take the place of searched ones. Other numbers were not tried.
     """
 
-    settings: FitSettings
     drawn: int
     generated: int
     searched_from: int = 0
@@ -54,8 +54,8 @@ SETTINGS = FitSettings(
 # most, and take longest to learn.
 SECOND_CYCLE = replace(SETTINGS, steps=600, learning_rate=1e-3, seed=4)
 CYCLES = (
-    Cycle(SETTINGS, drawn=40, generated=40, searched_from=700),
-    Cycle(SECOND_CYCLE, drawn=120, generated=40),
+    DistillationCycle(SETTINGS, drawn=40, generated=40, searched_from=700),
+    DistillationCycle(SECOND_CYCLE, drawn=120, generated=40),
 )
 SEARCHED = 40  # searches that a batch takes one iteration on
 SEARCHES = 6 * SEARCHED  # kept at work
@@ -84,7 +84,7 @@ class Lessons:
     visits, so that a batch comes to hold nearly every age.
     """
 
-    def __init__(self, world: World, encoded: Tensor, cycle: Cycle):
+    def __init__(self, world: World, encoded: Tensor, cycle: DistillationCycle):
         """world: its latent_clip is in training. encoded: raw latents [N, 4, 8, 8] of drawn pictures."""
         self.world, self.encoded, self.cycle = world, encoded, cycle
         rng = np.random.default_rng(cycle.settings.seed)

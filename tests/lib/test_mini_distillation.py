@@ -18,7 +18,7 @@ from lclip.mini.train_latent_clip import (
     RENO,
     SEARCHED,
     SEARCHES,
-    Cycle,
+    DistillationCycle,
     Lessons,
     draw_captions,
     new_student,
@@ -29,7 +29,7 @@ from lclip.model.latent_clip import LatentCLIP
 
 ROUND = SEARCHES // SEARCHED  # batches until the same searches go on
 LENGTH = RENO.iterations
-CYCLE = Cycle(replace(CYCLES[0].settings, warmup=1), drawn=20, generated=10)
+CYCLE = DistillationCycle(replace(CYCLES[0].settings, warmup=1), drawn=20, generated=10)
 STEP = RENO.learning_rate * RENO.grad_clip * (1 + RENO.momentum)  # the longest first step of a search
 
 
