@@ -175,11 +175,14 @@ class _Run:
     def leave(self, samples: Tensor) -> Tensor:
         """The result, with grey in the place of unsafe items; a preview that showed one is taken back."""
         shown = self.shown
-        whole = shown is not None and len(shown.hidden) == len(self.unsafe)
-        if whole and bool((self.unsafe & ~shown.hidden).any()):
+        if shown is not None and len(shown.hidden) == len(self.unsafe) and self._uncovered(shown):
             self._show(replace(shown, hidden=shown.hidden | self.unsafe))
         self._report()
         return self._with_grey(samples, self.unsafe)
+
+    def _uncovered(self, shown: _Shown) -> bool:
+        """Whether a preview shows an item that was found unsafe since."""
+        return bool((self.unsafe & ~shown.hidden).any())
 
     def _show(self, shown: _Shown) -> None:
         assert self.callback is not None
