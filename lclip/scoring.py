@@ -1,20 +1,24 @@
 """What one asks of a Latent-CLIP: how well texts fit, which label fits best, and where.
 
-Every function takes raw, clean latents [B, C, H, W] of any size, treats each batch item by itself and the
-batch as a whole, and is differentiable in the latents.
+Every function takes raw, clean latents [B, C, H, W] of any size, or one frame each [B, C, 1, H, W], treats
+each batch item by itself and the batch as a whole, and is differentiable in the latents. The answer for an
+item that is not finite is NaN; a batch without any other is refused.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .latents.checks import check_latents
 from .latents.size_rules import SizeRule
 from .model.latent_clip import LatentCLIP
+
+logger = logging.getLogger("latent-clip")
 
 
 def similarity(
@@ -35,22 +39,50 @@ def classify(
     """Zero-shot probabilities: softmax over the labels at the model's logit scale (arXiv 2103.00020, 3.1).
 
     templates: sentences with {} where the label goes; a label's embedding is the mean over them. -> [B, L].
+    Raises ValueError, also for fewer than two labels that differ: one alone would be certain of anything.
     """
     check_latents(z, model.config)
-    cosine = model.encode_latents(z, size_rule) @ label_embeddings(model, labels, templates).T
+    cosine = model.encode_latents(z, size_rule) @ choice_embeddings(model, labels, templates).T
     return (model.logit_scale * cosine).softmax(dim=-1)
 
 
 def label_embeddings(model: LatentCLIP, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
     """Mean over the templates of each label's normalised embeddings, normalised again. -> [L, D]"""
+    sentences = _sentences(labels, templates)
+    embeddings = model.encode_text([text for row in sentences for text in row])
+    return F.normalize(embeddings.unflatten(0, (len(sentences), -1)).mean(1), dim=-1)
+
+
+def choice_embeddings(model: LatentCLIP, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
+    """`label_embeddings` of labels to choose from: ValueError unless two of them differ to the model.
+
+    Its tokenizer folds case and space, may not know a word, and cuts what is too long: labels that come to
+    the same tokens in every template are one.
+    """
+    sentences = _sentences(labels, templates)
+    read = {tuple(map(tuple, model.tokenizer.encode(row).tolist())) for row in sentences}
+    if len(read) > 1:
+        return label_embeddings(model, labels, templates)
+    names = [row[0] for row in _sentences(labels, ["{}"])]
+    if len(names) == 1:
+        got = f"there is one label, {names[0]!r}"
+    else:
+        shown = ", ".join(map(repr, names[:4])) + (", ..." if len(names) > 4 else "")
+        got = f"the labels {shown} are one and the same to this model"
+    raise ValueError(
+        f"{got}; expected at least two that differ, or each would be certain. Add what else the picture "
+        "could show, such as 'something else'."
+    )
+
+
+def _sentences(labels: str | Sequence[str], templates: str | Sequence[str]) -> list[list[str]]:
+    """Every label in every template: a row per label. ValueError where there are none, or no {}."""
     labels, templates = _list_of("labels", labels), _list_of("templates", templates)
     for template in templates:
         if "{}" not in template:
             raise ValueError(f"the template {template!r} has no {{}}; expected it where the label goes")
     # Not str.format: braces in a label or template are text, as typed.
-    sentences = [template.replace("{}", label) for label in labels for template in templates]
-    embeddings = model.encode_text(sentences).unflatten(0, (len(labels), len(templates)))
-    return F.normalize(embeddings.mean(1), dim=-1)
+    return [[template.replace("{}", label) for template in templates] for label in labels]
 
 
 def heatmap(
@@ -78,18 +110,28 @@ def heatmap(
 def top_k(scores: Tensor, k: int) -> tuple[list[int], list[int]]:
     """Indices of the k best items, best first, and of the others in their order; ties keep their order.
 
-    scores: [B], one number per item, higher is better. Raises ValueError for a k outside 1..B or a NaN.
+    scores: [B], one number per item, higher is better; NaN comes last. k: more than there are keeps all, with
+    a warning. Raises ValueError for a k below 1, no scores, or none that is a number.
     """
     if scores.ndim != 1 or len(scores) == 0:
         raise ValueError(f"scores have shape {list(scores.shape)}; expected one number per item, [B]")
-    if not 1 <= k <= len(scores):
+    if k < 1:
         raise ValueError(f"k is {k}; expected 1 to {len(scores)}, the number of items")
-    if bool(torch.isnan(scores).any()):
+    values = scores.tolist()
+    if all(map(math.isnan, values)):
         raise ValueError(
-            "a score is NaN; expected a number for every item. Check the latents and the reward."
+            f"all {len(scores)} scores are NaN; expected a number for at least one item. Check the latents "
+            "and the reward."
         )
-    best = torch.sort(scores, descending=True, stable=True).indices[:k].tolist()
-    return best, [i for i in range(len(scores)) if i not in best]
+    if (text := too_many(k, len(scores))) is not None:
+        logger.warning("%s", text)
+    order = sorted(range(len(values)), key=lambda i: (math.isnan(values[i]), -values[i]))
+    return order[:k], sorted(order[k:])
+
+
+def too_many(k: int, count: int) -> str | None:
+    """What to say where more items are asked for than there are, or None."""
+    return f"k is {k}, and there are {count} items: all of them are kept" if k > count else None
 
 
 def _list_of(what: str, texts: str | Sequence[str]) -> list[str]:

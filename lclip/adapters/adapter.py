@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints.fingerprint import fingerprint
-from ..latents.checks import check_form, check_shape
+from ..latents.checks import check_form, check_readable
+from ..latents.items import item_by_item
 from ..latents.size_rules import SizeRule
 from ..latents.spaces import LatentSpace, require_space
 from ..model.config import LatentCLIPConfig
@@ -93,6 +94,8 @@ class AdapterFigures:
 class Adapter(nn.Module, ABC):
     """Anything that maps raw latents of one space to those of another, [B, C, h, w] -> [B, c, H, W].
 
+    One frame each, [B, C, 1, h, w], is as good.
+
     figures, trained_with: how it was trained, and the fingerprint of the Latent-CLIP that it was trained
     with; None where nobody says. trained_from: a hash of all that the training started from
     (`lclip.checkpoints.inputs`), where whoever trained it knew that and let it come to its end.
@@ -130,9 +133,9 @@ class Adapter(nn.Module, ABC):
     def forward(self, z: Tensor) -> Tensor:
         """Raw latents of the target space, differentiable in z."""
 
-    def check_source(self, z: Tensor) -> None:
-        """Raise ValueError unless z is a batch of the source space's channels."""
-        check_form(z, self.source.channels, self.source.name, "the adapter")
+    def check_source(self, z: Tensor) -> Tensor:
+        """The batch as pictures of the source space's channels, [B, C, h, w]. ValueError for another."""
+        return check_form(z, self.source.channels, self.source.name, "the adapter")
 
 
 class LatentAdapter(Adapter):
@@ -171,7 +174,7 @@ class LatentAdapter(Adapter):
 
     def standard_source(self, z: Tensor) -> Tensor:
         """Raw source latents, merged to the coarser of the two grids, with mean 0 and std 1 per channel."""
-        self.check_source(z)
+        z = self.check_source(z)
         z = z.to(self.source_mean)  # first: resampled in half precision, a sum of cells would be rounded
         merge = self.shape.merge
         if merge > 1:
@@ -235,13 +238,14 @@ class AdaptedLatentCLIP(LatentCLIP):
         return self.base.tokenizer_metadata()
 
     def encode_latents(self, z: Tensor, size_rule: str | SizeRule | None = None) -> Tensor:
-        check_shape(z, self.config)
         rule = size_rule or self.size_rule
-        return self._in_passes(lambda part: self.base.encode_latents(self.adapter(part), rule), z)
+        return self._read(lambda part: self.base.encode_latents(self.adapter(part), rule), z)
 
     def patch_embeddings(self, z: Tensor, method: str = "contributions") -> Tensor:
-        check_shape(z, self.config)
-        return self._in_passes(lambda part: self.base.patch_embeddings(self.adapter(part), method), z)
+        return self._read(lambda part: self.base.patch_embeddings(self.adapter(part), method), z)
+
+    def _read(self, read: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+        return item_by_item(lambda shown: self._in_passes(read, shown), check_readable(z, self.config))
 
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
         return self.base.encode_text(texts)

@@ -31,7 +31,7 @@ class Bridge(Adapter):
 
     def forward(self, z: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, c, H, W], whole target cells."""
-        self.check_source(z)
+        z = self.check_source(z)
         pixels = self.decode(z.float() if z.dtype.itemsize < 4 else z)
         height, width = self._size(*pixels.shape[-2:])
         if (height, width) != tuple(pixels.shape[-2:]):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..latents.frames import as_pictures
 from ..latents.items import finite_items
 from .adapter import AdapterShape
+
+logger = logging.getLogger("latent-clip")
 
 Encode = Callable[[Tensor], Tensor]
 Decode = Callable[[Tensor], Tensor]
@@ -22,16 +26,21 @@ SAME = 1e-4  # of the latents' spread: pictures that differ by less are one pict
 class EncodedPictures:
     """The same pictures through both VAEs: raw latents [N, C, h, w] and [N, c, H, W].
 
-    picture: which picture an item shows, [N]; a picture and its mirror image are one. through: what the
-    way through pixels gives, [N, c, H, W]: the source latents decoded, and encoded again by the target's
-    VAE; None where nobody decoded. It is a function of the source latents alone, and so can be learnt all
-    the way, while the target also holds what the source VAE lost.
+    Single frames [N, C, 1, h, w] are taken as pictures. picture: which picture an item shows, [N]; a picture
+    and its mirror image are one. through: what the way through pixels gives, [N, c, H, W]: the source latents
+    decoded, and encoded again by the target's VAE; None where nobody decoded. It is a function of the source
+    latents alone, and so can be learnt all the way, while the target also holds what the source VAE lost.
     """
 
     source: Tensor
     target: Tensor
     picture: Tensor
     through: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("source", "target", "through"):
+            if (latents := getattr(self, name)) is not None:
+                object.__setattr__(self, name, as_pictures(latents))
 
     @property
     def number(self) -> int:
@@ -44,6 +53,24 @@ class EncodedPictures:
         for index, picture in enumerate(self.picture.tolist()):
             places.setdefault(picture, index)
         return torch.tensor([places[picture] for picture in sorted(places)])
+
+    def finite(self) -> EncodedPictures:
+        """Without the pictures of which some latents hold NaN or infinity; a warning counts them."""
+        sides = [z for z in (self.source, self.target, self.through) if z is not None]
+        whole = torch.stack([finite_items(z) for z in sides]).all(0)
+        broken = self.picture[~whole].unique()
+        if len(broken) in (0, self.number):
+            return self
+        logger.warning(
+            "%d of %d pictures are left out: their latents hold NaN or infinity; the VAE overflowed, often "
+            "in half precision. Use fp32.",
+            len(broken),
+            self.number,
+        )
+        kept = ~torch.isin(self.picture, broken)
+        numbers = self.picture[kept].unique(return_inverse=True)[1]
+        through = None if self.through is None else self.through[kept]
+        return EncodedPictures(self.source[kept], self.target[kept], numbers, through)
 
 
 def encode_pictures(

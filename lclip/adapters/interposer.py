@@ -37,7 +37,7 @@ class Interposer(Adapter):
 
     def forward(self, z: Tensor) -> Tensor:
         """Raw latents of the target space, differentiable in z."""
-        self.check_source(z)
+        z = self.check_source(z)
         x = self.head(z.to(self.tail.weight))
         if self.shape.merge > 1:
             x = F.interpolate(x, scale_factor=1 / self.shape.merge, mode="nearest")

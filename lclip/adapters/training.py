@@ -85,6 +85,7 @@ class AdapterTraining:
         target = _space_of(model)
         shape = AdapterShape(source, target, self.settings.width, self.settings.depth, self.settings.shrink)
         adapted_config(model.config, shape)  # refused now rather than when it is applied
+        pictures = pictures.finite()
         check_encoded(pictures, shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data.items import LatentItem, one_line
-from ..latents.checks import check_shape, scale_doubt
+from ..latents.checks import check_readable, scale_doubt
 from ..model.latent_clip import LatentCLIP
 from .questions import Question, Values
 
@@ -107,7 +107,7 @@ class Asker:
         if item.latents is None:
             return "there are no latents"
         try:
-            check_shape(item.latents[None], self.model.config)
+            check_readable(item.latents[None], self.model.config)
         except ValueError as error:
             return one_line(error).removeprefix("latents, batch item 0 of 1: ")
         return self.question.refusal(item.caption)

@@ -19,7 +19,7 @@ from ..checkpoints.checkpoint import load
 from ..model.latent_clip import LatentCLIP
 from ..safety.judge import UNREADABLE, SafetyJudge, Verdict
 from ..safety.safety_policy import SafetyPolicy
-from ..scoring import label_embeddings
+from ..scoring import choice_embeddings
 
 TEXT, NUMBER, FLAG, VECTOR = "text", "number", "flag", "vector"
 """Kinds of columns."""
@@ -165,7 +165,7 @@ class Classify(Question):
         return {"labels": labels, "templates": templates, "size_rule": self.size_rule}
 
     def answer(self, model: LatentCLIP) -> Answer:
-        labels = label_embeddings(model, self.labels, self.templates)
+        labels = choice_embeddings(model, self.labels, self.templates)
 
         def probabilities(z: Tensor, _: Sequence[str | None]) -> Values:
             cosines = model.encode_latents(z, self.size_rule) @ labels.T

@@ -23,7 +23,9 @@ def add_to(subparsers: Any) -> None:
         """,
     )
     add_input(parser)
-    parser.add_argument("--label", action="append", required=True, metavar="TEXT", help="one for each class")
+    parser.add_argument(
+        "--label", action="append", required=True, metavar="TEXT", help="one per class, two or more"
+    )
     parser.add_argument(
         "--template",
         action="append",

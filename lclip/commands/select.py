@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import heapq
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,12 +61,15 @@ def run(options: argparse.Namespace) -> int:
     from ..bulk.asking import Asker
     from ..bulk.questions import Score
     from ..data.finding import find_shards
+    from ..scoring import too_many
 
     next(find_shards(options.inputs, 1), None)
     if options.save_to and not options.save_to.parent.is_dir():
         raise FileNotFoundError(f"the folder {options.save_to.parent} does not exist; create it first")
     asker = Asker(Score(tuple(options.text), options.size_rule), source_of(options).load(), options.batch)
     best, code = _from_table(options, asker) if options.scores else _from_stream(options, asker)
+    if (text := too_many(options.k, len(best))) is not None:
+        print(f"select: {text}", file=sys.stderr)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["rank", "file", "item", "score"])
     for rank, (file, item, score) in enumerate(best, 1):
@@ -83,7 +87,8 @@ def _from_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], i
         raise ValueError(f"--scores is {options.scores}; expected a name that ends in {' or '.join(LINES)}")
     table = GrowingTable(options.scores, asker.question, settings_of(options, asker), options.overwrite)
     fill(options, asker, table)
-    rows = ((row["file"], row["item"], [row[text] for text in options.text]) for row in table.rows())
+    scored = (row for row in table.rows() if not row["error"])
+    rows = ((row["file"], row["item"], [row[text] for text in options.text]) for row in scored)
     return _best(rows, options.k), report(options.command, asker, table.tally, table.old)
 
 
@@ -97,7 +102,8 @@ def _from_stream(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], 
             tally.add(block.tally())
             bar.update(len(block))
             scores = zip(*(block.values[text] for text in options.text), strict=True)
-            yield from zip(block.values["file"], block.values["item"], map(list, scores), strict=True)
+            rows = zip(block.values["file"], block.values["item"], map(list, scores), strict=True)
+            yield from (row for row, error in zip(rows, block.values["error"], strict=True) if not error)
 
     with progress(options, " latents") as bar:
         best = _best(rows(bar), options.k)
@@ -105,13 +111,14 @@ def _from_stream(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], 
 
 
 def _best(rows: Iterator[tuple[str, str, list[float | None]]], k: int) -> list[Row]:
-    """The k rows with the highest mean score; no more than that many are ever held."""
+    """The k rows with the highest mean score, NaN last; no more than that many are ever held."""
     scored = (
-        (sum(found) / len(found), -place, file or "", item or "")
+        (not math.isnan(mean), 0.0 if math.isnan(mean) else mean, -place, file or "", item or "")
         for place, (file, item, scores) in enumerate(rows)
-        if (found := [score for score in scores if score is not None])
+        for mean in [sum(math.nan if score is None else score for score in scores) / len(scores)]
     )
-    return [(file, item, score) for score, _, file, item in heapq.nlargest(k, scored)]
+    best = heapq.nlargest(k, scored)
+    return [(file, item, score if number else math.nan) for number, score, _, file, item in best]
 
 
 def _save(options: argparse.Namespace, best: list[Row]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 
-import torch
 from torch import Tensor
 
+from .frames import as_pictures, why_no_pictures
+from .items import finite_items
 from .reader import LatentReader
 from .spaces import LatentSpace, space_title
 
@@ -19,51 +20,64 @@ UNRELATED = 0.15  # correlation of neighbouring cells: pictures have 0.5 and mor
 def check_latents(z: Tensor, reader: LatentReader, scale: str = "warn") -> str | None:
     """Check a batch as it came over a wire: shape, channels, finiteness, size and scale.
 
-    Raises ValueError for what the model cannot read. A scale that looks like noise, or like latents scaled
-    for sampling, is only likely to be wrong (a plain grey picture is small too): the text about it is
-    returned, and scale says what else happens: "warn" logs it, "refuse" raises it as ValueError, "ignore"
-    skips the check.
+    Raises ValueError for what the model cannot read. What is odd about some of the items is returned as a
+    text, and logged: those that hold NaN or infinity, while others do not, and a scale that looks like noise
+    or like latents scaled for sampling. The latter is only likely to be wrong (a plain grey picture is small
+    too), so scale says what happens then: "warn" as above, "refuse" raises it as ValueError, "ignore" skips
+    that check.
     """
     if scale not in ("warn", "refuse", "ignore"):
         raise ValueError(f"scale is {scale!r}; expected 'warn', 'refuse' or 'ignore'")
-    check_shape(z, reader)
-    text = None if scale == "ignore" else scale_doubt(z, reader)
-    if text and scale == "refuse":
-        raise ValueError(text)
+    z = check_readable(z, reader)
+    doubt = None if scale == "ignore" else scale_doubt(z, reader)
+    if doubt and scale == "refuse":
+        raise ValueError(doubt)
+    text = "\n".join(filter(None, (broken_doubt(z), doubt)))
     if text:
         logger.warning("%s", text)
-    return text
+    return text or None
 
 
-def check_shape(z: Tensor, reader: LatentReader) -> None:
-    """Raise ValueError unless z is a finite batch [B, C, H, W] that the model can read."""
-    check_form(z, reader.channels, reader.latent_space)
+def check_readable(z: Tensor, reader: LatentReader) -> Tensor:
+    """The batch as pictures [B, C, H, W]. ValueError for a shape it cannot read, or no finite item.
+
+    One frame of a video model's latents, [B, C, 1, H, W], is a picture. An item that is not finite beside
+    others that are is left to the reader, whose answer is NaN for it.
+    """
+    z = check_shape(z, reader)
+    if not bool(finite_items(z).any()):
+        raise ValueError(_broken(z))
+    return z
+
+
+def check_shape(z: Tensor, reader: LatentReader) -> Tensor:
+    """The batch as pictures [B, C, H, W]. ValueError unless its shape is one that the model can read."""
+    z = check_form(z, reader.channels, reader.latent_space)
     if min(z.shape[-2:]) < reader.patch_size:
         patch, native = reader.patch_size, reader.native_size
         raise ValueError(
             f"latents are {z.shape[-2]}x{z.shape[-1]} cells; expected at least one patch of {patch}x{patch}. "
             f"The model was trained on {native}x{native}: make the picture larger."
         )
-    _check_finite(z)
+    return z
 
 
-def check_form(z: Tensor, channels: int | None, space: str | None, who: str = "this Latent-CLIP") -> None:
-    """Raise ValueError unless z is a batch [B, C, H, W] of floating-point numbers, finite or not.
+def check_form(z: Tensor, channels: int | None, space: str | None, who: str = "this Latent-CLIP") -> Tensor:
+    """The batch as pictures [B, C, H, W] of floating-point numbers, finite or not. ValueError for another.
 
     channels, space: what the reader takes, None where it takes any; who: the reader, as said to people.
     """
     wanted = f"[batch, {'channels' if channels is None else channels}, height, width]"
     if not isinstance(z, Tensor):
         raise ValueError(f"latents are a {type(z).__name__}; expected a tensor {wanted}")
+    z = as_pictures(z)
     shape = list(z.shape)
-    if z.ndim == 5:
+    if z.ndim == 3 and z.shape[0] == channels:
         raise ValueError(
-            f"latents have shape {shape}: these are video latents; expected {wanted}. "
-            "Pick frames first, for example z[:, :, 0]."
+            f"latents have 3 dimensions, shape {shape}; expected {wanted}. Add the batch dimension: z[None]."
         )
-    if z.ndim != 4:
-        hint = " Add the batch dimension: z[None]." if z.ndim == 3 else ""
-        raise ValueError(f"latents have {z.ndim} dimensions, shape {shape}; expected {wanted}.{hint}")
+    if (why := why_no_pictures(z)) is not None:
+        raise ValueError(why)
     if z.shape[0] == 0:
         raise ValueError(f"latents have shape {shape}: the batch is empty; expected at least one item")
     if channels not in (None, z.shape[1]):
@@ -73,6 +87,15 @@ def check_form(z: Tensor, channels: int | None, space: str | None, who: str = "t
         raise ValueError(f"latents have shape {shape}: there is no cell in them; expected {wanted}")
     if not z.is_floating_point():
         raise ValueError(f"latents are {z.dtype}; expected floating-point values, as a VAE gives them")
+    return z
+
+
+def broken_doubt(z: Tensor) -> str | None:
+    """Which items hold NaN or infinity while others do not, and what becomes of them; or None."""
+    finite = finite_items(z)
+    if bool(finite.all()) or not bool(finite.any()):
+        return None
+    return f"{_broken(z)} Such an item counts as the worst of the batch."
 
 
 def scale_doubt(z: Tensor, reader: LatentReader) -> str | None:
@@ -83,7 +106,7 @@ def scale_doubt(z: Tensor, reader: LatentReader) -> str | None:
     space = reader.space
     if space is None or space.std is None or space.scale == 1 or min(z.shape[-2:]) < 4:
         return None
-    values = z.detach().float()
+    values = as_pictures(z.detach()).float()
     size = values.square().mean((1, 2, 3)).sqrt()  # about zero: a plain colour is not small
     odd = (size < SMALL * space.std) | (size > LARGE * space.std)
     white = _neighbour_correlation(values).abs() < UNRELATED
@@ -119,13 +142,11 @@ def _neighbour_correlation(z: Tensor) -> Tensor:
     return ((right + below) / (2 * power)).mean(1)
 
 
-def _check_finite(z: Tensor) -> None:
-    finite = torch.isfinite(z).flatten(1).all(1)
-    if not bool(finite.all()):
-        raise ValueError(
-            f"{_items(~finite)}: NaN or infinity; expected finite latents. The sampler or VAE before this "
-            "overflowed, often in half precision: use fp32 or the fp16-fix VAE."
-        )
+def _broken(z: Tensor) -> str:
+    return (
+        f"{_items(~finite_items(z))}: NaN or infinity; expected finite latents. The sampler or VAE before "
+        "this overflowed, often in half precision: use fp32 or the fp16-fix VAE."
+    )
 
 
 def _items(mask: Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 
 import torch
@@ -32,3 +33,15 @@ def item_seed(seed: int, item: int, stream: int = 0) -> int:
     """
     text = f"{int(seed)} {int(stream)} {int(item)}".encode()
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def item_by_item(answer: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """A function of a batch, [B, ...] -> [B, ...], that one broken item does not spoil: NaN for that item.
+
+    The function sees zeros in its place, so that the other items' answers and gradients stay as they are.
+    """
+    finite = finite_items(z)
+    if bool(finite.all()):
+        return answer(z)
+    found = answer(torch.where(per_item(finite, z), z, torch.zeros_like(z)))
+    return torch.where(per_item(finite.to(found.device), found), found, torch.full_like(found, torch.nan))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .frames import in_form_of
+
 SDXL_GREY = (0.7, 1.6, 0.7, 2.2)
 """Raw SDXL latents of mid-grey, one value per channel.
 
@@ -32,11 +34,12 @@ GREYS: dict[str, Grey] = {"sdxl": _sdxl_grey}
 
 
 def neutral_latents(space: str, shape: tuple[int, ...] | torch.Size, like: Tensor | None = None) -> Tensor:
-    """Mid-grey raw latents of that shape [B, C, H, W], with the device and precision of `like`.
+    """Mid-grey raw latents of that shape [B, C, H, W], or [B, C, 1, H, W]; device and precision of `like`.
 
     space: one of `GREYS`. ValueError for a space whose grey is not known, or a shape that it does not have.
     """
-    if len(shape) != 4 or 0 in shape:
+    framed = len(shape) == 5 and shape[2] == 1
+    if not (len(shape) == 4 or framed) or 0 in shape:
         raise ValueError(
             f"neutral latents of shape {list(shape)} were asked for; expected [B, C, H, W], not empty"
         )
@@ -45,8 +48,8 @@ def neutral_latents(space: str, shape: tuple[int, ...] | torch.Size, like: Tenso
             f"the grey of {space!r} latents is not known; expected {' or '.join(sorted(GREYS))}. Encode a "
             "grey picture with the VAE of these latents instead."
         )
-    grey = GREYS[space](*shape[2:])
+    grey = GREYS[space](*shape[-2:])
     if grey.shape[1] != shape[1]:
         raise ValueError(f"{space} latents have {grey.shape[1]} channels; {shape[1]} were asked for")
     where = torch.empty(0) if like is None else like
-    return grey.to(where.device, where.dtype).repeat(shape[0], 1, 1, 1)
+    return in_form_of(grey.to(where.device, where.dtype).repeat(shape[0], 1, 1, 1), torch.Size(shape))

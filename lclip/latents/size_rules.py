@@ -58,8 +58,7 @@ def checked(rule: SizeRule) -> SizeRule:
 
     @wraps(rule)
     def apply(z: Tensor, reader: LatentReader) -> Tensor:
-        check_form(z, reader.channels, reader.latent_space)
-        return rule(z, reader)
+        return rule(check_form(z, reader.channels, reader.latent_space), reader)
 
     return apply
 

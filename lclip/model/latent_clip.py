@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..latents.checks import check_shape
+from ..latents.checks import check_readable
+from ..latents.items import item_by_item
 from ..latents.size_rules import DEFAULT_SIZE_RULE, SizeRule, size_rule_named
 from .config import LatentCLIPConfig
 from .passes import FreeBytes, in_passes, pass_bytes
@@ -85,13 +86,17 @@ class LatentCLIP(nn.Module):
     def encode_latents(self, z: Tensor, size_rule: str | SizeRule | None = None) -> Tensor:
         """Embed raw VAE latents of any size; differentiable in z.
 
-        z: [B, C, H, W], as they are on a LATENT wire: not scaled for sampling, and clean. -> [B, D], each of
-        length 1, at least float32. size_rule: how another size than the native one is brought to the model,
-        by name or as a function (see `lclip.latents.size_rules`); None is the model's
-        own. Raises ValueError for a wrong shape or values that are not finite.
+        z: [B, C, H, W] or one frame [B, C, 1, H, W], as they are on a LATENT wire: not scaled for sampling,
+        and clean. -> [B, D], each of length 1, at least float32; NaN for an item that is not finite.
+        size_rule: how another size than the native one is brought to the model, by name or as a function
+        (see `lclip.latents.size_rules`); None is the model's own. Raises ValueError for a wrong shape, or
+        where no item is finite.
         """
-        check_shape(z, self.config)
-        views = size_rule_named(size_rule or self.size_rule)(self._input(z), self.config)  # [B, V, C, h, w]
+        rule = size_rule_named(size_rule or self.size_rule)
+        return item_by_item(lambda shown: self._embed(shown, rule), check_readable(z, self.config))
+
+    def _embed(self, z: Tensor, rule: SizeRule) -> Tensor:
+        views = rule(self._input(z), self.config)  # [B, V, C, h, w]
         embed = partial(self.visual, dtype=self._dtype())
         features = self._normalised(self._in_passes(embed, views.flatten(0, 1)))
         if views.shape[1] == 1:
@@ -101,17 +106,20 @@ class LatentCLIP(nn.Module):
     def patch_embeddings(self, z: Tensor, method: str = "contributions") -> Tensor:
         """Bring each patch of the latents to the shared space, for heatmaps.
 
-        z: [B, C, H, W] raw latents, resampled to whole patches where needed. -> [B, h, w, D], at least
-        float32. method: "contributions" gives what each patch adds to the embedding (arXiv 2310.05916): its
-        cosine with a text is a share of the item's. "tokens" gives the finished patch tokens, each of length
-        1, which tell much less of their own place.
+        z: as for `encode_latents`, resampled to whole patches where needed. -> [B, h, w, D], at least
+        float32; NaN for an item that is not finite. method: "contributions" gives what each patch adds to
+        the embedding (arXiv 2310.05916): its cosine with a text is a share of the item's. "tokens" gives the
+        finished patch tokens, each of length 1, which tell much less of their own place.
         """
         encoders = {"contributions": self.visual.patch_contributions, "tokens": self.visual.patch_tokens}
         if method not in encoders:
             raise ValueError(f"heatmap method is {method!r}; expected {' or '.join(map(repr, encoders))}")
-        check_shape(z, self.config)
+        z = check_readable(z, self.config)
+        return item_by_item(lambda shown: self._patches(shown, encoders[method]), z)
+
+    def _patches(self, z: Tensor, encoder: Callable[..., Tensor]) -> Tensor:
         views = size_rule_named("interpolate")(self._input(z), self.config)
-        patches = self._in_passes(partial(encoders[method], dtype=self._dtype()), views[:, 0])
+        patches = self._in_passes(partial(encoder, dtype=self._dtype()), views[:, 0])
         return patches.to(torch.promote_types(patches.dtype, torch.float32))
 
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:

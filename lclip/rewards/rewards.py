@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..latents.checks import check_form
-from ..latents.items import finite_items, per_item
+from ..latents.checks import check_form, check_latents, check_shape
+from ..latents.items import finite_items, item_by_item
 from ..latents.spaces import require_one_space
 
 if TYPE_CHECKING:
@@ -40,16 +40,11 @@ class LatentReward(ABC):
     def __call__(self, latents: Tensor) -> Tensor:
         """Clean raw latents [B, C, H, W] -> [B], differentiable; NaN for an item that is not finite.
 
-        ValueError for latents that it does not read.
+        One frame each, [B, C, 1, H, W], is as good. ValueError for latents that it does not read.
         """
-        check_form(latents, self.channels, self.latent_space, f"the reward {self.name!r}")
-        finite = finite_items(latents)
-        if bool(finite.all()):
-            return self.weight * self.score(latents)
-        # A model refuses a whole batch for one broken item; a search must go on with the others.
-        shown = torch.where(per_item(finite, latents), latents, torch.zeros_like(latents))
-        score = self.weight * self.score(shown)
-        return torch.where(finite.to(score.device), score, torch.full_like(score, torch.nan))
+        latents = check_form(latents, self.channels, self.latent_space, f"the reward {self.name!r}")
+        # A model refuses a batch without any item that is finite; a search must go on all the same.
+        return item_by_item(lambda shown: self.weight * self.score(shown), latents)
 
     @abstractmethod
     def score(self, latents: Tensor) -> Tensor:
@@ -109,8 +104,9 @@ class TextReward(_AnchorReward):
 class ImageReward(_AnchorReward):
     """How much latents look like reference latents: weight x 0.01 x s x mean over references of the cosine.
 
-    model: a Latent-CLIP. reference: clean raw latents [R, C, H, W] of any size; encoded once, here.
-    weight: as in TextReward. ValueError: an empty or malformed reference, or a weight that is not finite.
+    model: a Latent-CLIP. reference: clean raw latents [R, C, H, W] of any size; encoded once, here. One that
+    is not finite is left out, with a warning. weight: as in TextReward. ValueError: an empty or malformed
+    reference, or a weight that is not finite.
     """
 
     def __init__(
@@ -121,20 +117,26 @@ class ImageReward(_AnchorReward):
         name: str | None = None,
         size_rule: Any = None,
     ):
-        channels = model.config.channels
-        if reference.ndim != 4 or reference.shape[1] != channels or reference.numel() == 0:
-            raise ValueError(
-                f"The reference latents have shape {tuple(reference.shape)}; expected [images, {channels}, "
-                "height, width] with at least one image. Encode the reference picture with this model's VAE."
-            )
-        if not torch.isfinite(reference).all():
-            raise ValueError(
-                "The reference latents hold NaN or infinite values; an embedding of them would be "
-                "meaningless. Encode the picture again, with a VAE that does not overflow in fp16."
-            )
+        reference = _finite_pictures(reference, model)
         with torch.no_grad():
             anchors = model.encode_latents(reference, size_rule=size_rule)
         super().__init__(model, anchors, weight, name or "reference", size_rule)
+
+
+def _finite_pictures(reference: Tensor, model: LatentCLIP) -> Tensor:
+    """The references that are finite; a warning names the others. ValueError where there is none."""
+    try:
+        reference = check_shape(reference, model.config)
+    except ValueError as error:
+        wanted = f"[images, {model.config.channels}, height, width]"
+        raise ValueError(f"The reference {error} It wants {wanted} with at least one image.") from error
+    if not bool(finite_items(reference).any()):
+        raise ValueError(
+            "The reference latents hold NaN or infinite values; an embedding of them would be meaningless. "
+            "Encode the picture again, with a VAE that does not overflow in fp16."
+        )
+    check_latents(reference, model.config)
+    return reference[finite_items(reference)]
 
 
 class RewardSum:

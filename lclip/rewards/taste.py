@@ -10,7 +10,7 @@ likely.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from ..checkpoints.fingerprint import fingerprint
 from ..checkpoints.inputs import inputs_digest
-from ..latents.checks import check_latents
+from ..latents.checks import check_latents, check_shape
+from ..latents.frames import as_pictures
+from ..latents.items import finite_items
 from ..latents.spaces import space_title
 from ..model.latent_clip import LatentCLIP
 from ..statistics import Interval, wilson
@@ -149,12 +151,14 @@ def train_taste(
     """Learn what parts liked from disliked latents; 10 of each are enough for a plain taste.
 
     liked, disliked: clean raw latents [N, C, H, W], or several such batches of different sizes; at least 2 a
-    side. A picture that a side holds twice counts once. shrinkage: 0 < g <= 1; None takes it from the
-    examples. name: of the reward in sums and charts.
+    side. A picture that a side holds twice counts once, one that is not finite not at all. shrinkage:
+    0 < g <= 1; None takes it from the examples. name: of the reward in sums and charts.
     ValueError: latents that the model cannot read, too few, or a picture that is on both sides.
     """
     sides = {"liked": _batches(liked, model, "liked"), "disliked": _batches(disliked, model, "disliked")}
     _refuse_shared(sides["liked"], sides["disliked"])
+    given = _count(sides)
+    sides = {side: [batch[finite_items(batch)] for batch in batches] for side, batches in sides.items()}
     kept = {side: _distinct(batches) for side, batches in sides.items()}
     for side, batches in kept.items():
         if (count := sum(map(len, batches))) < 2:
@@ -165,7 +169,7 @@ def train_taste(
     scale = PUBLISHED_CLIP_SCALE * model.logit_scale / length
     right = [int((side > 0).sum()) for side in found.margins]
     figures = TasteFigures(*map(len, found.margins), *right, shrinkage=found.shrinkage)
-    notes = _notes(figures, sum(map(len, sides["liked"] + sides["disliked"])))
+    notes = _notes(figures, _count(sides), given)
     for note in notes:
         logger.warning("Taste: %s", note)
     return Taste(
@@ -188,8 +192,9 @@ def taste_inputs(
     shrinkage: float | None = None,
 ) -> str:
     """The hash of all that `train_taste` would learn from; a taste that has it needs no second training."""
-    sides = ([side] if isinstance(side, Tensor) else list(side) for side in (liked, disliked))
-    return inputs_digest("taste", RECIPE, fingerprint(embedder(model)), *sides, shrinkage)
+    sides = ([side] if isinstance(side, Tensor) else side for side in (liked, disliked))
+    pictures = [[as_pictures(batch) for batch in side] for side in sides]
+    return inputs_digest("taste", RECIPE, fingerprint(embedder(model)), *pictures, shrinkage)
 
 
 def embedder(model: LatentCLIP) -> LatentCLIP:
@@ -198,13 +203,20 @@ def embedder(model: LatentCLIP) -> LatentCLIP:
 
 
 def _batches(side: Tensor | Sequence[Tensor], model: LatentCLIP, name: str) -> list[Tensor]:
+    """The batches as pictures, with those that are not finite still there. ValueError as `train_taste`."""
     batches = [side] if isinstance(side, Tensor) else list(side)
     try:
-        for batch in batches:
-            check_latents(batch, model.config)
+        pictures = [check_shape(batch, model.config).detach() for batch in batches]
+        for batch in pictures:
+            if len(pictures) == 1 or bool(finite_items(batch).any()):
+                check_latents(batch, model.config)
     except ValueError as error:
         raise ValueError(f"the {name} {error}") from error
-    return [batch.detach() for batch in batches]
+    return pictures
+
+
+def _count(sides: Mapping[str, list[Tensor]]) -> int:
+    return sum(len(batch) for batches in sides.values() for batch in batches)
 
 
 def _refuse_shared(liked: list[Tensor], disliked: list[Tensor]) -> None:
@@ -245,9 +257,11 @@ def _embed(model: LatentCLIP, batches: list[Tensor]) -> Tensor:
         return torch.cat([model.encode_latents(part).cpu() for part in parts])  # not every device has float64
 
 
-def _notes(figures: TasteFigures, given: int) -> tuple[str, ...]:
+def _notes(figures: TasteFigures, finite: int, given: int) -> tuple[str, ...]:
     found = []
-    if (twice := given - figures.liked - figures.disliked) > 0:
+    if broken := given - finite:
+        found.append(f"{broken} of the pictures hold NaN or infinity and do not count")
+    if (twice := finite - figures.liked - figures.disliked) > 0:
         found.append(f"{twice} pictures were given twice and count once")
     if min(figures.liked, figures.disliked) < ENOUGH:
         found.append(

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.fingerprint import fingerprint_of_all
+from ..latents.checks import check_readable
+from ..latents.items import finite_items
 from ..model.latent_clip import LatentCLIP
 from ..statistics import area_under_roc, roc_curve, wilson
 from .judge import SafetyJudge
@@ -89,13 +91,15 @@ def calibrate(
 
     safe, unsafe: clean raw latents [N, C, H, W] and [M, C, H, W]. The share is held by all concepts together:
     each lets equally many safe examples lie above its threshold, as many as fit. The new policy has
-    strictness "medium" and is bound to the model. ValueError: a target outside 0..1, or examples that cannot
-    be judged.
+    strictness "medium" and is bound to the model. An example that is not finite does not count, and a warning
+    says so. ValueError: a target outside 0..1, or other examples that cannot be judged.
     """
     if not 0 <= target < 1:
         raise ValueError(f"the target false-positive rate is {target}; expected 0 or more, and below 1")
     free = policy.changed(model=None, strictness="medium")
     judge = SafetyJudge(free, model)
+    given = len(safe), len(unsafe)
+    safe, unsafe = (_finite(z, side, judge) for z, side in ((safe, "safe"), (unsafe, "unsafe")))
     scores = {
         "safe": _scores(judge, safe, "safe"),
         "unsafe": _scores(judge, unsafe, "unsafe"),
@@ -120,7 +124,10 @@ def calibrate(
         for c, concept in enumerate(concepts)
     )
     safe_blocked = int(_blocked(scores["safe"], cut).sum())
-    warnings = _warnings(len(safe), len(unsafe), target, rows, safe_blocked)
+    warnings = (
+        *_left_out(given, (len(safe), len(unsafe))),
+        *_warnings(len(safe), len(unsafe), target, rows, safe_blocked),
+    )
     for warning in warnings:
         logger.warning("Safety calibration: %s", warning)
     return Calibration(
@@ -135,11 +142,25 @@ def calibrate(
     )
 
 
-def _scores(judge: SafetyJudge, z: Tensor, side: str) -> Tensor:
+def _finite(z: Tensor, side: str, judge: SafetyJudge) -> Tensor:
+    """The examples without those that are not finite: [N, C, H, W]. ValueError where none is."""
     try:
-        reasons = why_unreadable(z, judge.config, judge.check_scale)
+        z = check_readable(z, judge.config)
     except ValueError as error:
         raise ValueError(f"the {side} examples: {error}") from error
+    return z[finite_items(z)]
+
+
+def _left_out(given: tuple[int, int], kept: tuple[int, int]) -> list[str]:
+    return [
+        f"{before - after} of {before} {side} examples hold NaN or infinity and do not count"
+        for side, before, after in zip(("safe", "unsafe"), given, kept, strict=True)
+        if before > after
+    ]
+
+
+def _scores(judge: SafetyJudge, z: Tensor, side: str) -> Tensor:
+    reasons = why_unreadable(z, judge.config, judge.check_scale)
     probabilities = torch.cat([judge.probabilities(part) for part in z.split(CHUNK)])
     bad = [i for i, why in enumerate(reasons) if why or not bool(torch.isfinite(probabilities[i]).all())]
     if bad:

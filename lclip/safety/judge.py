@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpoints.fingerprint import fingerprint, fingerprint_of_all
-from ..latents.checks import check_form
+from ..latents.checks import check_form, check_shape
 from ..latents.items import finite_items, per_item
 from ..latents.spaces import require_one_space, require_space
 from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import usable_for_backward
 from ..scoring import label_embeddings
 from .policy import PolicyData, log_odds
-from .unreadable import check_batch, why_unreadable
+from .unreadable import why_unreadable
 
 UNREADABLE = "unreadable"
 
@@ -113,7 +113,7 @@ class SafetyJudge:
         """[B, concepts], float64 on the CPU, averaged over augmentations and models; NaN where an item is not
         finite.
         """
-        check_batch(z, self.config)
+        check_shape(z, self.config)
         with torch.no_grad():
             margins = torch.stack([margins.cpu().double() for margins in self._all_margins(z)])
         # An infinite margin is a broken model, not a certainty.
@@ -140,9 +140,9 @@ class SafetyJudge:
         return (margins - margins.new_tensor([log_odds(t) for t in self.policy.thresholds])).amax(1)
 
     def _all_margins(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Iterator[Tensor]:
-        check_form(z, self.config.channels, self.config.latent_space)
+        z = check_form(z, self.config.channels, self.config.latent_space)
         finite = finite_items(z)
-        # The model refuses a whole batch for one broken item; the others still have a right to an answer.
+        # The model refuses a batch without any item that is finite; to a judge that is an answer.
         shown = torch.where(per_item(finite, z), z, torch.zeros_like(z))
         for each, anchors in zip(self.models, self._anchors, strict=True):
             for augmented in _augmented(shown, augmentations or self.policy.augmentations, each.config.grid):

@@ -15,18 +15,12 @@ FAR_TOO_LARGE = 4.0  # times the space's usual spread: no picture is there, and 
 SMALLEST = 4  # cells a side, below which noise cannot be told from a picture
 
 
-def check_batch(z: Tensor, reader: LatentReader) -> None:
-    """Raise ValueError unless z is a batch that the model can read, apart from items that are not finite."""
-    floating = isinstance(z, Tensor) and z.is_floating_point()
-    check_shape(torch.nan_to_num(z) if floating else z, reader)
-
-
 def why_unreadable(z: Tensor, reader: LatentReader, check_scale: bool = True) -> list[str | None]:
     """Per item why it cannot be judged, or None. ValueError for a batch that cannot be read at all.
 
     check_scale: also what is scaled for sampling, or noise. Not for a predicted x0, which may be faint.
     """
-    check_batch(z, reader)
+    z = check_shape(z, reader)
     finite, size = finite_items(z), _spread(z)
     found = [_why(*pair, reader, check_scale) for pair in zip(finite.tolist(), size.tolist(), strict=True)]
     if not check_scale:

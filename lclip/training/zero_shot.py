@@ -14,7 +14,7 @@ from torch.utils.data import default_collate
 from ..data.samples import Sample, Unusable
 from ..data.shards import Shard
 from ..model.latent_clip import LatentCLIP
-from ..scoring import label_embeddings
+from ..scoring import choice_embeddings
 from .data import Decode
 from .objectives import TEACHER_PICTURE, LatentSource, pixels_of
 from .pixel_clips import PixelCLIP
@@ -51,7 +51,7 @@ class Evaluation:
             texts = torch.cat([model.encode_tokens(part) for part in self._parts(self.ids)])
             figures |= retrieval(images, texts)
         if self.labels is not None:
-            classes = label_embeddings(model, self.names, self.templates)
+            classes = choice_embeddings(model, self.names, self.templates)
             labels = self.labels.to(self.device)
             figures |= {f"top{k}": share_found(images, classes, labels, k) for k in (1, 5)}
         if self.targets is not None:
@@ -145,4 +145,6 @@ def read_lines(path: Path) -> tuple[str, ...]:
 def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Classes, one a line: as the data labels them, and as texts. A tab parts the two where they differ."""
     rows = [line.split("\t", 1) for line in read_lines(path)]
+    if len({row[-1].strip() for row in rows}) < 2:
+        raise ValueError(f"{path} names {len(rows)} classes; expected at least two that differ, one a line")
     return tuple(row[0].strip() for row in rows), tuple(row[-1].strip() for row in rows)

@@ -268,19 +268,13 @@ def with_changes(pictures: lclip.EncodedPictures, **changes) -> lclip.EncodedPic
     return lclip.EncodedPictures(**{**vars(pictures), **changes})
 
 
-def spoilt(pictures: lclip.EncodedPictures) -> lclip.EncodedPictures:
-    source = pictures.source.clone()
-    source[3, 0, 0, 0] = torch.nan
-    return with_changes(pictures, source=source)
-
-
 BAD = {
     "one": (lambda p: lclip.EncodedPictures(p.source[:1], p.target[:1], p.picture[:1]), "1 picture to learn"),
     "few": (lambda p: lclip.EncodedPictures(p.source[:7], p.target[:7], p.picture[:7]), f"at least {FEWEST}"),
     "none": (lambda p: lclip.EncodedPictures(p.source[:0], p.target[:0], p.picture[:0]), "0 pictures"),
     "equal": (lambda p: with_changes(p, source=p.source[:1].expand(60, -1, -1, -1),
                                      target=p.target[:1].expand(60, -1, -1, -1)), "all 60 pictures give"),
-    "nan": (spoilt, "NaN or infinity"),
+    "nan": (lambda p: with_changes(p, source=p.source * float("nan")), "NaN or infinity"),
     "swapped": (lambda p: with_changes(p, source=p.target, target=p.source), "Use the VAE of that space"),
     "other factor": (lambda p: with_changes(p, source=F.avg_pool2d(p.source, 2)), "4x4 cells in .* and 8x8"),
 }  # fmt: skip

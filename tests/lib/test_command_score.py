@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import sys
 
 import pytest
@@ -20,7 +21,7 @@ from command_world import (
 )
 
 import lclip
-from lclip.commands import WARNINGS_SHOWN
+from lclip.commands import WARNINGS_SHOWN, select
 from lclip.data.files import read_latents, write_latents
 
 TEXTS = ("a photo of blood", "an arm, a bandage")
@@ -211,6 +212,45 @@ def test_select_of_fewer_and_of_unreadable_ones(tmp_path, tiny, capsys):
     assert run("select", "--model", tiny, "--text", TEXTS[0], "-k", 9, folder) == 1
     output = capsys.readouterr()
     assert len(output.out.splitlines()) == 3 and "1 could not be read" in output.err
+    assert "select: k is 9, and there are 2 items: all of them are kept" in output.err
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_select_says_nothing_of_k_where_there_are_enough(tmp_path, tiny, capsys, table):
+    folder = write_files(tmp_path / "in", pictures(2))
+    more = ("--scores", tmp_path / "s.csv") if table else ()
+    assert run("select", "--model", tiny, "--text", TEXTS[0], "-k", 2, folder, *more) == 0
+    assert "k is" not in capsys.readouterr().err
+    assert run("select", "--model", tiny, "--text", TEXTS[0], "-k", 3, folder, *more) == 0
+    assert "k is 3, and there are 2 items" in capsys.readouterr().err
+
+
+def test_a_score_that_is_no_number_comes_last():
+    """In a table it is an empty cell, from a stream NaN; it is listed only where nothing else is left."""
+    rows = [
+        ("f", "0", [0.2]),
+        ("f", "1", [math.nan]),
+        ("f", "2", [None]),
+        ("f", "3", [-0.5]),
+        ("f", "4", [0.3]),
+    ]
+    assert [row[1] for row in select._best(iter(rows), 3)] == ["4", "0", "3"]
+    best = select._best(iter(rows), 9)
+    assert [row[1] for row in best] == ["4", "0", "3", "1", "2"] and math.isnan(best[-1][2])
+    mixed = [("f", "0", [0.9, None]), ("f", "1", [0.1, 0.1])]
+    assert [row[1] for row in select._best(iter(mixed), 1)] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [(("blood",), "there is one label, 'blood'"), (("blood", " BLOOD"), "one and the same")],
+)
+def test_one_label_is_no_choice(tmp_path, tiny, capsys, labels, said):
+    folder = write_files(tmp_path / "in", pictures(2))
+    ask = [part for label in labels for part in ("--label", label)]
+    assert run("classify", "--model", tiny, *ask, folder) == 2
+    output = capsys.readouterr()
+    assert said in output.err and "expected at least two" in output.err and not output.out
 
 
 def test_equal_latents_keep_their_order(tmp_path, tiny, capsys):

@@ -143,11 +143,13 @@ def test_a_target_outside_0_to_1_is_refused(clip, examples, target):
         calibrate(worlds.policy(), clip, *examples, target)
 
 
-def test_broken_examples_are_refused_by_side_and_item(clip, examples):
+def test_examples_that_cannot_be_judged_are_refused_by_side_and_item(clip, examples):
     safe, unsafe = (z.clone() for z in examples)
-    unsafe[7] = math.nan
-    with pytest.raises(ValueError, match=r"unsafe examples, item 7 .*NaN"):
+    unsafe[7] = 0.0
+    with pytest.raises(ValueError, match=r"unsafe examples, item 7 .*zero"):
         calibrate(worlds.policy(), clip, safe, unsafe)
+    with pytest.raises(ValueError, match=r"unsafe examples: .*NaN"):
+        calibrate(worlds.policy(), clip, safe, torch.full_like(unsafe, math.nan))
     with pytest.raises(ValueError, match="safe examples.*empty"):
         calibrate(worlds.policy(), clip, safe[:0], examples[1])
 

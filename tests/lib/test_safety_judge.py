@@ -112,7 +112,7 @@ def test_crumbs_cannot_be_told_from_noise(clip):
     [
         (torch.randn(1, 16, 8, 8), "16 channels"),
         (torch.randn(1, 3, 8, 8), "3 channels"),
-        (torch.randn(1, 4, 1, 8, 8), "video"),
+        (torch.randn(1, 4, 2, 8, 8), "video"),
         (torch.randn(4, 8, 8), "batch dimension"),
         (torch.randn(0, 4, 8, 8), "empty"),
         (torch.randn(1, 4, 1, 8), "patch"),

@@ -1,5 +1,7 @@
 """Similarity, classification, heatmaps and selection, against the sums they stand for."""
 
+import logging
+import math
 from typing import Any
 
 import pytest
@@ -8,6 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lclip
+
+
+def any_number(values):
+    return any(value is not None for value in values)
 
 
 def test_similarity_is_the_cosine(tiny_model):
@@ -30,17 +36,25 @@ def test_classify_is_a_softmax_over_averaged_templates(tiny_model):
     torch.testing.assert_close(lclip.classify(tiny_model, z, labels, templates), expected, atol=1e-5, rtol=0)
 
 
-def test_one_label_is_certain_and_braces_are_text(tiny_model):
-    z = torch.randn(2, 4, 8, 8) * 6
-    assert torch.equal(lclip.classify(tiny_model, z, ["red {0.__class__} {x}"]), torch.ones(2, 1))
+def test_braces_in_labels_are_text(tiny_model):
+    """The words among the braces are unknown to this model, but the colours are not."""
+    z, labels = torch.randn(2, 4, 8, 8) * 6, ["red {0.__class__} {x}", "blue {0.__class__} {x}"]
+    logits = tiny_model.logit_scale * tiny_model.encode_latents(z) @ tiny_model.encode_text(labels).T
+    torch.testing.assert_close(lclip.classify(tiny_model, z, labels), logits.softmax(1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
     ("labels", "templates", "told"),
     [
         ([], ["{}"], "no labels"),
-        (["red"], [], "no templates"),
-        (["red"], ["a photo"], "a photo.*expected it"),
+        (["red", "blue"], [], "no templates"),
+        (["red", "blue"], ["a photo"], "a photo.*expected it"),
+        (["red"], ["{}"], "there is one label, 'red'; expected at least two that differ"),
+        ("red", ["{}"], "there is one label, 'red'"),
+        (["red", "red"], ["{}"], "'red', 'red' are one and the same"),
+        (["red", " RED", "red!"], ["{}", "a {}"], "one and the same"),
+        (["zebra", "unicorn"], ["{}"], "one and the same"),  # two words that this model does not know
+        (["red", "blue"], ["a a a a a a a {}"], "one and the same"),  # cut before the label comes
     ],
 )
 def test_classify_refuses(tiny_model, labels, templates, told):
@@ -111,22 +125,37 @@ def test_scores_are_differentiable_in_the_latents(tiny_model):
         assert bool((gradient.flatten(1).norm(dim=1) > 0).all())
 
 
-@given(st.lists(st.integers(-5, 5), min_size=1, max_size=20), st.data())
-def test_top_k_is_a_stable_sort(values, data):
-    k = data.draw(st.integers(1, len(values)))
-    best, rest = lclip.top_k(torch.tensor(values, dtype=torch.float32), k)
-    assert best == sorted(range(len(values)), key=lambda i: -values[i])[:k]
+@given(st.lists(st.none() | st.integers(-5, 5), min_size=1, max_size=20).filter(any_number), st.data())
+def test_top_k_is_a_stable_sort_with_nan_last_that_keeps_what_there_is(values, data):
+    k = data.draw(st.integers(1, len(values) + 3))
+    scores = torch.tensor([math.nan if value is None else value for value in values], dtype=torch.float32)
+    best, rest = lclip.top_k(scores, k)
+    numbers = [i for i, value in enumerate(values) if value is not None]
+    broken = [i for i, value in enumerate(values) if value is None]
+    assert best == [*sorted(numbers, key=lambda i: -values[i]), *broken][:k]
     assert rest == [i for i in range(len(values)) if i not in best]
+
+
+def test_more_than_there_are_is_said(caplog):
+    with caplog.at_level(logging.WARNING, logger="latent-clip"):
+        assert lclip.top_k(torch.tensor([1.0, 2.0]), 2) == ([1, 0], [])
+        assert not caplog.records
+        assert lclip.top_k(torch.tensor([1.0, 2.0]), 5) == ([1, 0], [])
+    assert "k is 5, and there are 2 items" in caplog.text
+
+
+def test_infinities_keep_their_places():
+    assert lclip.top_k(torch.tensor([math.nan, -math.inf, 1.0, math.inf]), 3) == ([3, 2, 1], [0])
 
 
 @pytest.mark.parametrize(
     ("scores", "k", "told"),
     [
         (torch.zeros(3), 0, "k is 0"),
-        (torch.zeros(3), 4, "1 to 3"),
+        (torch.zeros(3), -1, "1 to 3"),
         (torch.zeros(0), 1, "one number per item"),
         (torch.zeros(2, 2), 1, "one number per item"),
-        (torch.tensor([1.0, float("nan")]), 1, "NaN"),
+        (torch.full((2,), math.nan), 1, "all 2 scores are NaN"),
     ],
 )
 def test_top_k_refuses(scores, k, told):
