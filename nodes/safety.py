@@ -12,9 +12,9 @@ from ..lclip.safety.presets import PRESETS
 from .draw import roc_chart
 from .host import models, sockets
 from .host.feedback import shown
+from .host.policies import NO_PRESET, composed, stored_policy
 from .host.policy import WiredPolicy
 from .latents import samples_of
-from .policies import NO_PRESET, composed, stored_policy
 
 AUGMENTATION_CHOICES = {
     "whole": AUGMENTATIONS[:1],

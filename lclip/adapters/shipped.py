@@ -6,7 +6,7 @@ how well, and how to make them again.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -46,12 +46,15 @@ def shipped_adapter(source: str, device: torch.device | str = "cpu") -> Adapter:
 
 
 @cache
-def size_map(space: str, device: torch.device) -> Adapter:
-    """The map that halves latents of a space, kept for each device. ValueError where none is shipped."""
+def size_map(space: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Adapter:
+    """The map that halves latents of a space, kept for each device and precision.
+
+    ValueError where none is shipped.
+    """
     if space not in MAPS:
         raise ValueError(f"no size map for {space!r} is shipped; there is one for {', '.join(MAPS)}")
     with torch.inference_mode(False):
-        return load_adapter(FOLDER / MAPS[space], device)
+        return load_adapter(FOLDER / MAPS[space], device).to(dtype)
 
 
 def fit_latents(z: Tensor, space: str = "sdxl", native: int = 64) -> Tensor:
@@ -64,4 +67,4 @@ def fit_latents(z: Tensor, space: str = "sdxl", native: int = 64) -> Tensor:
 
 
 for _space in MAPS:
-    SIZE_MAPS[_space] = lambda device, space=_space: size_map(space, device)
+    SIZE_MAPS[_space] = partial(size_map, _space)

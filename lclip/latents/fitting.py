@@ -19,8 +19,8 @@ from .resampling import resample, windows
 Halve = Callable[[Tensor], Tensor]
 """Raw latents [B, C, 2h, 2w] -> those of the picture at half the size, [B, C, h, w]; differentiable."""
 
-SIZE_MAPS: dict[str, Callable[[torch.device], Halve]] = {}
-"""By the name of the latent space: what gives its map, on a device."""
+SIZE_MAPS: dict[str, Callable[[torch.device, torch.dtype], Halve]] = {}
+"""By the name of the latent space: what gives its map, on a device and in a precision."""
 
 
 def fit(z: Tensor, reader: LatentReader) -> Tensor:
@@ -31,8 +31,10 @@ def fit(z: Tensor, reader: LatentReader) -> Tensor:
     """
     native = reader.native_size
     shorter = min(z.shape[-2:])
-    if shorter > native and reader.latent_space in SIZE_MAPS:
-        z = _shrunk(z, native, SIZE_MAPS[reader.latent_space](z.device)).to(z.dtype)
+    known = reader.space is None or reader.space.channels == z.shape[1]
+    if shorter > native and known and reader.latent_space in SIZE_MAPS:
+        halve = SIZE_MAPS[reader.latent_space](z.device, torch.promote_types(z.dtype, torch.float32))
+        z = _shrunk(z, native, halve).to(z.dtype)
     height, width = (max(native, round(side * native / min(z.shape[-2:]))) for side in z.shape[-2:])
     return windows(resample(z, height, width), native)
 

@@ -24,7 +24,7 @@ def halved(monkeypatch):
         sizes.append(tuple(z.shape[-2:]))
         return F.avg_pool2d(z, 2)
 
-    monkeypatch.setitem(SIZE_MAPS, "plain", lambda device: halve)
+    monkeypatch.setitem(SIZE_MAPS, "plain", lambda device, dtype: halve)
     return sizes
 
 

@@ -54,8 +54,9 @@ def test_every_cell_reaches_the_model(height, width):
 
 @given(sides, sides)
 def test_a_plain_colour_stays_as_it_is(height, width):
+    """By every rule that resamples; a learned map gives what a VAE would make of it."""
     z = torch.tensor([1.0, -2.0, 3.0, 0.5]).view(1, 4, 1, 1).expand(1, 4, height, width)
-    for rule in SIZE_RULES.values():
+    for rule in (rule for name, rule in SIZE_RULES.items() if name != "fit"):
         views = rule(z, CONFIG)
         torch.testing.assert_close(views, z[:, None, :, :1, :1].expand_as(views))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from .. import lclip
-from ..lclip.safety.policy import FORMAT
+from ... import lclip
+from ...lclip.safety.policy import FORMAT
 
 NO_PRESET = "none"
 
