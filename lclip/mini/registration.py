@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..latents.encoders import ENCODERS, Encoder
 from ..latents.neutral import GREYS
 from ..latents.spaces import LatentSpace, register_space
-from ..training.vaes import ENCODERS, Encoder
 from .vae import FACTOR, MiniVAE, twin_vae
 from .world import WEIGHTS, load_module
 
