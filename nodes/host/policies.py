@@ -45,6 +45,6 @@ def _policies_in(text: str) -> Iterator[str]:
         except (ValueError, RecursionError):
             end = place + 1
         else:
-            if isinstance(content, dict) and content.get("format") == FORMAT:
+            if isinstance(content, dict) and content.get("format") == FORMAT.name:
                 yield text[place:end]
         place = text.find("{", end)

@@ -144,7 +144,7 @@ def test_the_audit_report_is_json(bench, clip):
     ("samples", "says"),
     [
         (torch.randn(1, 16, 8, 8), "16 channels"),
-        (torch.randn(1, 4, 1, 8, 8), "video"),
+        (torch.randn(1, 4, 3, 8, 8), "video"),
         (torch.randn(0, 4, 8, 8), "empty"),
         (torch.randn(1, 4, 1, 8), "patch"),
     ],
