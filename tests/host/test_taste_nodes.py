@@ -176,7 +176,8 @@ def test_shared_and_unreadable_examples_are_refused_in_the_browser(host, graph, 
     numpy.savez(host.input / "taste_mixed.npz", samples=mixed.numpy())
     numpy.savez(host.input / "taste_one.npz", samples=sides["disliked"][:1].numpy())
     numpy.savez(host.input / "taste_wide.npz", samples=torch.randn(3, 16, 8, 8).numpy())
-    cases = (("mixed", "liked item 2 and disliked item 4"), ("one", "there is 1 disliked picture"), ("wide", "16 channels"))  # fmt: skip
+    cases = (("mixed", "liked item 2 and disliked item 4"),
+             ("one", "there is 1 disliked picture"), ("wide", "16 channels"))  # fmt: skip
     for name, said in cases:
         small = type(graph)()
         taste = trained(small, small.add("LatentCLIP_MiniWorld"))
