@@ -126,6 +126,11 @@ def _looks_small(space: LatentSpace, spread: str) -> str:
     usual = f"(spread {spread}; raw {space.title} have about {space.std:.3g})"
     if not space.scaled_down:
         return f"is nearly empty {usual}. Latent-CLIP reads the raw latents of pictures."
+    if space.scale is None:
+        return (
+            f"looks like latents scaled for sampling, channel by channel {usual}. Latent-CLIP reads raw VAE "
+            "latents: use the model's process_latent_out. A nearly plain picture may look so too."
+        )
     back = f"divide by {space.scale:.5g}" + (f" and add {space.shift:g}" if space.shift else "")
     return (
         f"looks like latents multiplied by {space.scale:.5g} for sampling {usual}. Latent-CLIP reads raw VAE "

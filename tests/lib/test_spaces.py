@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import lclip
+from lclip.latents.reader import NativeSize
 from lclip.latents.spaces import require_shape, require_space, space_title, spaces_of_shape
 
 WORDS = ["a", "red", "square"]
@@ -105,3 +106,12 @@ def test_each_channel_is_scaled_by_its_own_mean_and_deviation():
 def test_a_space_that_does_not_say_how_it_is_scaled_is_refused():
     with pytest.raises(ValueError, match="Qwen-Image"):
         lclip.space_named("qwen-image-2.1").to_raw(torch.zeros(1, 64, 2, 2))
+
+
+@pytest.mark.parametrize("name", sorted(lclip.LATENT_SPACES))
+def test_small_pictures_of_every_space_are_doubted_in_words_or_not_at_all(name):
+    space = lclip.space_named(name)
+    smooth = F.avg_pool2d(torch.randn(1, space.channels, 36, 36), 5, 1)
+    said = lclip.scale_doubt(smooth * 0.01 * (space.std or 1), NativeSize(space, 8))
+    assert (said is None) == (space.std is None or space.scale == 1)
+    assert said is None or space.title in said
