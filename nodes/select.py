@@ -38,7 +38,7 @@ class Select(io.ComfyNode):
                     min=1,
                     max=4096,
                     tooltip="How many items to keep, 1 (the default: the best one) to the size of the batch. "
-                    "More than there are is an error.",
+                    "More than there are keeps them all.",
                 ),
             ],
             outputs=[
