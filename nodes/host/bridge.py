@@ -1,4 +1,4 @@
-"""The bridge half of `host`: the host's VAEs as functions that gradients pass through."""
+"""The bridge half of `host`: the host's VAEs as networks that gradients pass through."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from typing import Any
 
 import comfy.model_management as management
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ... import lclip
-from ...lclip.adapters.bridge import Decode, Encode
 from . import memory, models
-from .gradients import make_differentiable
 from .spaces import check_vae, vae_space
 
 
@@ -26,8 +24,8 @@ class BridgedLatentCLIP(models.LoadedLatentCLIP):
         self.vaes = (vae, own_vae)
         with memory.ordinary_tensors():
             made = lclip.bridge(
-                decode_with(vae),
-                encode_with(own_vae),
+                VAEDecoder(vae),
+                VAEEncoder(own_vae),
                 source.name,
                 base.config.latent_space,
                 base.config.native_size,
@@ -41,12 +39,6 @@ class BridgedLatentCLIP(models.LoadedLatentCLIP):
     def patchers(self) -> tuple[Any, ...]:
         return (*(vae.patcher for vae in self.vaes), *self.base.patchers)
 
-    def ready(self, latents: Tensor | None = None) -> lclip.LatentCLIP:
-        model = super().ready(latents)
-        for vae in self.vaes:
-            make_differentiable(vae.first_stage_model)
-        return model
-
 
 def refuse_video(vae: Any, what: str) -> None:
     """A bridge reads the VAEs of image models. ValueError for a video model's."""
@@ -57,21 +49,28 @@ def refuse_video(vae: Any, what: str) -> None:
         )
 
 
-def decode_with(vae: Any) -> Decode:
-    """Raw latents -> pixels in 0..1, on the VAE's device and in its precision, with gradients."""
+class VAEDecoder(nn.Module):
+    """Raw latents -> pixels in 0..1, on the VAE's device and in its precision, with gradients.
 
-    def decode(z: Tensor) -> Tensor:
-        out = vae.first_stage_model.decode(z.to(vae.device, vae.vae_dtype))
-        return vae.process_output(out.to(torch.float32).clone())
+    It holds the network, so that whoever makes a model differentiable finds the VAE's weights in it too.
+    """
 
-    return decode
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae, self.network = vae, vae.first_stage_model
+
+    def forward(self, z: Tensor) -> Tensor:
+        out = self.network.decode(z.to(self.vae.device, self.vae.vae_dtype))
+        return self.vae.process_output(out.to(torch.float32).clone())
 
 
-def encode_with(vae: Any) -> Encode:
+class VAEEncoder(nn.Module):
     """Pixels in 0..1 -> raw latents, likewise."""
 
-    def encode(pixels: Tensor) -> Tensor:
-        out = vae.first_stage_model.encode(vae.process_input(pixels.to(vae.device, vae.vae_dtype)))
-        return out.to(management.get_torch_device(), torch.float32)
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae, self.network = vae, vae.first_stage_model
 
-    return encode
+    def forward(self, pixels: Tensor) -> Tensor:
+        out = self.network.encode(self.vae.process_input(pixels.to(self.vae.device, self.vae.vae_dtype)))
+        return out.to(management.get_torch_device(), torch.float32)

@@ -169,6 +169,30 @@ def test_reno_improves_the_twins_pictures_by_a_reward_through_the_adapter(bench,
     assert after > before + 0.01
 
 
+def test_reno_improves_the_twins_pictures_by_a_reward_through_a_bridge_of_both_vaes(bench):
+    text = "a yellow cross above a green square on a black ground"
+    loaded = [bench.graph.add("Probe_LoadedVAE", vae=each[2])[0] for each in (bench.twin, bench.world)]
+    vaes = {"vae": loaded[0], "own_vae": loaded[1], "latents": "auto"}
+    bridged = bench.graph.add("LatentCLIP_Bridge", latent_clip=bench.world[3], **vaes)
+    reward = bench.graph.add("LatentCLIP_TextReward", latent_clip=bridged[0], text=text, weight=1.0)
+    found = bench.graph.add(
+        "LatentCLIP_ReNO", model=bench.twin[0], positive=bench.prompt(text), negative=bench.prompt(""),
+        latent_image=bench.empty(), reward=reward[0], **RENO,
+    )  # fmt: skip
+    scored = bench.graph.add("LatentCLIP_Score", latent_clip=bridged[0], latent=found[0], text=text)
+    scores = bench.values(scored[2])
+    bench.dump(found[0], "best")
+    bench.dump(found[1], "initial")
+    result = bench.run()
+    world, twin = load_world(), load_twin()
+    model = lclip.apply_adapter(
+        world.latent_clip, lclip.bridge(twin.decode, world.encode, "mini-16", "mini", 8)
+    )
+    before, after = (lclip.similarity(model, bench.dumped(name), text)[:, 0] for name in ("initial", "best"))
+    assert result.values(scores) == pytest.approx(after.tolist(), abs=1e-4)
+    assert after.mean() > before.mean() + 0.01
+
+
 def test_guidance_moves_the_twins_pictures(bench, file):
     adapted = bench.adapted(file=file)
     text = "a yellow cross on a black ground"

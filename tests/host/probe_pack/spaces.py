@@ -75,4 +75,30 @@ class StrangeVAE:
         return (vae,)
 
 
-NODES = {"Probe_LatentFormats": LatentFormats, "Probe_Image": ReadImage, "Probe_StrangeVAE": StrangeVAE}
+class LoadedVAE:
+    """A VAE whose weights were made while a node ran, in inference mode, as those of Load VAE are."""
+
+    RETURN_TYPES = ("VAE",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"vae": ("VAE",)}}
+
+    def run(self, vae):
+        for module in vae.first_stage_model.modules():
+            for name, weight in module._parameters.items():
+                if weight is not None:
+                    module._parameters[name] = torch.nn.Parameter(
+                        weight.detach().clone(), requires_grad=False
+                    )
+        return (vae,)
+
+
+NODES = {
+    "Probe_LatentFormats": LatentFormats,
+    "Probe_Image": ReadImage,
+    "Probe_StrangeVAE": StrangeVAE,
+    "Probe_LoadedVAE": LoadedVAE,
+}
