@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from lclip.adapters.bridge import resized
 
 from . import catalogue
 from .catalogue import Picture
@@ -85,12 +86,6 @@ def pixels(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255).movedim(-1, 0)[None].contiguous()
 
 
-def halved(picture: Tensor) -> Tensor:
-    """A picture [B, 3, H, W] in 0..1 at half the size."""
-    half = F.interpolate(picture, scale_factor=0.5, mode="bicubic", antialias=True, align_corners=False)
-    return half.clamp(0, 1)
-
-
 def _draw(cache: Path, pictures: Sequence[Picture], rng: random.Random) -> tuple[Picture, Image.Image]:
     photographs = [picture for picture in pictures if picture.kind == "photograph"]
     rest = [picture for picture in pictures if picture.kind != "photograph"]
@@ -117,7 +112,11 @@ def _crop(picture: Image.Image, rng: random.Random) -> Image.Image:
 def _sized(sdxl: Taesd, crop: Image.Image) -> Latents:
     large = sdxl.encode(pixels(crop))
     small = sdxl.encode(pixels(crop.resize((SMALL, SMALL), Image.Resampling.LANCZOS)))
-    return {"large": large, "large through": sdxl.encode(halved(sdxl.decode(large))), "sdxl": small}
+    return {
+        "large": large,
+        "large through": sdxl.encode(resized(sdxl.decode(large), SMALL, SMALL)),
+        "sdxl": small,
+    }
 
 
 def _mapped(

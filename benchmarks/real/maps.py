@@ -21,12 +21,13 @@ from torch import Tensor
 import lclip
 from lclip.adapters.adapter import AdapterFigures, AdapterShape, LatentAdapter
 from lclip.adapters.shipped import FOLDER, MAPS, SHIPPED
-from lclip.adapters.training import solve_linear, standardise
+from lclip.adapters.training import AVERAGE, LAST_SHARE, solve_linear, standardise
+from lclip.descent import WeightAverage, cosine_share
 
 from .crops import Latents, load_crops
 
 TRAIN, DEV = 300, 40  # crops
-BATCH, RATE, AVERAGE, CHECK = 8, 1e-3, 0.98, 60
+BATCH, RATE, WARMUP, CHECK = 8, 1e-3, 50, 60
 
 
 @dataclass(frozen=True)
@@ -85,39 +86,28 @@ def learn(plan: Plan, train: Latents, dev: Latents, say: Callable[[str], None] =
         solve_linear(adapter, source, goal, 0)
     trained = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, RATE, weight_decay=0.1, betas=(0.9, 0.98))
-    average = copy.deepcopy(adapter).requires_grad_(False)
-    best, least = average, math.inf
+    average = WeightAverage(adapter, AVERAGE)
+    best, least = copy.deepcopy(average.module), math.inf
     draws = torch.Generator().manual_seed(1)
     for step in range(1, plan.steps + 1):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * share(step, plan.steps)
+            group["lr"] = RATE * cosine_share(step - 1, plan.steps, WARMUP, LAST_SHARE)
         chosen = torch.randint(len(source), (BATCH,), generator=draws)
         error = adapter.standard_target(adapter(source[chosen])) - adapter.standard_target(goal[chosen])
         optimizer.zero_grad()
         error.square().mean().backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        _follow(average, adapter, min(AVERAGE, (step + 1) / (step + 10)))
+        average.update(adapter, step - 1)
         if step % CHECK == 0 or step == plan.steps:
-            found = relative_error(average(dev[plan.reads]), dev[f"{plan.reads} through"])
+            found = relative_error(average.module(dev[plan.reads]), dev[f"{plan.reads} through"])
             say(f"{plan.file}: step {step} of {plan.steps}, error {found:.4f}")
             if found < least:
-                best, least = copy.deepcopy(average), found
+                best, least = copy.deepcopy(average.module), found
     return best.eval().requires_grad_(False)
-
-
-def share(step: int, steps: int) -> float:
-    """Of the learning rate: a short warmup, then half a cosine down to 2 %."""
-    return min(1.0, step / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 @torch.no_grad()
 def relative_error(z: Tensor, wanted: Tensor) -> float:
     """Squared error as a share of the variance of what was wanted."""
     return float((z - wanted).square().mean() / wanted.var())
-
-
-@torch.no_grad()
-def _follow(average: LatentAdapter, adapter: LatentAdapter, decay: float) -> None:
-    for kept, new in zip(average.parameters(), adapter.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)

@@ -107,7 +107,7 @@ class Taesd(nn.Module):
             )
         latents = self.model.encoder(pictures * 2 - 1)
         latents = to_patches(latents) if self.patched else latents
-        return latents / (self.space.scale or 1.0) + self.space.shift
+        return self.space.to_raw(latents)
 
     def decode(self, raw: Tensor) -> Tensor:
         """Pictures [B, 3, H, W], clipped to 0..1."""
@@ -115,7 +115,7 @@ class Taesd(nn.Module):
 
     def decode_unclipped(self, raw: Tensor) -> Tensor:
         """As `decode`, with gradients everywhere."""
-        latents = (raw - self.space.shift) * (self.space.scale or 1.0)
+        latents = self.space.to_sampler(raw)
         latents = to_cells(latents) if self.patched else latents
         return (self.model.decoder(latents) + 1) / 2
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..latents.spaces import LatentSpace, space_named
 from .adapter import Adapter, AdapterShape
+from .encoding import Decode, Encode
 
-Decode = Callable[[Tensor], Tensor]
-"""Raw latents [B, C, h, w] -> pixels [B, 3, H, W] in 0..1."""
-Encode = Callable[[Tensor], Tensor]
-"""Pixels [B, 3, H, W] in 0..1 -> raw latents [B, C, h, w]."""
+
+def resized(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Pixels [B, 3, H, W] in 0..1 at another size, bicubic, antialiased; as they are where it is theirs."""
+    if (height, width) == tuple(pixels.shape[-2:]):
+        return pixels
+    size = (height, width)
+    return F.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
 class Bridge(Adapter):
@@ -33,12 +35,7 @@ class Bridge(Adapter):
         """[B, C, h, w] -> [B, c, H, W], whole target cells."""
         z = self.check_source(z)
         pixels = self.decode(z.float() if z.dtype.itemsize < 4 else z)
-        height, width = self._size(*pixels.shape[-2:])
-        if (height, width) != tuple(pixels.shape[-2:]):
-            pixels = F.interpolate(
-                pixels, (height, width), mode="bicubic", antialias=True, align_corners=False
-            ).clamp(0, 1)
-        return self.encode(pixels)
+        return self.encode(resized(pixels, *self._size(*pixels.shape[-2:])))
 
     def describe(self) -> str:
         return f"Bridge through pixels: {self.source.title} -> {self.target.title}"

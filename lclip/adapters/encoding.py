@@ -16,7 +16,9 @@ from .adapter import AdapterShape
 logger = logging.getLogger("latent-clip")
 
 Encode = Callable[[Tensor], Tensor]
+"""Pixels [B, 3, H, W] in 0..1 -> raw latents [B, C, h, w]."""
 Decode = Callable[[Tensor], Tensor]
+"""Raw latents [B, C, h, w] -> pixels [B, 3, H, W] in 0..1."""
 
 FEWEST = 8  # pictures: fewer leave nothing to measure on
 SAME = 1e-4  # of the latents' spread: pictures that differ by less are one picture

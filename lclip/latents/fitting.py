@@ -29,20 +29,18 @@ def fit(z: Tensor, reader: LatentReader) -> Tensor:
     Keeps the aspect ratio; neighbours overlap by half or more. Smaller latents are enlarged. In a space
     without a map (`SIZE_MAPS`) they are resampled, as by `crops`. -> [B, V, C, native, native]
     """
-    native = reader.native_size
-    shorter = min(z.shape[-2:])
-    known = reader.space is None or reader.space.channels == z.shape[1]
-    if shorter > native and known and reader.latent_space in SIZE_MAPS:
+    native, shorter = reader.native_size, min(z.shape[-2:])
+    height, width = (max(native, round(side * native / shorter)) for side in z.shape[-2:])
+    fits = reader.space is None or reader.space.channels == z.shape[1]
+    if shorter > native and fits and reader.latent_space in SIZE_MAPS:
         halve = SIZE_MAPS[reader.latent_space](z.device, torch.promote_types(z.dtype, torch.float32))
-        z = _shrunk(z, native, halve).to(z.dtype)
-    height, width = (max(native, round(side * native / min(z.shape[-2:]))) for side in z.shape[-2:])
+        z = _shrunk(z, height, width, halve).to(z.dtype)
     return windows(resample(z, height, width), native)
 
 
-def _shrunk(z: Tensor, native: int, halve: Halve) -> Tensor:
-    """The shorter side brought to the native size, at most by half in each pass."""
-    height, width = (max(native, round(side * native / min(z.shape[-2:]))) for side in z.shape[-2:])
-    while min(z.shape[-2:]) > 2 * native:
+def _shrunk(z: Tensor, height: int, width: int, halve: Halve) -> Tensor:
+    """Latents brought to a smaller size, at most by half in each pass."""
+    while min(z.shape[-2:]) > 2 * min(height, width):
         half = [-(-side // 2) for side in z.shape[-2:]]
         z = halve(resample(z, 2 * half[0], 2 * half[1]))
     return halve(resample(z, 2 * height, 2 * width))
