@@ -125,12 +125,17 @@ def test_a_workflow_for_sdxl_misses_its_model_files_and_nothing_else(canvas, pat
     assert all(model["directory"] in listed for model in models)
 
 
+# How frontends ask before they show the panel: by what is missing, or by the number of errors.
+ASK = re.compile("^(Show missing models|View details)$")
+
+
 def missing_models(canvas: Canvas) -> str:
     """The text of the dialog, or of the panel that newer frontends have instead and ask about first."""
-    canvas.page.wait_for_function("/missing/i.test(document.body.innerText)")
+    ask = canvas.page.get_by_text(ASK).first
+    ask.or_(canvas.dialogs()).first.wait_for()
     canvas.settle()
-    if (ask := canvas.page.get_by_text("Show missing models")).count():
-        ask.first.click()
+    if ask.count():
+        ask.click()
         panel = canvas.page.get_by_test_id("missing-model-actions").locator("xpath=../..")
         panel.wait_for()
         return panel.inner_text()
