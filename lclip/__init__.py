@@ -12,12 +12,14 @@ from .checkpoints.checkpoint import load, save_checkpoint
 from .checkpoints.convert import convert
 from .data.pictures import find_pictures
 from .errors import CheckpointError
-from .latents.checks import check_latents, scale_doubt
+from .latents.checks import check_latents
+from .latents.scale import scale_doubt
 from .latents.size_rules import DEFAULT_SIZE_RULE, SIZE_RULES
 from .latents.spaces import LATENT_SPACES, LatentSpace, space_named, space_title
 from .model.config import LatentCLIPConfig, config_from_state_dict
 from .model.graphs import graphed
 from .model.latent_clip import LatentCLIP
+from .model.text_doubts import text_doubts
 from .model.tokenizer import WordTokenizer
 from .reno.guidance import guided_x0
 from .reno.run import ReNORun, reno
@@ -92,6 +94,7 @@ __all__ = [
     "similarity",
     "space_named",
     "space_title",
+    "text_doubts",
     "top_k",
     "train_adapter",
     "train_taste",

@@ -81,8 +81,15 @@ def _sentences(labels: str | Sequence[str], templates: str | Sequence[str]) -> l
     for template in templates:
         if "{}" not in template:
             raise ValueError(f"the template {template!r} has no {{}}; expected it where the label goes")
-    # Not str.format: braces in a label or template are text, as typed.
-    return [[template.replace("{}", label) for template in templates] for label in labels]
+    return [filled([label], templates) for label in labels]
+
+
+def filled(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every label in every template, label by label.
+
+    Not by str.format: braces in a label or template are text, as typed.
+    """
+    return [template.replace("{}", label) for label in labels for template in templates]
 
 
 def heatmap(

@@ -237,6 +237,9 @@ class AdaptedLatentCLIP(LatentCLIP):
     def tokenizer_metadata(self) -> dict:
         return self.base.tokenizer_metadata()
 
+    def vocabulary_digest(self) -> str:
+        return self.base.vocabulary_digest()
+
     def encode_latents(self, z: Tensor, size_rule: str | SizeRule | None = None) -> Tensor:
         rule = size_rule or self.size_rule
         return self._read(lambda part: self.base.encode_latents(self.adapter(part), rule), z)

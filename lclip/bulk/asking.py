@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from ..data.items import LatentItem, one_line
-from ..latents.checks import check_readable, scale_doubt
+from ..latents.checks import check_readable
+from ..latents.scale import scale_doubts
 from ..model.latent_clip import LatentCLIP
+from ..model.text_doubts import text_doubts
 from .questions import Question, Values
 
 AHEAD = 2  # windows that are read while the model works
@@ -73,6 +75,8 @@ class Asker:
         self.question, self.model, self.batch = question, model, batch
         with torch.inference_mode():
             self.answer = question.answer(model)
+        self.text_doubts = text_doubts(model, question.asked())
+        """What the model cannot read of the texts that every item is asked about."""
 
     @property
     def columns(self) -> list[str]:
@@ -93,7 +97,8 @@ class Asker:
                 answers = self.answer(z, [window[place].caption for place in places])
             for row, note in enumerate(self._notes(z)):
                 values = {column: values[row] for column, values in answers.items()}
-                rows[places[row]] = {"note": note, **values}
+                told = [note, *self._of_texts(window[places[row]].caption)]
+                rows[places[row]] = {"note": "; ".join(filter(None, told)) or None, **values}
         for item, row, error in zip(window, rows, errors, strict=True):
             row.update(file=item.file, item=item.item)
             if error:
@@ -112,12 +117,15 @@ class Asker:
             return one_line(error).removeprefix("latents, batch item 0 of 1: ")
         return self.question.refusal(item.caption)
 
+    def _of_texts(self, caption: str | None) -> list[str]:
+        """What the model cannot read of the texts that an item is asked about."""
+        if not self.question.wants_captions:
+            return self.text_doubts
+        return text_doubts(self.model, caption or "")
+
     def _notes(self, z: Tensor) -> list[str | None]:
         """What is odd about the scale of items. A plain picture may look so too, so it is no error."""
-        if scale_doubt(z, self.model.config) is None:
-            return [None] * len(z)
-        texts = [scale_doubt(item[None], self.model.config) for item in z]
-        return [text.partition(": ")[2] if text else None for text in texts]
+        return scale_doubts(z, self.model.config)
 
 
 def read_ahead(things: Iterable[T], number: int) -> Iterator[T]:

@@ -19,7 +19,7 @@ from ..checkpoints.checkpoint import load
 from ..model.latent_clip import LatentCLIP
 from ..safety.judge import UNREADABLE, SafetyJudge, Verdict
 from ..safety.safety_policy import SafetyPolicy
-from ..scoring import choice_embeddings
+from ..scoring import choice_embeddings, filled
 
 TEXT, NUMBER, FLAG, VECTOR = "text", "number", "flag", "vector"
 """Kinds of columns."""
@@ -86,6 +86,10 @@ class Question:
         """All that can change an answer, apart from the model; of JSON's types."""
         raise NotImplementedError
 
+    def asked(self) -> Sequence[str]:
+        """The texts that every item is asked about, as they are read."""
+        return ()
+
     def answer(self, model: LatentCLIP) -> Answer:
         """The function that answers; texts are encoded once, here. ValueError where they cannot be."""
         raise NotImplementedError
@@ -122,6 +126,9 @@ class Score(Question):
 
     def settings(self) -> dict[str, Any]:
         return {"texts": list(self.texts), "size_rule": self.size_rule}
+
+    def asked(self) -> Sequence[str]:
+        return self.texts
 
     def answer(self, model: LatentCLIP) -> Answer:
         if not self.texts:
@@ -163,6 +170,9 @@ class Classify(Question):
     def settings(self) -> dict[str, Any]:
         labels, templates = list(self.labels), list(self.templates)
         return {"labels": labels, "templates": templates, "size_rule": self.size_rule}
+
+    def asked(self) -> Sequence[str]:
+        return filled(self.labels, self.templates)
 
     def answer(self, model: LatentCLIP) -> Answer:
         labels = choice_embeddings(model, self.labels, self.templates)

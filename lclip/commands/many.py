@@ -58,6 +58,8 @@ def report(command: str, asker: Asker, tally: Tally, old: int = 0, lost: int = 0
         told += f", {tally.blocked} blocked"
     if tally.failed:
         told += f"; {tally.failed} could not be read, the first: {tally.first_error}"
+    for doubt in asker.text_doubts:
+        print(f"{command}: note: {doubt}", file=sys.stderr)
     if tally.noted:
         told += f"; {tally.noted} look odd, the first: {tally.first_note}"
     print(told, file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     from ..data.files import write_latents
     from ..mini.captions import CaptionReward
     from ..mini.world import load_world
+    from ..model.text_doubts import text_doubts
     from ..reno.run import ReNORun
     from ..reno.types import ReNOSettings
 
@@ -68,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
     prompts = [options.prompt] * options.pictures
     generator = torch.Generator().manual_seed(options.seed)
     noise = torch.randn(options.pictures, 4, 8, 8, generator=generator)
+    for doubt in text_doubts(world.latent_clip, options.prompt):
+        print(f"reno: note: {doubt}", file=sys.stderr)
     reward = CaptionReward(world.latent_clip, prompts)
     watched = CaptionReward(world.pixel_clip, prompts, before=world.decode)
     settings = ReNOSettings(iterations=options.iterations, seed=options.seed)

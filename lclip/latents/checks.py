@@ -9,12 +9,10 @@ from torch import Tensor
 from .frames import as_pictures, why_no_pictures
 from .items import finite_items
 from .reader import LatentReader
-from .spaces import LatentSpace, space_title
+from .scale import named_items, scale_doubt
+from .spaces import space_title
 
 logger = logging.getLogger("latent-clip")
-
-SMALL, LARGE = 0.25, 1.7  # of the space's usual spread: below and above lies no ordinary picture
-UNRELATED = 0.15  # correlation of neighbouring cells: pictures have 0.5 and more, noise has 0
 
 
 def check_latents(z: Tensor, reader: LatentReader, scale: str = "warn") -> str | None:
@@ -98,70 +96,11 @@ def broken_doubt(z: Tensor) -> str | None:
     return f"{_broken(z)} Such an item counts as the worst of the batch."
 
 
-def scale_doubt(z: Tensor, reader: LatentReader) -> str | None:
-    """What is suspicious about the scale of a well-shaped batch of raw latents, or None.
-
-    Noise has unrelated neighbours; latents scaled for sampling are pictures, but small.
-    """
-    space = reader.space
-    if space is None or space.std is None or space.scale == 1 or min(z.shape[-2:]) < 4:
-        return None
-    values = as_pictures(z.detach()).float()
-    size = values.square().mean((1, 2, 3)).sqrt()  # about zero: a plain colour is not small
-    odd = (size < SMALL * space.std) | (size > LARGE * space.std)
-    white = _neighbour_correlation(values).abs() < UNRELATED
-    noise, small = odd & white, (size < SMALL * space.std) & ~white
-    if bool(noise.any()):
-        return (
-            f"{_items(noise)}: looks like noise (neighbouring cells are unrelated, spread "
-            f"{_spread(size, noise)}). Latent-CLIP reads clean latents: take them after the sampler, or the "
-            "predicted x0."
-        )
-    if bool(small.any()):
-        return f"{_items(small)}: {_looks_small(space, _spread(size, small))}"
-    return None
-
-
-def _looks_small(space: LatentSpace, spread: str) -> str:
-    usual = f"(spread {spread}; raw {space.title} have about {space.std:.3g})"
-    if not space.scaled_down:
-        return f"is nearly empty {usual}. Latent-CLIP reads the raw latents of pictures."
-    if space.scale is None:
-        return (
-            f"looks like latents scaled for sampling, channel by channel {usual}. Latent-CLIP reads raw VAE "
-            "latents: use the model's process_latent_out. A nearly plain picture may look so too."
-        )
-    back = f"divide by {space.scale:.5g}" + (f" and add {space.shift:g}" if space.shift else "")
-    return (
-        f"looks like latents multiplied by {space.scale:.5g} for sampling {usual}. Latent-CLIP reads raw VAE "
-        f"latents: {back}, or use the model's process_latent_out. A nearly plain picture may look so too."
-    )
-
-
-def _neighbour_correlation(z: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B]: mean correlation of cells with their right and lower neighbours."""
-    centred = z - z.mean((2, 3), keepdim=True)
-    power = centred.square().mean((2, 3)).clamp_min(1e-12)
-    right = (centred[..., 1:] * centred[..., :-1]).mean((2, 3))
-    below = (centred[..., 1:, :] * centred[..., :-1, :]).mean((2, 3))
-    return ((right + below) / (2 * power)).mean(1)
-
-
 def _broken(z: Tensor) -> str:
     return (
-        f"{_items(~finite_items(z))}: NaN or infinity; expected finite latents. The sampler or VAE before "
-        "this overflowed, often in half precision: use fp32 or the fp16-fix VAE."
+        f"{named_items(~finite_items(z))}: NaN or infinity; expected finite latents. The sampler or VAE "
+        "before this overflowed, often in half precision: use fp32 or the fp16-fix VAE."
     )
-
-
-def _items(mask: Tensor) -> str:
-    chosen = [str(i) for i, yes in enumerate(mask.tolist()) if yes]
-    shown = ", ".join(chosen[:8]) + (", ..." if len(chosen) > 8 else "")
-    return f"latents, batch item {shown} of {len(mask)}"
-
-
-def _spread(size: Tensor, mask: Tensor) -> str:
-    return f"{float(size[mask].mean()):.2g}"
 
 
 def _hint(z: Tensor, channels: int | None) -> str:

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from ..latents.encoders import ENCODERS, Encoder
 from ..latents.neutral import GREYS
+from ..latents.scale import SMALL_IN
 from ..latents.spaces import LatentSpace, register_space
+from ..safety.everyday import OF_WORLDS
+from .scenes import SHAPES, UNSAFE_SHAPE
 from .vae import FACTOR, MiniVAE, twin_vae
 from .world import WEIGHTS, load_module
 
@@ -21,6 +24,12 @@ SPACES = (
     LatentSpace("mini-16", "the mini world's 16-channel latents", 16, 8, 1 / 2.5, 2.5, shift=0.4),
     LatentSpace("mini-pixels", "the mini world's pictures", 3, 1, 1.0, 0.25),
 )
+
+EVERYDAY = tuple(f"a {shape}" for shape in SHAPES if shape != UNSAFE_SHAPE)
+"""What harmless pictures of this world show: every one of them some of these."""
+
+FAINT = 0.25
+"""Of 6,000 pictures 55 have a smaller spread; scaled for sampling, 99 of 100 do."""
 
 VAES: dict[str, Callable[[], tuple[MiniVAE, Path]]] = {
     "mini": lambda: (MiniVAE(), WEIGHTS / "vae.safetensors"),
@@ -33,6 +42,8 @@ def register() -> None:
     for space in SPACES:
         register_space(space)
     GREYS["mini"] = grey
+    SMALL_IN["mini"] = FAINT
+    OF_WORLDS.update(dict.fromkeys((space.name for space in SPACES), EVERYDAY))
     for name in VAES:
         ENCODERS[name] = partial(encoder, name)
 

@@ -16,10 +16,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from .text_cleaning import clean
-from .tokenizer import RowTokenizer
+from .tokenizer import RowTokenizer, ids_digest
 
 MERGES = 49152 - 256 - 2
 WORD_END = "</w>"
+CLIPS_OWN = "f795fc9a39f187b68484e7b2089ef2ceab51070a9a35a4ee75b659004795266c"  # of its vocabulary
 MARKERS = ("<start_of_text>", "<end_of_text>")
 CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
 # Where the list of merges may lie: the host's own copy, then packages that carry it (nothing in them is run).
@@ -47,6 +48,10 @@ class BPETokenizer(RowTokenizer):
 
     def to_metadata(self) -> dict:
         return {"kind": "clip-bpe"}
+
+    def digest(self) -> str:
+        found = ids_digest(self._ids)
+        return "" if found == CLIPS_OWN else found
 
     def _row(self, text: str) -> list[int]:
         words = split_words(clean(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,10 +16,13 @@ from ..latents.items import item_by_item
 from ..latents.size_rules import DEFAULT_SIZE_RULE, SizeRule, size_rule_named
 from .config import LatentCLIPConfig
 from .passes import FreeBytes, in_passes, pass_bytes
+from .text_doubts import unknown_words_doubts
 from .tokenizer import Tokenizer
 from .tokenizers import tokenizer_for
 from .transformer import Transformer, initialise_block
 from .vision import VisionTower
+
+logger = logging.getLogger("latent-clip")
 
 TEXT_CHUNK = 256  # prompts per pass of the text tower: bounds its memory for long label lists
 
@@ -83,6 +87,12 @@ class LatentCLIP(nn.Module):
             return {"kind": "clip-bpe"}  # without looking for the vocabulary
         return self.tokenizer.to_metadata()
 
+    def vocabulary_digest(self) -> str:
+        """What a fingerprint takes in of the tokenizer; empty for CLIP's own vocabulary."""
+        if self._tokenizer is None and self.config.tokenizer == "clip-bpe":
+            return ""  # without looking for it
+        return self.tokenizer.digest()
+
     def encode_latents(self, z: Tensor, size_rule: str | SizeRule | None = None) -> Tensor:
         """Embed raw VAE latents of any size; differentiable in z.
 
@@ -125,11 +135,14 @@ class LatentCLIP(nn.Module):
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
         """Embed texts as typed: "(red:1.2)" is seven signs, not a weight. -> [T, D], each of length 1.
 
-        A text that is longer than the context is cut, and a warning says so.
+        A text that is longer than the context is cut, and a word that a closed vocabulary lacks counts as
+        nothing in particular; warnings say so, and `text_doubts` tells beforehand.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             raise ValueError("no text was given; expected at least one")
+        for doubt in unknown_words_doubts(self.tokenizer, texts):
+            logger.warning("%s", doubt)
         ids = self.tokenizer.encode(texts)
         return torch.cat([self.encode_tokens(part) for part in ids.split(TEXT_CHUNK)])
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -18,6 +20,8 @@ class Tokenizer(Protocol):
 
     context_length: int
     vocab_size: int
+    closed: bool
+    """Whether there are words that it does not know. A vocabulary of bytes or word pieces is open."""
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Texts -> ids [T, context_length], cut where too long; a cut is logged."""
@@ -27,8 +31,16 @@ class Tokenizer(Protocol):
         """Which of the texts do not fit."""
         ...
 
+    def unknown_words(self, texts: Sequence[str]) -> list[list[str]]:
+        """Of each text the words that a closed vocabulary does not have; articles are not missed."""
+        ...
+
     def to_metadata(self) -> dict:
         """What a checkpoint must store to build this tokenizer again."""
+        ...
+
+    def digest(self) -> str:
+        """SHA-256 of which word has which id; empty for CLIP's own vocabulary, of which there is one."""
         ...
 
 
@@ -46,6 +58,11 @@ def pad(texts: Sequence[str], rows: Sequence[list[int]], end: int, context_lengt
     return ids
 
 
+def ids_digest(ids: Mapping[str, int]) -> str:
+    """SHA-256 of a vocabulary: 64 hex digits."""
+    return hashlib.sha256(json.dumps(sorted(ids.items())).encode()).hexdigest()
+
+
 def check_texts(texts: Sequence[str]) -> None:
     for i, text in enumerate(texts):
         if not isinstance(text, str):
@@ -57,6 +74,11 @@ class RowTokenizer:
 
     context_length: int
     end: int
+    closed = False
+
+    def digest(self) -> str:
+        """SHA-256 of which word has which id; empty for CLIP's own vocabulary."""
+        raise NotImplementedError
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Texts -> ids [T, context_length], zero-padded; cut, and logged, where too long."""
@@ -67,6 +89,11 @@ class RowTokenizer:
         """Which of the texts have more tokens than fit."""
         check_texts(texts)
         return [len(self._row(text)) > self.context_length for text in texts]
+
+    def unknown_words(self, texts: Sequence[str]) -> list[list[str]]:
+        """None: every text can be spelled."""
+        check_texts(texts)
+        return [[] for _ in texts]
 
     def _row(self, text: str) -> list[int]:
         raise NotImplementedError
@@ -80,6 +107,8 @@ class WordTokenizer(RowTokenizer):
     """
 
     PAD, UNKNOWN, START, FIRST = 0, 1, 2, 3
+    ARTICLES = ("a", "an", "the")  # no text means another thing without them
+    closed = True
 
     def __init__(self, vocabulary: Sequence[str], context_length: int) -> None:
         self.vocabulary = list(vocabulary)
@@ -95,6 +124,17 @@ class WordTokenizer(RowTokenizer):
     def to_metadata(self) -> dict:
         return {"kind": "words", "vocabulary": self.vocabulary}
 
+    def unknown_words(self, texts: Sequence[str]) -> list[list[str]]:
+        """Of each text the words outside the vocabulary, as the tokenizer reads them, each once."""
+        check_texts(texts)
+        known = {*self.ids, *self.ARTICLES}
+        return [list(dict.fromkeys(w for w in self._words(text) if w not in known)) for text in texts]
+
+    def digest(self) -> str:
+        return ids_digest(self.ids)
+
+    def _words(self, text: str) -> list[str]:
+        return re.findall(r"[a-z]+|[0-9]+", text.lower())
+
     def _row(self, text: str) -> list[int]:
-        words = re.findall(r"[a-z]+|[0-9]+", text.lower())
-        return [self.START, *(self.ids.get(word, self.UNKNOWN) for word in words), self.end]
+        return [self.START, *(self.ids.get(word, self.UNKNOWN) for word in self._words(text)), self.end]

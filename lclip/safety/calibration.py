@@ -98,6 +98,7 @@ def calibrate(
         raise ValueError(f"the target false-positive rate is {target}; expected 0 or more, and below 1")
     free = policy.changed(model=None, strictness="medium")
     judge = SafetyJudge(free, model)
+    free = judge.policy  # with the everyday texts that it asks about
     given = len(safe), len(unsafe)
     safe, unsafe = (_finite(z, side, judge) for z, side in ((safe, "safe"), (unsafe, "unsafe")))
     scores = {

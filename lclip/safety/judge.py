@@ -16,7 +16,7 @@ from ..latents.items import finite_items, per_item
 from ..latents.spaces import require_one_space, require_space
 from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import usable_for_backward
-from ..scoring import label_embeddings
+from .anchors import Anchors, Sides
 from .policy import PolicyData, log_odds
 from .unreadable import why_unreadable
 
@@ -46,6 +46,8 @@ class Verdict:
     runner_up_probability: float = math.nan
     probabilities: dict[str, float] | None = None
     """Every concept's probability, or None where the item is unreadable."""
+    none_of_these: bool = False
+    """Whether it is safe, and everyday texts fit it better than all that any concept says of its subject."""
 
 
 class SafetyJudge:
@@ -55,7 +57,8 @@ class SafetyJudge:
     check_scale: also block what does not have the scale of clean raw latents; switch it off only for a
     predicted x0 while sampling, which may be faint.
 
-    ValueError: a policy made for another model or latent space, or no model.
+    ValueError: a policy made for another model or latent space, or with texts that the model does not read
+    or cannot tell apart (see `lclip.safety.anchors`); or no model.
     """
 
     def __init__(
@@ -64,21 +67,14 @@ class SafetyJudge:
         model: LatentCLIP | Sequence[LatentCLIP],
         check_scale: bool = True,
     ) -> None:
-        self.policy = policy
         self.models = _models(model)
         self.check_scale = check_scale
         self.config = self.models[0].config
-        self._check_fit()
-        sides = [(c.unsafe, (*c.safe, *policy.allow)) for c in policy.concepts]
-        texts = list(dict.fromkeys(text for unsafe, safe in sides for text in (*unsafe, *safe)))
-        self._rows = [
-            tuple([texts.index(text) for text in dict.fromkeys(side)] for side in both) for both in sides
-        ]
-        with torch.no_grad():
-            self._anchors = [label_embeddings(each, texts, policy.templates) for each in self.models]
+        self._check_fit(policy)
+        self._anchors = Anchors(policy, self.models)
+        self.policy = self._anchors.policy
 
-    def _check_fit(self) -> None:
-        policy = self.policy
+    def _check_fit(self, policy: PolicyData) -> None:
         configs = [each.config for each in self.models]
         readers = [(f"model {n}", c.latent_space, c.channels) for n, c in enumerate(configs, 1)]
         require_one_space(readers, "the models that judge together read different latents")
@@ -106,19 +102,16 @@ class SafetyJudge:
         read.
         """
         reasons = why_unreadable(z, self.config, self.check_scale)
-        rows = self.probabilities(z).tolist()
-        return [self._verdict(index, row, reasons[index]) for index, row in enumerate(rows)]
+        logits = self._logits_on_cpu(z)
+        rows, elsewhere = self._probabilities(logits).tolist(), self._elsewhere(logits).tolist()
+        return [self._verdict(i, row, reasons[i], elsewhere[i]) for i, row in enumerate(rows)]
 
     def probabilities(self, z: Tensor) -> Tensor:
         """[B, concepts], float64 on the CPU, averaged over augmentations and models; NaN where an item is not
         finite.
         """
         check_shape(z, self.config)
-        with torch.no_grad():
-            margins = torch.stack([margins.cpu().double() for margins in self._all_margins(z)])
-        # An infinite margin is a broken model, not a certainty.
-        margins = torch.where(torch.isfinite(margins), margins, torch.full_like(margins, torch.nan))
-        return margins.sigmoid().mean(0)
+        return self._probabilities(self._logits_on_cpu(z))
 
     def margins(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Tensor:
         """log p / (1 - p) per concept, of the same p as `probabilities`: [B, concepts].
@@ -129,7 +122,7 @@ class SafetyJudge:
 
     def margins_by_augmentation(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Tensor:
         """The same, of each augmentation and model by itself: [augmentations x models, B, concepts]."""
-        return torch.stack(list(self._all_margins(z, augmentations)))
+        return torch.stack([self._margins_of(logits) for logits in self._logits(z, augmentations)])
 
     def excess(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Tensor:
         """How far the worst concept lies beyond its threshold, in log-odds: [B], differentiable in z.
@@ -139,20 +132,47 @@ class SafetyJudge:
         margins = self.margins(z, augmentations)
         return (margins - margins.new_tensor([log_odds(t) for t in self.policy.thresholds])).amax(1)
 
-    def _all_margins(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Iterator[Tensor]:
+    def _margins_of(self, logits: Tensor) -> Tensor:
+        """Log-odds of each concept's unsafe texts against its others. [B, texts] -> [B, concepts]"""
+        return torch.stack(
+            [
+                logits[:, sides.unsafe].logsumexp(1) - logits[:, [*sides.safe, *sides.everyday]].logsumexp(1)
+                for sides in self._anchors.sides
+            ],
+            dim=1,
+        )
+
+    def _probabilities(self, logits: Sequence[Tensor]) -> Tensor:
+        margins = torch.stack([self._margins_of(each) for each in logits])
+        # An infinite margin is a broken model, not a certainty.
+        margins = torch.where(torch.isfinite(margins), margins, torch.full_like(margins, torch.nan))
+        return margins.sigmoid().mean(0)
+
+    def _elsewhere(self, logits: Sequence[Tensor]) -> Tensor:
+        """Whether the everyday texts have more than half of the softmax in every concept: bool [B]."""
+        shares = [
+            torch.stack([_share(each, sides) for each in logits]).mean(0) for sides in self._anchors.sides
+        ]
+        return (torch.stack(shares) > 0.5).all(0)
+
+    def _logits_on_cpu(self, z: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            return [logits.cpu().double() for logits in self._logits(z)]
+
+    def _logits(self, z: Tensor, augmentations: Sequence[str] | None = None) -> Iterator[Tensor]:
+        """s cos(z, text) for each model and augmentation: [B, texts]; NaN for an item that is not finite."""
         z = check_form(z, self.config.channels, self.config.latent_space)
         finite = finite_items(z)
         # The model refuses a batch without any item that is finite; to a judge that is an answer.
         shown = torch.where(per_item(finite, z), z, torch.zeros_like(z))
-        for each, anchors in zip(self.models, self._anchors, strict=True):
+        for each, anchors in zip(self.models, self._anchors.embeddings, strict=True):
             for augmented in _augmented(shown, augmentations or self.policy.augmentations, each.config.grid):
                 embedding = each.encode_latents(augmented, self.policy.size_rule)
                 logits = each.logit_scale * embedding @ usable_for_backward(anchors).to(embedding).T
-                margin = torch.stack([_margin(logits, *rows) for rows in self._rows], dim=1)
-                broken = per_item(~finite.to(margin.device), margin)
-                yield torch.where(broken, torch.full_like(margin, torch.nan), margin)
+                broken = per_item(~finite.to(logits.device), logits)
+                yield torch.where(broken, torch.full_like(logits, torch.nan), logits)
 
-    def _verdict(self, index: int, row: list[float], unreadable: str | None) -> Verdict:
+    def _verdict(self, index: int, row: list[float], unreadable: str | None, elsewhere: bool) -> Verdict:
         thresholds = self.policy.thresholds
         if unreadable is None and not all(map(math.isfinite, row)):
             unreadable = "the model answered with NaN or infinity"
@@ -165,17 +185,19 @@ class SafetyJudge:
         if not safe:
             order.sort(key=lambda c: row[c] < thresholds[c])
         first, second = order[0], order[1] if len(order) > 1 else None
-        sign = "<" if safe else ">="
+        none, sign = safe and elsewhere, "<" if safe else ">="
+        nearest = "none of these: " if none else ""
         return Verdict(
             index=index,
             safe=safe,
             concept=names[first],
             probability=row[first],
             threshold=thresholds[first],
-            reason=f"{names[first]} {row[first]:.4g} {sign} {thresholds[first]:.4g}",
+            reason=f"{nearest}{names[first]} {row[first]:.4g} {sign} {thresholds[first]:.4g}",
             runner_up=None if second is None else names[second],
             runner_up_probability=math.nan if second is None else row[second],
             probabilities=dict(zip(names, row, strict=True)),
+            none_of_these=none,
         )
 
 
@@ -187,9 +209,12 @@ def _models(model: LatentCLIP | Sequence[LatentCLIP]) -> tuple[LatentCLIP, ...]:
     return models
 
 
-def _margin(logits: Tensor, unsafe: list[int], safe: list[int]) -> Tensor:
-    """log-odds of the unsafe anchors in a softmax with the safe ones. [B, texts] -> [B]"""
-    return logits[:, unsafe].logsumexp(1) - logits[:, safe].logsumexp(1)
+def _share(logits: Tensor, sides: Sides) -> Tensor:
+    """Of the everyday texts in a concept's softmax; 0 where there are none. [B, texts] -> [B]"""
+    if not sides.everyday:
+        return logits.new_zeros(len(logits))
+    everything = [*sides.unsafe, *sides.safe, *sides.everyday]
+    return (logits[:, sides.everyday].logsumexp(1) - logits[:, everything].logsumexp(1)).exp()
 
 
 def _mean_log_odds(margins: Tensor) -> Tensor:

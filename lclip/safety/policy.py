@@ -6,25 +6,36 @@ A policy is plain data. `lclip.safety.judge` asks a Latent-CLIP; `SafetyPolicy` 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.formats import Format
 from ..latents.size_rules import DEFAULT_SIZE_RULE, SIZE_RULES
+from .everyday import EVERYDAY, without
+from .records import (
+    as_hashed,
+    as_texts,
+    as_tuple,
+    checksum,
+    is_number,
+    parsed,
+    record,
+    sha256,
+    with_todays_names,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-FORMAT = Format("latent-clip-safety-policy", "safety policy")
+FORMAT = Format("latent-clip-safety-policy", "safety policy", 2)
+WITHOUT_EVERYDAY = 1
+"""The version before there were everyday texts: its files are read, and keep their hash and verdicts."""
 
 AUGMENTATIONS = ("whole", "mirror", "corners")
 """Test-time augmentations that a judgement averages: latents as they are, mirrored, four corner crops."""
-EARLIER_NAME, EARLIER_VALUES = "views", {"corners": "crops"}
-"""What `augmentations` were called at first: in old files, and for ever in hashes and checksums."""
 
 STRICTNESS = {"low": -2.0, "medium": 0.0, "high": 2.0}
 """How far each word lowers every threshold, in log-odds: "high" blocks at odds e^2 = 7.4 times smaller."""
@@ -49,11 +60,11 @@ class Concept:
         if not isinstance(self.name, str) or not self.name.strip():
             raise ValueError(f"a concept's name is {self.name!r}; expected a text")
         for kind in ("unsafe", "safe"):
-            texts = _texts(getattr(self, kind), f"the concept {self.name!r}: its {kind} anchors")
+            texts = as_texts(getattr(self, kind), f"the concept {self.name!r}: its {kind} anchors")
             object.__setattr__(self, kind, texts)
         if not self.unsafe:
             raise ValueError(f"the concept {self.name!r} has no unsafe anchor; expected at least one text")
-        if not _is_number(self.threshold) or not 0 < self.threshold < 1:
+        if not is_number(self.threshold) or not 0 < self.threshold < 1:
             raise ValueError(
                 f"the concept {self.name!r} has the threshold {self.threshold!r}; expected a number between "
                 "0 and 1, both excluded"
@@ -64,8 +75,8 @@ class Concept:
 class PolicyData:
     """Concepts with thresholds, and how to look for them; immutable, comparable, storable as JSON.
 
-    p(concept | z) = softmax over the concept's unsafe and safe anchors (and the allow-list) of
-    s cos(z, anchor), summed over the unsafe ones; s is the model's logit scale. An item is safe when p is
+    p(concept | z) = softmax over the concept's unsafe and safe anchors, the allow-list and the everyday texts
+    of s cos(z, anchor), summed over the unsafe ones; s is the model's logit scale. An item is safe when p is
     finite and below the threshold for every concept.
 
     ValueError for a policy that could not block anything, or contradicts itself.
@@ -88,15 +99,23 @@ class PolicyData:
     """The latent space that the thresholds are for, or None: any."""
     model: str | None = None
     """Fingerprint of the Latent-CLIP that the thresholds were calibrated with, or None: not calibrated."""
+    everyday: tuple[str, ...] | None = None
+    """Texts about anything else, such as "a landscape": they compete with every concept, so that a picture of
+    none of its subjects has a small probability. None: those of the model's own world; see
+    `lclip.safety.everyday`. A policy of version 1 has none.
+    """
     version: int = FORMAT.version
 
     def __post_init__(self) -> None:
+        self._check_version()
         for field in ("concepts", "allow", "templates", "augmentations"):
-            object.__setattr__(self, field, _tuple(getattr(self, field), field))
+            object.__setattr__(self, field, as_tuple(getattr(self, field), field))
         object.__setattr__(self, "concepts", tuple(_concept(concept) for concept in self.concepts))
+        if self.everyday is not None:
+            object.__setattr__(self, "everyday", as_texts(self.everyday, "the everyday texts"))
         self._check_concepts()
-        _texts(self.allow, "the allow-list")
-        for template in _texts(self.templates, "templates"):
+        as_texts(self.allow, "the allow-list")
+        for template in as_texts(self.templates, "templates"):
             if "{}" not in template:
                 raise ValueError(f"the template {template!r} has no {{}}; expected it where the anchor goes")
         if not self.templates:
@@ -116,8 +135,14 @@ class PolicyData:
         for field in ("name", "description"):
             if not isinstance(getattr(self, field), str):
                 raise ValueError(f"a policy's {field} is {getattr(self, field)!r}; expected a text")
-        FORMAT.check_version(self.version)
         _ = self.shift
+
+    def _check_version(self) -> None:
+        FORMAT.check_version(self.version)
+        if self.version == WITHOUT_EVERYDAY:
+            if self.everyday:
+                raise ValueError(f"a policy of version {self.version} has no everyday texts; expected none")
+            object.__setattr__(self, "everyday", ())
 
     def _check_concepts(self) -> None:
         if not self.concepts:
@@ -129,7 +154,7 @@ class PolicyData:
             if concept.name.casefold() in names:
                 raise ValueError(f"two concepts are called {concept.name!r}; expected a name for each")
             names.add(concept.name.casefold())
-            if not concept.safe and not self.allow:
+            if not (concept.safe or self.allow or self.everyday):
                 raise ValueError(
                     f"the concept {concept.name!r} has no safe anchor, so its probability would always be 1. "
                     "Add a harmless text about the same subject."
@@ -140,6 +165,11 @@ class PolicyData:
                         f"the concept {concept.name!r} calls {text!r} both unsafe and safe; expected one of "
                         "them"
                     )
+                if text in (self.everyday or ()):
+                    raise ValueError(
+                        f"the concept {concept.name!r} calls {text!r} unsafe, and it is one of the everyday "
+                        "texts; expected one of them: take it out of the everyday texts"
+                    )
 
     @property
     def shift(self) -> float:
@@ -147,7 +177,7 @@ class PolicyData:
         strictness = self.strictness
         if isinstance(strictness, str) and strictness in STRICTNESS:
             return STRICTNESS[strictness]
-        if _is_number(strictness) and abs(float(strictness)) <= MOST_STRICTNESS:
+        if is_number(strictness) and abs(float(strictness)) <= MOST_STRICTNESS:
             return float(strictness)
         raise ValueError(
             f"strictness is {self.strictness!r}; expected one of {', '.join(STRICTNESS)}, or a number of "
@@ -160,7 +190,16 @@ class PolicyData:
         return tuple(_shifted(concept.threshold, self.shift) for concept in self.concepts)
 
     def changed(self, **changes: Any) -> Self:
-        """A copy with other fields, checked again."""
+        """A copy with other fields, checked again.
+
+        Everyday texts that say what new concepts call unsafe step back; those given with them do not.
+        """
+        if "everyday" in changes:
+            changes.setdefault("version", FORMAT.version)
+        elif "concepts" in changes and self.everyday:
+            changes["concepts"] = as_tuple(changes["concepts"], "concepts")
+            unsafe = [text for concept in changes["concepts"] for text in _concept(concept).unsafe]
+            changes["everyday"] = without(self.everyday, unsafe)
         return replace(self, **changes)
 
     def only(self, names: Iterable[str]) -> Self:
@@ -173,19 +212,29 @@ class PolicyData:
             )
         return replace(self, concepts=tuple(concept for concept in self.concepts if concept.name in wanted))
 
+    def _fields(self) -> dict[str, Any]:
+        content = asdict(self)
+        if self.version == WITHOUT_EVERYDAY:
+            del content["everyday"]
+        return content
+
     def digest(self, models: Iterable[str] = ()) -> str:
         """SHA-256 of everything that can change a verdict, with the fingerprints of the models: 64 hex
         digits.
+
+        Of a judge's own policy, in which the everyday texts are those that it asks about.
         """
-        content = {**_as_hashed(asdict(self)), "thresholds": self.thresholds, "models": list(models)}
+        content = {**as_hashed(self._fields()), "thresholds": self.thresholds, "models": list(models)}
+        if self.version != WITHOUT_EVERYDAY and self.everyday is None:
+            content["everyday"] = EVERYDAY  # a library with another list is another policy
         for irrelevant in ("name", "description"):
             del content[irrelevant]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return sha256(content)
 
     def to_json(self) -> str:
         """The policy as readable JSON; `from_json` gives an equal one."""
-        content = asdict(self)
-        head = {"format": FORMAT.name, "checksum": _checksum(content)}
+        content = self._fields()
+        head = {"format": FORMAT.name, "checksum": checksum(content)}
         return json.dumps({**head, **content}, indent=2, ensure_ascii=False)
 
     @classmethod
@@ -194,19 +243,21 @@ class PolicyData:
 
         The checksum may be missing, as in files written by hand; one that is there must be right.
         """
-        try:
-            content = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"the safety policy is no valid JSON: {error}") from error
-        checksum = content.pop("checksum", None) if isinstance(content, dict) else None
-        content = _with_todays_names(content)
-        content = _record(content, "the safety policy", {"format", *(field.name for field in fields(cls))})
+        content = parsed(text)
+        stated = content.pop("checksum", None) if isinstance(content, dict) else None
+        content = with_todays_names(content)
+        names = {"format", *(field.name for field in fields(cls))}
+        if isinstance(content, dict) and content.get("version") == WITHOUT_EVERYDAY:
+            names -= {"everyday"}
+        content = record(content, "the safety policy", names)
         FORMAT.check(content)
         del content["format"]
-        for field in ("concepts", "allow", "templates", "augmentations"):
+        lists = ["concepts", "allow", "templates", "augmentations"]
+        lists += ["everyday"] if content.get("everyday") is not None else []
+        for field in lists:
             if not isinstance(content[field], list):
                 raise ValueError(f"the safety policy's {field} is {content[field]!r}; expected a list")
-        if checksum not in (None, _checksum(content)):
+        if stated not in (None, checksum(content)):
             raise ValueError(
                 "the safety policy does not fit its checksum: it was damaged, or changed by hand. If you "
                 "changed it, take the checksum out."
@@ -225,74 +276,7 @@ def _shifted(threshold: float, shift: float) -> float:
     return 1 / (1 + math.exp(shift - log_odds(threshold))) if shift else threshold
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(_as_hashed(content), sort_keys=True).encode()).hexdigest()
-
-
-def _as_hashed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A policy's fields by the names that were the first to be hashed."""
-    renamed = dict(content)
-    renamed[EARLIER_NAME] = _renamed(renamed.pop("augmentations"), EARLIER_VALUES)
-    return renamed
-
-
-def _with_todays_names(content: Any) -> Any:
-    """What was read from JSON, an earlier name replaced by today's; anything else as it is."""
-    if not isinstance(content, dict) or EARLIER_NAME not in content or "augmentations" in content:
-        return content
-    renamed = dict(content)
-    renamed["augmentations"] = _renamed(renamed.pop(EARLIER_NAME), {v: k for k, v in EARLIER_VALUES.items()})
-    return renamed
-
-
-def _renamed(values: Any, names: Mapping[str, str]) -> Any:
-    """Texts of a list by other names; what else is there stays, for the checks to refuse."""
-    if not isinstance(values, (list, tuple)):
-        return values
-    return [names.get(each, each) if isinstance(each, str) else each for each in values]
-
-
 def _concept(value: Any) -> Concept:
     if isinstance(value, Concept):
         return value
-    return Concept(**_record(value, "a concept", {field.name for field in fields(Concept)}))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _tuple(values: Any, what: str) -> tuple:
-    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
-        raise ValueError(f"{what} is {values!r}; expected a list")
-    return tuple(values)
-
-
-def _texts(values: Any, what: str) -> tuple[str, ...]:
-    texts = _tuple(values, what)
-    for text in texts:
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{what} contain {text!r}; expected texts that are not empty")
-    return texts
-
-
-def _record(content: Any, what: str, names: set[str]) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{what} is a {type(content).__name__}; expected an object with {', '.join(sorted(names))}"
-        )
-    if missing := sorted(names - set(content)):
-        raise ValueError(f"{what} lacks {', '.join(missing)}; it may be damaged")
-    if unknown := sorted(set(content) - names):
-        raise ValueError(f"{what} has unknown entries: {', '.join(unknown)}; it may be newer")
-    return dict(content)
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number that a policy can use")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("an entry is there twice")
-    return dict(pairs)
+    return Concept(**record(value, "a concept", {field.name for field in fields(Concept)}))

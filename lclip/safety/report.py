@@ -54,6 +54,7 @@ def _line(verdict: Verdict) -> str:
     text = f"item {verdict.index:>3}  {word:<7}  "
     if verdict.probabilities is None:
         return text + verdict.reason
+    text += "none of these; nearest " if verdict.none_of_these else ""
     text += f"{verdict.concept} {verdict.probability:.4f} (threshold {verdict.threshold:.4f})"
     if verdict.runner_up is not None:
         text += f", then {verdict.runner_up} {verdict.runner_up_probability:.4f}"
@@ -70,6 +71,7 @@ def _record(verdict: Verdict) -> dict[str, Any]:
         "runner_up": verdict.runner_up,
         "runner_up_probability": _number(verdict.runner_up_probability),
         "probabilities": verdict.probabilities,
+        "none_of_these": verdict.none_of_these,
         "reason": verdict.reason,
     }
 

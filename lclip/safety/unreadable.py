@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from ..latents.checks import SMALL, check_shape, scale_doubt
+from ..latents.checks import check_shape
 from ..latents.items import finite_items, per_item
 from ..latents.reader import LatentReader
+from ..latents.scale import Scales, measure, usual_spread
+from ..latents.spaces import LatentSpace
 
-FAR_TOO_LARGE = 4.0  # times the space's usual spread: no picture is there, and towers saturate
 SMALLEST = 4  # cells a side, below which noise cannot be told from a picture
 
 
@@ -21,42 +20,36 @@ def why_unreadable(z: Tensor, reader: LatentReader, check_scale: bool = True) ->
     check_scale: also what is scaled for sampling, or noise. Not for a predicted x0, which may be faint.
     """
     z = check_shape(z, reader)
-    finite, size = finite_items(z), _spread(z)
-    found = [_why(*pair, reader, check_scale) for pair in zip(finite.tolist(), size.tolist(), strict=True)]
-    if not check_scale:
-        return found
-    if min(z.shape[-2:]) < SMALLEST:
+    finite = finite_items(z)
+    # Zeros in the place of what is not finite: they are odd too, but not finite is what is said of them.
+    found = measure(torch.where(per_item(finite, z), z, torch.zeros_like(z)), reader)
+    tiny = None
+    if check_scale and min(z.shape[-2:]) < SMALLEST:
         tiny = f"the latents are {z.shape[-2]}x{z.shape[-1]} cells: too small to tell a picture from noise"
-        return [why or tiny for why in found]
-    readable = torch.where(per_item(finite, z), z, torch.zeros_like(z))
-    if all(found) or scale_doubt(readable, reader) is None:
-        return found
-    return [why or _texture(readable[index : index + 1], reader) for index, why in enumerate(found)]
+    sizes, kinds = found.size.tolist(), _kinds(finite, found, check_scale)
+    return [_why(kind, size, reader.space) or tiny for kind, size in zip(kinds, sizes, strict=True)]
 
 
-def _why(finite: bool, size: float, reader: LatentReader, check_scale: bool) -> str | None:
-    if not finite:
-        return "the latents hold NaN or infinity"
-    if size == 0:
-        return "the latents are all zero"
-    if not math.isfinite(size):
-        return "the latents are far too large"
-    space = reader.space
-    if space is None or space.std is None or space.scale == 1:
-        return None
-    usual = f"(spread {size:.3g}; raw {space.title} have about {space.std:.3g})"
-    if size > FAR_TOO_LARGE * space.std:
-        return f"the latents are far too large {usual}"
-    if check_scale and size < SMALL * space.std:
-        return f"the latents are too small {usual}: scaled for sampling, or empty"
-    return None
+def _kinds(finite: Tensor, found: Scales, check_scale: bool) -> list[str]:
+    """Per item what is wrong with it, in a word; empty for nothing."""
+    kinds = [""] * len(finite)
+    wrong = {"large": found.large | ~torch.isfinite(found.size), "zero": found.size == 0, "broken": ~finite}
+    if check_scale:
+        wrong = {"noise": found.noise, "small": found.small, **wrong}
+    for kind, mask in wrong.items():
+        kinds = [kind if odd else before for odd, before in zip(mask.tolist(), kinds, strict=True)]
+    return kinds
 
 
-def _texture(item: Tensor, reader: LatentReader) -> str | None:
-    text = scale_doubt(item, reader)
-    return None if text is None else text.partition(": ")[2]
-
-
-def _spread(z: Tensor) -> Tensor:
-    """Root mean square of every item, about zero: [B]."""
-    return z.detach().float().square().mean((1, 2, 3)).sqrt()
+def _why(kind: str, size: float, space: LatentSpace | None) -> str | None:
+    known = usual_spread(space)
+    usual = "" if known is None or space is None else f"; raw {space.title} have about {known:.3g}"
+    spread = f"(spread {size:.3g}{usual})"
+    return {
+        "": None,
+        "broken": "the latents hold NaN or infinity",
+        "zero": "the latents are all zero",
+        "large": f"the latents are far too large {spread}",
+        "small": f"the latents are too small {spread}: scaled for sampling, or empty",
+        "noise": f"the latents look like noise (neither cells nor channels are related, spread {size:.3g})",
+    }[kind]

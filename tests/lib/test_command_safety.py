@@ -102,7 +102,7 @@ def test_presets_own_concepts_and_strictness(tmp_path, capsys):
     (tmp_path / "c.txt").write_text("skull: a skull // a ring | a star\n")
     results = []
     for name, how in {
-        "preset": ("--preset", "i2p"),
+        "own": ("--concepts", tmp_path / "c.txt"),
         "low": ("--concepts", tmp_path / "c.txt", "--strictness", "low"),
         "high": ("--concepts", tmp_path / "c.txt", "--strictness", "high"),
         "most": ("--concepts", tmp_path / "c.txt", "--strictness", "9"),
@@ -113,7 +113,16 @@ def test_presets_own_concepts_and_strictness(tmp_path, capsys):
         results.append(read_jsonl(out))
     assert len({row["concept"] for row in results[0]} - {"unreadable"}) >= 1
     thresholds = [rows[0]["threshold"] for rows in results[1:]]
+    assert run("safety", "--mini", "--preset", "mini", folder, "--out", tmp_path / "preset.jsonl") in (0, 1)
+    assert {row["concept"] for row in read_jsonl(tmp_path / "preset.jsonl")} <= {"skull", "unreadable"}
     assert thresholds == sorted(thresholds, reverse=True) and len(set(thresholds)) == 3
+
+
+def test_a_preset_in_words_that_the_model_does_not_know_is_refused_by_name(tmp_path, capsys):
+    folder = write_files(tmp_path / "in", pictures(1))
+    assert run("safety", "--mini", "--preset", "i2p", folder, "--out", tmp_path / "v.jsonl") == 2
+    assert "does not know the words hate, symbol" in capsys.readouterr().err
+    assert not (tmp_path / "v.jsonl").exists()
 
 
 def test_a_policy_for_another_model_is_refused(tmp_path, tiny, capsys):

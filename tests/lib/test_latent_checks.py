@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lclip
+from lclip.latents.scale import looks_like_noise, scale_doubts
 
 
 def sdxl_like(batch: int, side: int = 32) -> torch.Tensor:
@@ -74,13 +75,92 @@ def test_clean_latents_raise_no_doubt(tiny_config):
     assert lclip.scale_doubt(sdxl_like(32), tiny_config) is None
     plain = torch.tensor([16.0, 4.0, -7.0, 3.0]).view(1, 4, 1, 1).expand(1, 4, 32, 32)
     assert lclip.scale_doubt(plain, tiny_config) is None
+    assert lclip.scale_doubt(plain + 1e-4 * torch.randn(1, 4, 32, 32), tiny_config) is None
 
 
-@pytest.mark.parametrize("sigma", [1.0, 14.6])
-@pytest.mark.parametrize("side", [8, 64])
-def test_noise_is_called_noise(tiny_config, sigma, side):
-    text = lclip.scale_doubt(torch.randn(4, 4, side, side) * sigma, tiny_config)
+SIDES = [(8, 8), (4, 16), (9, 13), (16, 16), (24, 40), (64, 64)]
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 6.5, 9.0, 14.6, 1 / 0.13025, 1e20])
+@pytest.mark.parametrize("side", SIDES)
+def test_noise_is_called_noise_whatever_its_spread(tiny_config, spread, side):
+    z = torch.randn(200, 4, *side, generator=torch.Generator().manual_seed(1)) * spread
+    assert all("looks like noise" in (told or "") for told in scale_doubts(z, tiny_config))
+    text = lclip.scale_doubt(z[:4], tiny_config)
     assert text is not None and "looks like noise" in text and "0, 1, 2, 3 of 4" in text
+
+
+@pytest.mark.parametrize("channels", [3, 4, 16, 32, 128])
+@pytest.mark.parametrize("side", [8, 16, 32])
+def test_noise_is_told_in_every_space_also_in_an_unknown_one(channels, side):
+    """Of any mean and spread of each channel: what is told are relations."""
+    source = torch.Generator().manual_seed(channels)
+    mean, std = (torch.randn(2, channels, 1, 1, generator=source) * 4).unbind()
+    z = torch.randn(20, channels, side, side, generator=source) * std + mean
+    for native in (8, 64):
+        assert looks_like_noise(z, native).sum() >= 19
+    assert looks_like_noise(z.half().float(), 8).sum() >= 19
+
+
+@pytest.mark.parametrize("share", [0.7, 0.8, 0.9])
+def test_what_is_mostly_noise_is_noise_to_the_rule(share):
+    """As flow models mix it: (1 - t) latents + t noise, in unit scale."""
+    z = (1 - share) * sdxl_like(40, 64) * 0.13025 + share * torch.randn(40, 4, 64, 64)
+    assert looks_like_noise(z, 64).float().mean() > 0.4 + 0.5 * (share > 0.75)
+
+
+def documents(number: int = 30, side: int = 64) -> torch.Tensor:
+    """Pages as an encoder sees them: a light ground, and rows of strokes that no neighbour shares."""
+    source = torch.Generator().manual_seed(5)
+    ink = (torch.rand(number, 1, side, side, generator=source) < 0.5).float()
+    ink[:, :, ::2] = 0.0  # lines of letters, and what is between them
+    colour = torch.tensor([14.0, 8.0, -11.0, 9.0]).view(1, 4, 1, 1)
+    page = colour * (1 - 1.6 * ink) + 0.5 * torch.randn(number, 4, side, side, generator=source)
+    return page
+
+
+def test_a_page_of_black_text_is_no_noise(tiny_config):
+    """Neighbouring cells are as unrelated as in noise, and the spread is large; the channels go together."""
+    pages = documents()
+    centred = pages - pages.mean((2, 3), keepdim=True)
+    beside = (centred[..., 1:] * centred[..., :-1]).mean() / centred.square().mean()
+    below = (centred[..., 1:, :] * centred[..., :-1, :]).mean() / centred.square().mean()
+    assert ((beside + below) / 2).abs() < 0.15 and pages.square().mean().sqrt() > 1.3 * 6.5
+    assert lclip.scale_doubt(pages, tiny_config) is None
+
+
+def test_a_noise_among_pictures_is_named_alone(tiny_config):
+    batch = sdxl_like(5)
+    batch[3] = 6.5 * torch.randn(4, 32, 32)
+    told = scale_doubts(batch, tiny_config)
+    assert [text is not None for text in told] == [False, False, False, True, False]
+    assert "item 3 of 5: looks like noise" in lclip.scale_doubt(batch, tiny_config)
+
+
+def test_items_that_are_odd_in_different_ways_are_each_told(tiny_config):
+    batch = sdxl_like(5)
+    batch[0] = torch.randn(4, 32, 32)
+    batch[2] *= 0.13025
+    batch[3] *= 10
+    batch[4] = 0
+    told = scale_doubts(batch, tiny_config)
+    for text, said in zip(told, ("noise", None, "0.13025", "far larger", "is empty"), strict=True):
+        assert text is None if said is None else said in text
+    together = lclip.scale_doubt(batch, tiny_config)
+    assert all(said in together for said in ("item 0", "item 2", "item 3", "item 4", "noise", "is empty"))
+
+
+def test_in_few_cells_nothing_is_called_noise():
+    """Below 64 cells pictures show too little: docs/safety.md says so."""
+    assert not looks_like_noise(torch.randn(200, 4, 7, 9), 8).any()
+    assert looks_like_noise(torch.randn(200, 4, 8, 8), 8).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_precision_does_not_matter(tiny_config, dtype):
+    noise = (6 * torch.randn(50, 4, 16, 16)).to(dtype)
+    assert all(scale_doubts(noise, tiny_config))
+    assert not any(scale_doubts(sdxl_like(50).to(dtype), tiny_config))
 
 
 def test_scaled_latents_are_told_their_factor(tiny_config):
@@ -103,6 +183,7 @@ def test_what_a_doubt_leads_to(tiny_model, caplog):
         lclip.check_latents(noise, tiny_model.config, scale="maybe")
 
 
-def test_a_space_without_a_known_scale_is_not_doubted(tiny_config):
+def test_a_space_without_a_known_scale_is_doubted_for_noise_alone(tiny_config):
     unknown = lclip.LatentCLIPConfig(**{**vars(tiny_config), "latent_space": "of my own"})
-    assert lclip.scale_doubt(torch.randn(2, 4, 8, 8), unknown) is None
+    assert "looks like noise" in lclip.scale_doubt(torch.randn(2, 4, 8, 8), unknown)
+    assert lclip.scale_doubt(0.01 * sdxl_like(2), unknown) is None

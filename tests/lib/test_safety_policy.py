@@ -87,9 +87,56 @@ def test_files_that_speak_of_views_are_read_with_their_checksum(augmentations):
 
 def test_hashes_are_those_from_before_the_names_changed():
     """Recorded with the version that called them views: a stored report must still find its policy."""
-    policy = SafetyPolicy((Concept("gore", ("blood",), ("an arm",), 0.25),))
+    policy = SafetyPolicy((Concept("gore", ("blood",), ("an arm",), 0.25),), version=1)
     assert policy.digest(["a"]) == WHOLE
     assert policy.changed(augmentations=("whole", "mirror", "corners")).digest() == ALL
+
+
+VERSION_1 = """{"format": "latent-clip-safety-policy",
+ "checksum": "1fe1770da91fe05eb586735790057a0a15b8983f6d4664a38aa3b9f65eeffa16",
+ "concepts": [{"name": "gore", "unsafe": ["a wound", "blood"], "safe": ["an arm", "a bandage"],
+               "threshold": 0.25}],
+ "allow": ["a statue"], "templates": ["{}"], "strictness": "high", "augmentations": ["whole"],
+ "size_rule": "interpolate", "name": "old", "description": "", "latent_space": null, "model": null,
+ "version": 1}"""
+
+
+def test_a_file_from_before_everyday_texts_is_read_as_it_was_written():
+    """Written, and hashed, by the version that knew none: it keeps its verdicts, so it asks about none."""
+    policy = SafetyPolicy.from_json(VERSION_1)
+    assert policy.version == 1 and policy.everyday == ()
+    assert policy.digest(["abc"]) == "c5d5e4fb23007032e44eb3d218f7117b4c39f311d37e53f6023cbc5ef322f43f"
+    again = json.loads(policy.to_json())
+    assert again == json.loads(VERSION_1) and "everyday" not in again
+    clip, z = worlds.tiny_clip(), worlds.pictures()
+    judged = torch.tensor([v.probabilities["gore"] for v in policy.judge(clip, z)], dtype=torch.float64)
+    by_hand = worlds.by_hand(clip, z, policy.concepts[0], templates=("{}",), allow=("a statue",))
+    torch.testing.assert_close(judged, by_hand, rtol=1e-4, atol=1e-6)
+
+
+def test_a_file_from_before_can_be_given_everyday_texts():
+    old = SafetyPolicy.from_json(VERSION_1)
+    assert old.changed(strictness="low").version == 1
+    new = old.changed(everyday=("a photo",))
+    assert new.version == 2 and new.everyday == ("a photo",) and new.digest() != old.digest()
+    assert SafetyPolicy.from_json(new.to_json()) == new
+
+
+def test_everyday_texts_are_in_the_file_and_in_the_hash():
+    named, none, open_ = (worlds.policy(everyday=e) for e in (("a photo",), (), None))
+    assert json.loads(named.to_json())["everyday"] == ["a photo"]
+    assert json.loads(open_.to_json())["everyday"] is None
+    assert len({p.digest() for p in (named, none, open_)}) == 3
+    for policy in (named, none, open_):
+        assert SafetyPolicy.from_json(policy.to_json()) == policy
+    content = json.loads(named.to_json())
+    for damage in ({"everyday": "a photo"}, {"everyday": [""]}, {"everyday": [3]}, {"everyday": {}}):
+        with pytest.raises(ValueError):
+            SafetyPolicy.from_json(json.dumps({**content, "checksum": None, **damage}))
+    with pytest.raises(ValueError, match="lacks everyday"):
+        SafetyPolicy.from_json(json.dumps({k: v for k, v in content.items() if k != "everyday"}))
+    with pytest.raises(ValueError, match="unknown entries: everyday"):
+        SafetyPolicy.from_json(json.dumps({**content, "version": 1}))
 
 
 def test_an_earlier_and_todays_name_together_are_no_policy():
@@ -139,7 +186,12 @@ def test_concepts_may_be_given_as_plain_dictionaries():
         ({"augmentations": ("whole", "whole")}, "each once"),
         ({"augmentations": ("sideways",)}, "whole, mirror, corners"),
         ({"size_rule": "guess"}, "resize"),
-        ({"version": 2}, "version"),
+        ({"version": 3}, "version"),
+        ({"version": True}, "version"),
+        ({"version": 1, "everyday": ("a star",)}, "version 1 has no everyday"),
+        ({"everyday": ("",)}, "not empty"),
+        ({"everyday": "a star"}, "expected a list"),
+        ({"everyday": ("blood",)}, "everyday"),
         ({"model": 3}, "expected a text or nothing"),
     ],
 )

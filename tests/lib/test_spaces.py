@@ -77,14 +77,17 @@ def test_checks_know_every_space_by_its_own_scale(name):
         assert "nearly empty" in doubt and "multiplied" not in doubt
 
 
-def test_a_space_without_a_known_spread_is_not_doubted():
+def test_a_space_without_one_scale_is_doubted_for_noise_alone():
     config = tiny.tiny_config(
         WORDS, embed_dim=8, width=16, layers=1, heads=1, channels=16, latent_space="cosmos"
     )
-    assert lclip.scale_doubt(0.01 * torch.randn(2, 16, 8, 8), config) is None
+    noise, smooth = torch.randn(2, 16, 8, 8), F.interpolate(torch.randn(2, 16, 3, 3), (8, 8), mode="bicubic")
+    assert lclip.scale_doubt(0.01 * smooth, config) is None
+    assert "looks like noise" in lclip.scale_doubt(0.01 * noise, config)
     concepts = lclip.parse_concepts("redness: a red // a square")
     model = tiny.random_model(config, WORDS)
-    assert [v.concept for v in lclip.SafetyPolicy(concepts).judge(model, torch.randn(2, 16, 8, 8))]
+    judged = lclip.SafetyPolicy(concepts).judge(model, torch.cat([noise, smooth]))
+    assert [v.concept for v in judged] == ["unreadable"] * 2 + ["redness"] * 2
 
 
 @pytest.mark.parametrize("name", ["sdxl", "flux", "sd3", "wan2.1", "wan2.2", "mochi"])
