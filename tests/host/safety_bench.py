@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy
 import torch
 import torch.nn.functional as F
@@ -45,6 +47,13 @@ def pictures(batch: int, seed: int = 1, size: int = 8) -> torch.Tensor:
     coarse = torch.randn(batch, 4, 3, 3, generator=torch.Generator().manual_seed(seed))
     z = F.interpolate(coarse, (size, size), mode="bicubic")
     return 6 * z / z.square().mean((1, 2, 3), keepdim=True).sqrt()
+
+
+def make_reader() -> lclip.LatentCLIP:
+    """The same of CLIP's own vocabulary, which has every word: for presets in plain English."""
+    torch.manual_seed(4)
+    config = replace(make_clip().config, context_length=77, vocab_size=49408, tokenizer="clip-bpe")
+    return lclip.LatentCLIP(config).eval()
 
 
 Z = pictures(6)

@@ -7,10 +7,9 @@ import json
 import numpy
 import pytest
 import torch
-from safety_bench import Bench, Z, make_clip, middle, pictures, policy_here, scores
+from safety_bench import Bench, Z, make_clip, make_reader, middle, pictures, policy_here, scores
 
 import lclip
-from lclip.checkpoints.fingerprint import fingerprint
 from lclip.latents.neutral import neutral_latents
 from lclip.safety.calibration import calibrate
 
@@ -136,7 +135,7 @@ def test_the_audit_report_is_json(bench, clip):
     (report,) = bench.see(node, 5)
     content = json.loads(bench.host.run(bench.graph).require_ok().values(report)[0])
     here = policy_here(middle(clip))
-    assert content["hash"] == here.digest([fingerprint(clip)])
+    assert content["hash"] == lclip.SafetyJudge(here, clip).digest
     assert [v["safe"] for v in content["verdicts"]] == [v.safe for v in here.judge(clip, Z)]
 
 
@@ -164,6 +163,11 @@ def test_what_cannot_be_read_is_an_error(bench, samples, says):
         ({"policy_json": "a {report} without a policy"}, "no valid JSON"),
         ({"policy_json": policy_here(0.2).to_json() + policy_here(0.3).to_json()}, "2 different policies"),
         ({"preset": "mini", "own_concepts": ""}, "mini world's latents"),
+        ({"preset": "i2p"}, "does not know the words hate, symbol"),
+        ({"own_concepts": "teeth: a red fang // a red square"}, "does not know the word fang"),
+        ({"own_concepts": "long: a red square " + 8 * "on blue " + "// a red circle"}, "is cut"),
+        ({"own_concepts": "same: a red square // A Red  SQUARE"}, "the same tokens"),
+        ({"allow": "a marble statue"}, "does not know the words marble, statue"),
     ],
 )  # fmt: skip
 def test_a_policy_that_cannot_be_is_an_error_at_its_node(bench, widgets, says):
@@ -172,7 +176,11 @@ def test_a_policy_that_cannot_be_is_an_error_at_its_node(bench, widgets, says):
     assert says in bench.host.run(bench.graph).error
 
 
-def test_presets_and_strictness_reach_the_gate(bench, clip):
+def test_presets_and_strictness_reach_the_gate(bench):
+    file = bench.host.models / "reader.safetensors"
+    if not file.exists():
+        lclip.save_checkpoint(make_reader(), file)
+    bench = Bench(bench.host, bench.graph, file.name)
     policy = bench.policy(
         preset="i2p", categories="violence, sexual", strictness="high", allow="a blue circle"
     )
