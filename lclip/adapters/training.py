@@ -224,8 +224,8 @@ def solve_linear(adapter: LatentAdapter, source: Tensor, target: Tensor, seed: i
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
     chosen = order[: max(1, CELLS // cells)]
     x = F.unfold(adapter.standard_source(source[chosen]), 3, padding=1)  # [N, inputs * 9, cells]
-    x = x.movedim(1, 0).flatten(1).double()
-    y = adapter.standard_target(target[chosen]).flatten(2).movedim(1, 0).flatten(1).double()
+    x = x.movedim(1, 0).flatten(1).cpu().double()
+    y = adapter.standard_target(target[chosen]).flatten(2).movedim(1, 0).flatten(1).cpu().double()
     x = torch.cat([x, torch.ones_like(x[:1])])
     gram = x @ x.T / x.shape[1] + RIDGE * torch.eye(len(x), dtype=x.dtype)
     solution = torch.linalg.solve(gram, x @ y.T / x.shape[1]).T.float()  # [outputs, inputs * 9 + 1]

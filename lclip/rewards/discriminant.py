@@ -46,7 +46,7 @@ def discriminant(first: Tensor, second: Tensor, shrinkage: float | None = None) 
     """
     if shrinkage is not None and not 0 < shrinkage <= 1:
         raise ValueError(f"the shrinkage is {shrinkage}; expected above 0 and at most 1, or None to choose")
-    sets = [first.detach().double(), second.detach().double()]
+    sets = [side.detach().cpu().double() for side in (first, second)]  # not every device has float64
     if min(map(len, sets)) < 2:
         raise ValueError(f"there are {len(first)} and {len(second)} items; expected at least 2 on each side")
     means = [part.mean(0) for part in sets]

@@ -246,7 +246,7 @@ def _copies(first: Tensor, second: Tensor) -> Tensor:
     """Which items are the same picture, perhaps in half precision: [N, ...], [M, ...] -> bool [N, M]"""
     if first.shape[1:] != second.shape[1:]:
         return torch.zeros(len(first), len(second), dtype=torch.bool)
-    a, b = (batch.flatten(1).double().cpu() for batch in (first, second))
+    a, b = (batch.flatten(1).cpu().double() for batch in (first, second))
     squares = a.square().sum(1)[:, None], b.square().sum(1)[None]
     return squares[0] + squares[1] - 2 * a @ b.T <= COPY**2 * torch.minimum(*squares)
 

@@ -32,3 +32,25 @@ def test_the_highest_value_lies_in_the_named_object():
             hits.append(math.hypot(x - thing.x, y - thing.y) <= max(thing.radius, 6))
     assert len(hits) >= 60
     assert sum(hits) / len(hits) > 0.6
+
+
+def test_contributions_pass_the_last_norm_with_its_weights(tiny_model):
+    """The patches' parts and the class token's own add up to the embedding, whatever the norm's weights are."""
+    model = tiny_model
+    generator = torch.Generator().manual_seed(5)
+    weight = 0.2 + 2 * torch.rand(model.visual.ln_post.weight.shape, generator=generator)
+    model.visual.ln_post.weight.data.copy_(weight)
+    z = 6 * torch.randn(2, 4, 8, 8, generator=generator)
+    parts = model.patch_embeddings(z, "contributions")
+    x = model.visual.embed(z)
+    own = x[:, :1].clone()  # of the class token: what it began as, what it attends to in itself, biases, MLPs
+    for block in model.visual.transformer.resblocks:
+        added = block.contributions(x)
+        own = own + (block(x)[:, :1] - x[:, :1]) - added[:, 1:].sum(1, keepdim=True)
+        x = block(x)
+    first = x[:, :1]
+    spread = (first.var(-1, correction=0, keepdim=True) + model.visual.ln_post.eps).sqrt()
+    normed = (own - own.mean(-1, keepdim=True)) / spread * weight + model.visual.ln_post.bias
+    length = model.visual.project(first).norm(dim=-1, keepdim=True)
+    own = (normed @ model.visual.proj / length)[:, 0]
+    torch.testing.assert_close(parts.sum((1, 2)) + own, model.encode_latents(z), atol=1e-5, rtol=1e-4)
