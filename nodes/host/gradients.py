@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import comfy.k_diffusion.sampling as k_diffusion
 import comfy.model_management as management
+import comfy.model_sampling
 import comfy.samplers
 from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
@@ -44,13 +46,16 @@ DIFFERENTIABLE = frozenset(
         "seeds_3",
         "sa_solver",
         "ddim",
-        "uni_pc",
-        "uni_pc_bh2",
     ]
 )
-"""Samplers whose gradient agrees with finite differences to 1e-3. In the others an inner no_grad cuts it, and
-in deis it was seen to be several percent off.
+"""Samplers whose gradient agrees with finite differences to 1e-3. In the others an inner no_grad cuts it,
+uni_pc divides in place what the backward pass needs, and in deis it was seen to be several percent off.
 """
+
+DIFFERENTIABLE_ATTENTION = frozenset(
+    ["attention_basic", "attention_split", "attention_sub_quad", "attention_pytorch"]
+)
+"""The host's attention functions that have a derivative; int8, sage and flash kernels have none."""
 
 _START_WITHOUT = "start ComfyUI with --disable-dynamic-vram"
 GRADIENT_FREE = "Set method to zero_order or best_of_n, which need no gradient"
@@ -65,13 +70,25 @@ def stock_sampler(name: str, undecorated: bool) -> Any:
     return comfy.samplers.KSAMPLER(function, stock.extra_options, stock.inpaint_options)
 
 
+def differentiable_samplers(patcher: Any) -> list[str]:
+    """The samplers that a gradient passes with this model; some hand flow models to a code of their own."""
+    flow = isinstance(patcher.get_model_object("model_sampling"), comfy.model_sampling.CONST)
+    apart = {name for name in DIFFERENTIABLE if hasattr(k_diffusion, f"sample_{name}_RF")} if flow else set()
+    return [name for name in SAMPLERS if name in DIFFERENTIABLE - apart]
+
+
 def refuse_undifferentiable(patcher: Any, sampler_name: str) -> None:
     """ValueError for samplers and models that no gradient is known to pass."""
-    if sampler_name not in DIFFERENTIABLE:
-        known = ", ".join(name for name in SAMPLERS if name in DIFFERENTIABLE)
+    known = differentiable_samplers(patcher)
+    if sampler_name not in known:
         raise ValueError(
-            f"ReNO cannot differentiate the sampler {sampler_name!r}. Use one of {known}. {GRADIENT_FREE} "
-            "and work with every sampler."
+            f"ReNO cannot differentiate the sampler {sampler_name!r} with this model. Use one of "
+            f"{', '.join(known)}. {GRADIENT_FREE} and work with every sampler."
+        )
+    if patcher.model_options.get("multigpu_clones") or patcher.get_additional_models_with_key("multigpu"):
+        raise ValueError(
+            "The model is spread over several GPUs (multi-GPU clones), and no gradient is known to pass from "
+            f"one to another. Take the multi-GPU node out. {GRADIENT_FREE}."
         )
     if (kind := _quantisation(patcher.model)) is not None:
         raise ValueError(
@@ -226,24 +243,47 @@ def plain_copy(value: Any, item: int | None = None, batch: int = 0) -> Any:
     return value
 
 
-def gradient_options(
-    model_options: Mapping[str, Any], sigmas: Tensor, conds: Mapping[str, Any]
+def render_options(
+    model_options: Mapping[str, Any],
+    sigmas: Tensor,
+    conds: Mapping[str, Any],
+    sampling: Any,
+    differentiable: bool,
 ) -> dict[str, Any]:
-    """Model options for one differentiable render, as a copy: its patches see no tensor of inference mode."""
+    """Model options for one render, as a copy: its patches see no tensor of inference mode.
+
+    What caches steps begins anew. differentiable: attention runs in a kernel that has a derivative; others
+    leave the residual path its gradient, so that nothing else would show it.
+    """
     options = dict(model_options)
-    transformer = dict(options.get("transformer_options", {}))
+    entries = options.get("transformer_options", {})
+    transformer = {name: _begun_anew(entry, sampling) for name, entry in entries.items()}
     transformer["sample_sigmas"] = sigmas
     if _any_cond_has("control", conds):
         patches = dict(transformer.get("patches", {}))
         # A ControlNet adds to the skip connection in place; the main path must not share that tensor.
         after_skip = [*patches.get("input_block_patch_after_skip", ()), lambda h, _: h.clone()]
         transformer["patches"] = {**patches, "input_block_patch_after_skip": after_skip}
-    if management.sage_attention_enabled() or management.flash_attention_enabled():
-        transformer["optimized_attention_override"] = lambda _, *args, **more: attention_pytorch(
-            *args, **more
-        )
+    if differentiable:
+        transformer["optimized_attention_override"] = _differentiable_attention
     options["transformer_options"] = transformer
     return options
+
+
+def _differentiable_attention(function: Callable[..., Tensor], *args: Any, **named: Any) -> Tensor:
+    """The host's own attention where it has a derivative, so that a render is the stock one to the bit."""
+    known = getattr(function, "__name__", "") in DIFFERENTIABLE_ATTENTION
+    return (function if known else attention_pytorch)(*args, **named)
+
+
+def _begun_anew(entry: Any, sampling: Any) -> Any:
+    """A step cache (the host's EasyCache and LazyCache, or alike) without what an earlier render left in it.
+
+    The host does the same, but once for a whole sampling, in which a search renders many times.
+    """
+    if not (hasattr(entry, "reset") and hasattr(entry, "clone") and hasattr(entry, "prepare_timesteps")):
+        return entry
+    return entry.clone().prepare_timesteps(sampling)
 
 
 @contextmanager

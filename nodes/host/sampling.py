@@ -133,7 +133,7 @@ class NoiseSearch(comfy.samplers.Sampler):
         self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
     ) -> list[lclip.ReNOResult]:
         self._load(scene, scene.room(1), whole=False)
-        with scene.prepared() as prepared:
+        with scene.prepared(differentiable=False) as prepared:
             return [self._search(prepared, settings, report)]
 
     def _search_with_gradient(

@@ -12,7 +12,7 @@ import comfy.model_management as management
 import torch
 from torch import Tensor, nn
 
-from .gradients import gradient_options, plain_copy
+from .gradients import plain_copy, render_options
 
 
 class Scene:
@@ -55,15 +55,17 @@ class Scene:
                 yield model
 
     @contextmanager
-    def prepared(self, item: int | None = None) -> Iterator[Prepared]:
-        """The whole batch, or one item of it, as tensors that a gradient may pass."""
+    def prepared(self, item: int | None = None, differentiable: bool = True) -> Iterator[Prepared]:
+        """The whole batch, or one item of it, as tensors that a gradient may pass, and renders that pass it.
+
+        differentiable: False leaves the model's attention as it is.
+        """
         own = partial(plain_copy, item=item, batch=self.noise.shape[0])
         conds = self.model_wrap.conds
         self.model_wrap.conds = own(conds)
         try:
-            yield Prepared(
-                self, own(self.noise), self.sigmas.clone(), own(self.latent_image), own(self.denoise_mask)
-            )
+            inputs = (own(self.noise), self.sigmas.clone(), own(self.latent_image), own(self.denoise_mask))
+            yield Prepared(self, *inputs, differentiable)
         finally:
             self.model_wrap.conds = conds
 
@@ -77,6 +79,7 @@ class Prepared:
     sigmas: Tensor
     latent_image: Tensor | None
     denoise_mask: Tensor | None
+    differentiable: bool = False
 
     @property
     def to_raw(self) -> Callable[[Tensor], Tensor]:
@@ -87,16 +90,23 @@ class Prepared:
         time."""
         scene = self.scene
         management.throw_exception_if_processing_interrupted()
-        options = gradient_options(scene.extra_args["model_options"], self.sigmas, scene.model_wrap.conds)
+        sigmas = self.sigmas.clone()  # a sampler may write into what it is given: uni_pc does
+        options = render_options(
+            scene.extra_args["model_options"],
+            sigmas,
+            scene.model_wrap.conds,
+            scene.model_wrap.inner_model.model_sampling,
+            self.differentiable,
+        )
         extra_args = {**scene.extra_args, "model_options": options}
         with torch.random.fork_rng(devices=[scene.device] if scene.device.type == "cuda" else []):
             return scene.stock.sample(
                 scene.model_wrap,
-                self.sigmas,
+                sigmas,
                 extra_args,
                 None,
                 noise,
-                self.latent_image,
-                self.denoise_mask,
+                plain_copy(self.latent_image),
+                plain_copy(self.denoise_mask),
                 True,
             )

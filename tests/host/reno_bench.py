@@ -80,14 +80,14 @@ class Bench:
             **{**SAMPLING, **STATIC, **widgets},
         )  # fmt: skip
 
-    def advanced(self, noise, latent, sampler_name="euler", steps=1, cfg=1.0):
+    def advanced(self, noise, latent, sampler_name="euler", steps=1, cfg=1.0, sigmas=None):
         """The stock SamplerCustomAdvanced on a NOISE socket, or on a file of noise."""
         if isinstance(noise, str):
             noise = self.graph.add("Probe_GivenNoise", name=noise, seed=5)[0]
         guider = self.graph.add(
             "CFGGuider", model=self.model[0], positive=self.positive, negative=self.negative, cfg=cfg
         )
-        sigmas = self.graph.add(
+        sigmas = sigmas or self.graph.add(
             "BasicScheduler", model=self.model[0], scheduler="normal", steps=steps, denoise=1.0
         )
         sampler = self.graph.add("KSamplerSelect", sampler_name=sampler_name)

@@ -35,7 +35,7 @@ def test_the_highest_value_lies_in_the_named_object():
 
 
 def test_contributions_pass_the_last_norm_with_its_weights(tiny_model):
-    """The patches' parts and the class token's own add up to the embedding, whatever the norm's weights are."""
+    """The patches' parts and the class token's own add up to the embedding, whatever the norm's weights."""
     model = tiny_model
     generator = torch.Generator().manual_seed(5)
     weight = 0.2 + 2 * torch.rand(model.visual.ln_post.weight.shape, generator=generator)

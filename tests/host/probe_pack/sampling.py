@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import comfy.model_management
+import comfy.samplers
 import folder_paths
 import numpy
 import torch
@@ -94,6 +95,23 @@ class BrokenWeights:
         return (", ".join(broken),)
 
 
+class ModelPatch:
+    """A MODEL, patched."""
+
+    RETURN_TYPES = ("MODEL",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def run(self, model):
+        patched = model.clone()
+        self.patch(patched)
+        return (patched,)
+
+
 class Interrupt:
     """A MODEL that asks the host to interrupt at its n-th call, as the cancel button does."""
 
@@ -119,7 +137,46 @@ class Interrupt:
         return (patched,)
 
 
+class CutAttention(ModelPatch):
+    """A MODEL whose attention is overridden by a kernel without a derivative, as int8 kernels are."""
+
+    def patch(self, model):
+        def without_derivative(function, *args, **named):
+            return function(*(a.detach() if isinstance(a, torch.Tensor) else a for a in args), **named)
+
+        options = {**model.model_options.get("transformer_options", {})}
+        options["optimized_attention_override"] = without_derivative
+        model.model_options["transformer_options"] = options
+
+
+class StockSigmas:
+    """The noise levels that the stock KSampler takes for a sampler: some leave one out."""
+
+    RETURN_TYPES = ("SIGMAS",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "sampler_name": ("STRING", {}), "steps": ("INT", {})}}
+
+    def run(self, model, sampler_name, steps):
+        device = comfy.model_management.get_torch_device()
+        stock = comfy.samplers.KSampler(model, steps, device, sampler_name, "normal", 1.0, model_options={})
+        return (stock.sigmas,)
+
+
+class TwoGPUs(ModelPatch):
+    """A MODEL that says it is spread over two GPUs."""
+
+    def patch(self, model):
+        model.model_options["multigpu_clones"] = {"cuda:0": model, "cuda:1": model}
+
+
 NODES = {
+    "Probe_CutAttention": CutAttention,
+    "Probe_StockSigmas": StockSigmas,
+    "Probe_TwoGPUs": TwoGPUs,
     "Probe_GivenNoise": GivenNoise,
     "Probe_DumpNoise": DumpNoise,
     "Probe_RunsOutOfMemory": RunsOutOfMemory,
