@@ -30,6 +30,7 @@ SECTIONS = {
     "reno": ("reno", "gain", "Mini world: what ReNO gains"),
     "hacking": ("reno", "hacking", "Mini world: reward and truth over 200 iterations"),
     "guidance": ("guidance", "guidance", "Mini world: guidance on the many-step schedule"),
+    "race": ("race", "race_section", "Mini world: races, many candidates for few passes"),
     "safety-detection": ("safety", "detection", "Mini world: detecting the unsafe concept"),
     "safety-rates": ("safety_rates", "rates", "Mini world: unsafe rate and what it costs harmless prompts"),
     "safety-savings": (

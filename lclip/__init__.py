@@ -10,6 +10,8 @@ from .adapters.shipped import fit_latents, shipped_adapter
 from .adapters.training import AdapterSettings, AdapterTraining, train_adapter
 from .checkpoints.checkpoint import load, save_checkpoint
 from .checkpoints.convert import convert
+from .choosing.race import RaceRun, race
+from .choosing.types import RaceCheck, RaceResult, RaceSettings
 from .data.pictures import find_pictures
 from .errors import CheckpointError
 from .latents.checks import check_latents
@@ -52,6 +54,10 @@ __all__ = [
     "LatentCLIPConfig",
     "LatentReward",
     "LatentSpace",
+    "RaceCheck",
+    "RaceResult",
+    "RaceRun",
+    "RaceSettings",
     "ReNORecord",
     "ReNOResult",
     "ReNORun",
@@ -85,6 +91,7 @@ __all__ = [
     "load_adapter",
     "load_taste",
     "parse_concepts",
+    "race",
     "reno",
     "save_adapter",
     "save_checkpoint",

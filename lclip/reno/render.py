@@ -16,8 +16,11 @@ from .uphill import ATTEMPTS, RESCALE, Uphill
 GRADIENT_FREE = "Use method='best_of_n' or method='zero_order', which need no gradient"
 
 
-def check_noise(noise: Any, places: Sequence[int] | None = None) -> Tensor:
-    """The caller's noise as a plain tensor of its own: ValueError if it cannot be searched from."""
+def check_noise(noise: Any, places: Sequence[int] | None = None, whose: str = "ReNO's") -> Tensor:
+    """The caller's noise as a plain tensor of its own: ValueError if it cannot be searched from.
+
+    whose: noise it is, as errors begin.
+    """
     if not isinstance(noise, Tensor) or noise.ndim < 2 or noise.numel() == 0 or not noise.is_floating_point():
         got = (
             f"{noise.dtype} of shape {tuple(noise.shape)}"
@@ -25,20 +28,22 @@ def check_noise(noise: Any, places: Sequence[int] | None = None) -> Tensor:
             else type(noise).__name__
         )
         raise ValueError(
-            f"ReNO's noise is {got}; expected a floating-point tensor [batch, ...] with at least one item. "
+            f"{whose} noise is {got}; expected a floating-point tensor [batch, ...] with at least one item. "
             f"An empty latent has nothing to optimise: raise its batch size or size."
         )
     if places is not None and len(places) != len(noise):
         raise ValueError(
-            f"ReNO's places are {list(places)} for a batch of {len(noise)}; expected one per item, or None."
+            f"{whose} places are {list(places)} for a batch of {len(noise)}; expected one per item, or None."
         )
     bad = (~finite_items(noise)).nonzero().flatten().tolist()
     if bad:
-        raise ValueError(f"ReNO's noise holds NaN or infinite values in items {bad}; expected N(0, I) noise.")
+        raise ValueError(
+            f"{whose} noise holds NaN or infinite values in items {bad}; expected N(0, I) noise."
+        )
     if bool((noise.flatten(1) == 0).all(dim=1).any()):
         raise ValueError(
-            "ReNO's noise is zero everywhere in at least one item; expected N(0, I) noise, which is what the "
-            "search improves. Switch adding noise on: a schedule's second half has no noise of its own."
+            f"{whose} noise is zero everywhere in at least one item; expected N(0, I) noise, which is what "
+            "the search improves. Switch adding noise on: a schedule's second half has no noise of its own."
         )
     return noise.detach().to(torch.promote_types(noise.dtype, torch.float32), copy=True)
 

@@ -14,7 +14,7 @@ FLOORS = (
     ("latents",),
     ("model",),
     ("checkpoints",),
-    ("scoring", "rewards", "reno", "safety", "adapters", "data"),
+    ("scoring", "rewards", "reno", "safety", "adapters", "data", "choosing"),
     ("training", "bulk"),
     ("mini",),
     ("lclip",),  # the front door, lclip/__init__.py

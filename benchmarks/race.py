@@ -1,0 +1,194 @@
+"""What a race gains for its passes on the many-step schedule of the mini world's generator."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lclip import RaceResult, RaceSettings, TextReward, race
+from lclip.choosing.race import Watch, euler
+from lclip.mini import World
+from lclip.mini.drawing import sample_scenes
+from lclip.mini.scenes import Scene
+from lclip.statistics import bootstrap
+
+from .harness import Run, table
+from .scenes import judge_latents, noise_for, world_for_cpu
+
+STEPS, CANDIDATES, FEW = 20, 16, 6
+LOOKS = (1, 2, 4, 6, 8, 12, 16, 20)
+AT_ONCE = 25  # prompts to a part of the section
+
+RACES = {
+    "race, 30 % and 60 %, keep 1/4 (default)": RaceSettings(CANDIDATES),
+    "race, 20 % and 50 %, keep 1/4": RaceSettings(CANDIDATES, checks=(0.2, 0.5)),
+    "race, 20 %, keep 1/4": RaceSettings(CANDIDATES, checks=(0.2,)),
+    "race, 20 %, 40 %, 60 % and 80 %, keep 1/2": RaceSettings(
+        CANDIDATES, checks=(0.2, 0.4, 0.6, 0.8), keep=0.5
+    ),
+}
+STEERED = {
+    "stochastic, best of 6": RaceSettings(FEW, checks=(0.5,), keep=1.0),
+    "stochastic, 6 resampled at 20, 40, 60, 80 %": RaceSettings(
+        FEW, checks=(0.2, 0.4, 0.6, 0.8), method="resample"
+    ),
+    "stochastic, race of 16 (default)": RaceSettings(CANDIDATES),
+}
+
+
+def race_section(run: Run) -> str:
+    """Rank correlation by step, and reward and truth at equal passes."""
+    world, scenes = world_for_cpu(), sample_scenes(run.choose(120, 6), 761, split="held-out")
+    settings = {name: _seeded(each, run.seed) for name, each in (RACES | STEERED).items()}
+    parts = [
+        run.part(f"from {first}", lambda first=first: _part(run, world, scenes, first, settings))
+        for first in range(0, len(scenes), AT_ONCE)
+    ]
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return "\n\n".join((_correlations(found), _gains(found, list(settings)), _notes()))
+
+
+def _seeded(settings: RaceSettings, seed: int) -> RaceSettings:
+    fields = {**settings.__dict__, "seed": 762 + seed}
+    return RaceSettings(**fields)
+
+
+def _part(
+    run: Run, world: World, scenes: list[Scene], first: int, settings: dict[str, RaceSettings]
+) -> dict[str, np.ndarray]:
+    """Every figure of some prompts: arrays with one row a prompt."""
+    rows = []
+    for number, scene in enumerate(scenes[first : first + AT_ONCE], start=first):
+        rows.append(_prompt(world, scene, noise_for(1, 763 + number), settings, run.choose(STEPS, 5)))
+    run.say(f"prompts {first} to {first + len(rows) - 1}")
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _prompt(
+    world: World, scene: Scene, noise: Tensor, settings: dict[str, RaceSettings], steps: int
+) -> dict[str, np.ndarray]:
+    stage = _Stage(world, scene, steps)
+    row: dict[str, np.ndarray] = {}
+    rewards, latents = stage.watched(noise, settings[next(iter(RACES))])
+    row["rewards"] = rewards  # [looks, candidates]
+    end = rewards[-1]
+    for name, number in (("plain", 1), (f"best of {FEW}", FEW), (f"best of {CANDIDATES}", CANDIDATES)):
+        best = int(end[:number].argmax())
+        row[name] = np.array([end[best], stage.correct(latents[best : best + 1]), number * steps])
+    for name, each in settings.items():
+        result = stage.race(noise, each, _stochastic(each.seed) if name in STEERED else euler)
+        row[name] = np.array([float(result.rewards[0]), stage.correct(result.latents), result.passes])
+    return row
+
+
+class _Stage:
+    """One prompt: its reward, and the generator's predicted x0, in unit scale."""
+
+    def __init__(self, world: World, scene: Scene, steps: int) -> None:
+        self.world, self.scene = world, scene
+        self.context = world.context([scene.caption], 1)
+        self.text = TextReward(world.latent_clip, scene.caption)
+        self.sigmas = torch.linspace(1, 0, steps + 1)
+
+    def denoise(self, x: Tensor, sigma: Tensor, items: Tensor) -> Tensor:
+        t = sigma.expand(len(x))
+        return x - sigma * self.world.denoiser(x, t, self.context.expand(len(x), -1, -1))
+
+    def reward(self, x0: Tensor) -> Tensor:
+        return self.text(self.world.latent_format.to_raw(x0))
+
+    def race(self, noise: Tensor, settings: RaceSettings, sampler=euler) -> RaceResult:
+        return race(self.denoise, noise, self.reward, self.sigmas, settings, sampler)
+
+    def correct(self, x0: Tensor) -> float:
+        raw = self.world.latent_format.to_raw(x0)
+        return float(judge_latents(self.world, raw, [self.scene] * len(raw))[0].correct)
+
+    def watched(self, noise: Tensor, settings: RaceSettings) -> tuple[np.ndarray, Tensor]:
+        """Every candidate to the end, and its predicted reward on the way: [looks, candidates], latents."""
+        seen: list[Tensor] = []
+
+        def watching(model, x: Tensor, sigmas: Tensor, watch: Watch) -> Tensor:
+            def look(step: int, steps: int, x0: Tensor) -> None:
+                watch(step, steps, x0)
+                if step + 1 in LOOKS:
+                    seen.append(self.reward(x0))
+
+            return euler(model, x, sigmas, look)
+
+        whole = RaceSettings(CANDIDATES, keep=1.0, finish=CANDIDATES, seed=settings.seed)
+        result = self.race(noise, whole, watching)
+        back = torch.tensor(result.places).argsort()
+        end = result.rewards[back]
+        return torch.stack([*seen[:-1], end]).numpy(), result.latents[back]
+
+
+def _stochastic(seed: int):
+    """A flow's Euler steps with fresh noise in each (as the host's euler_ancestral for flows, eta 0.5)."""
+
+    def sampler(model, x: Tensor, sigmas: Tensor, watch: Watch) -> Tensor:
+        source = torch.Generator().manual_seed(seed)
+        steps = len(sigmas) - 1
+        for step in range(steps):
+            x0 = model(x, sigmas[step])
+            rows = watch(step, steps, x0)
+            if rows is not None:
+                x, x0 = x[rows], x0[rows]
+            now, after = sigmas[step], sigmas[step + 1]
+            down = after * (1 + (after / now - 1) * 0.5)
+            x = x0 + down / now * (x - x0)
+            if after > 0:
+                scale = (1 - after) / (1 - down)
+                fresh = torch.randn(x.shape, generator=source)
+                x = scale * x + (after**2 - (scale * down) ** 2).clamp(min=0).sqrt() * fresh
+        return x
+
+    return sampler
+
+
+def _correlations(found: dict[str, np.ndarray]) -> str:
+    rewards = found["rewards"]  # [prompts, looks, candidates]
+    rows = []
+    for number, step in enumerate(LOOKS[: rewards.shape[1]]):
+        values = [_spearman(prompt[number], prompt[-1]) for prompt in rewards]
+        rows.append((step, bootstrap(values).text(digits=2)))
+    return (
+        f"{STEPS} Euler steps, {len(rewards)} held-out captions, {CANDIDATES} noises each. Spearman's rank "
+        "correlation of the reward of the predicted x0 with the reward in the end, within a caption's noises, "
+        "and its mean over captions.\n\n" + table(("after step", "rank correlation"), rows)
+    )
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> float:
+    ranks = [values.argsort().argsort() for values in (first, second)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _gains(found: dict[str, np.ndarray], races: list[str]) -> str:
+    best = f"best of {CANDIDATES}"
+    rows = [_row(found, name, best) for name in ("plain", f"best of {FEW}", best, *races)]
+    gain, minus = f"of best-of-{CANDIDATES}'s gain", f"minus {best}, points"
+    return table(("method", "passes", "reward", gain, "all correct", minus), rows)
+
+
+def _row(found: dict[str, np.ndarray], name: str, best: str) -> tuple[str, ...]:
+    """One method's passes, reward and truth; each is an array [prompts, (reward, truth, passes)]."""
+    values, passes = found[name], found[name][:, 2].mean()
+    gains = [(found[each][:, 0] - found["plain"][:, 0]).mean() for each in (name, best)]
+    return (
+        name,
+        f"{passes:.0f} ({100 * passes / found[best][0, 2]:.0f} %)",
+        bootstrap(values[:, 0]).text(digits=3),
+        "" if name == "plain" else f"{100 * gains[0] / gains[1]:.1f} %",
+        bootstrap(values[:, 1]).percent(),
+        "" if name == best else bootstrap(values[:, 1] - found[best][:, 1]).text(100, 1),
+    )
+
+
+def _notes() -> str:
+    return (
+        "All methods start from the same noises; best of n is the random search of "
+        "ComfyUI-InferenceTimeScaling, with the same verifier, in as many passes. Differences are paired. "
+        "The stochastic rows have noise in every step; resampling (Feynman-Kac steering) saves no passes."
+    )

@@ -1,0 +1,129 @@
+"""What goes into a race and what comes out: settings, checks, result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..latents.items import item_seed
+
+METHODS = ("prune", "resample")
+
+
+@dataclass(frozen=True)
+class RaceSettings:
+    """How a race is run. ValueError for a value that no race can use.
+
+    The defaults judge at 30 % and 60 % of the steps and keep a quarter each time: of 16 candidates 4 go on,
+    then 1. In 20 steps that takes 16 x 6 + 4 x 6 + 1 x 8 = 128 passes through the model, 40 % of 16 x 20.
+    """
+
+    candidates: int = 16
+    """How many start for every batch item; the first one has the caller's own noise."""
+    checks: tuple[float, ...] = (0.3, 0.6)
+    """Where in the schedule they are judged by their predicted x0, as shares of the steps."""
+    keep: float = 0.25
+    """The share that each check leaves in, rounded up, and never fewer than `finish`."""
+    finish: int = 1
+    """How many of every batch item's candidates leave the race in the end."""
+    seed: int = 0
+    """The seed of the first candidate; the others' seeds are hashes of it: see `seeds`."""
+    places: tuple[int, ...] | None = None
+    """Which items of a larger batch these are; None: 0, 1, ... Noise is drawn by seed and place."""
+    method: str = "prune"
+    """"prune" drops the losers, and their passes are saved. "resample" replaces them by copies of the
+    winners, which a stochastic sampler parts again: Feynman-Kac steering (arXiv 2501.06848)."""
+    strength: float = 2.0
+    """resample: how much a reward counts that is one standard deviation above the field's mean."""
+    at_once: int | None = None
+    """How many candidates the model sees at once; None: all that are in. It changes nothing but memory."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checks", tuple(float(share) for share in self.checks))
+        if self.method not in METHODS:
+            raise ValueError(f"The race's method is {self.method!r}; expected one of {', '.join(METHODS)}.")
+        self._require("candidates", self.candidates >= 2, "2 or more; a race of one has nothing to choose")
+        inside = bool(self.checks) and all(0 < share < 1 for share in self.checks)
+        self._require("checks", inside, "one share of the steps or more, each above 0 and below 1")
+        self._require("keep", 0 < self.keep <= 1, "above 0 and at most 1")
+        whole = 1 <= self.finish <= self.candidates
+        self._require("finish", whole, f"from 1 to candidates ({self.candidates})")
+        self._require("strength", self.strength > 0 and math.isfinite(self.strength), "a number above 0")
+        self._require("at_once", self.at_once is None or self.at_once >= 1, "None or 1 or more")
+
+    def _require(self, name: str, good: bool, expected: str) -> None:
+        if not good:
+            raise ValueError(f"The race's {name} is {getattr(self, name)}; expected {expected}.")
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of every candidate: the caller's own, then hashes of it, so that neighbouring seeds share
+        nothing."""
+        return [self.seed, *(item_seed(self.seed, number) for number in range(1, self.candidates))]
+
+    def steps_judged(self, steps: int) -> list[int]:
+        """After how many of the steps each check is made; the end is no check."""
+        rounded = {max(1, math.floor(share * steps + 0.5)) for share in self.checks}
+        return sorted(step for step in rounded if step < steps)
+
+    def left_of(self, number: int) -> int:
+        """How many of so many a check leaves in."""
+        return min(number, max(self.finish, math.ceil(self.keep * number - 1e-9)))
+
+
+@dataclass(frozen=True)
+class RaceCheck:
+    """One look at the field; tensors lie on the CPU."""
+
+    step: int
+    """After how many steps."""
+    steps: int
+    """Of how many."""
+    rewards: Tensor
+    """[B, candidates] of the predicted x0, at the end of the latents; NaN for who was out."""
+    kept: Tensor
+    """[B, candidates] bool: who goes on."""
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """What a race found. W = finish x B winners: the best of every batch item, then every second best, ..."""
+
+    latents: Tensor
+    """[W, ...] the winners, in the sampler's scale."""
+    noise: Tensor
+    """[W, ...] the noise that each started from. Without resampling it gives the same latents again."""
+    rewards: Tensor
+    """[W] their rewards; NaN where the reward was none."""
+    places: list[int]
+    """Per winner which candidate it is, from 0; 0 has the caller's own noise."""
+    seeds: list[int]
+    """Per winner the seed that its noise was drawn by."""
+    checks: list[RaceCheck] = field(repr=False)
+    """Every check in order, the end as the last."""
+    passes: int
+    """How often a latent went through the model."""
+    passes_all: int
+    """How often it would have been, had all finished."""
+
+    @property
+    def saved(self) -> float:
+        """The share of the passes that was saved, 0 to 1."""
+        return 1 - self.passes / self.passes_all if self.passes_all else 0.0
+
+
+def resampled(weights: Tensor, offset: float) -> Tensor:
+    """Systematic resampling (Kitagawa 1996): which of N each of N slots goes on with, by weights [N].
+
+    offset: 0 to 1. A copy of each that is drawn stays in its own slot; the others fill the slots left.
+    """
+    count = len(weights)
+    edges = (weights.double() / weights.double().sum()).cumsum(0)
+    marks = (torch.arange(count, dtype=torch.float64) + offset) / count
+    drawn = torch.searchsorted(edges, marks, right=True).clamp(max=count - 1)
+    copies = torch.bincount(drawn, minlength=count)
+    spare = [index for index in range(count) for _ in range(int(copies[index]) - 1)]
+    return torch.tensor([index if copies[index] else spare.pop(0) for index in range(count)])
