@@ -155,8 +155,8 @@ def _correlations(found: dict[str, np.ndarray]) -> str:
         rows.append((step, bootstrap(values).text(digits=2)))
     return (
         f"{STEPS} Euler steps, {len(rewards)} held-out captions, {CANDIDATES} noises each. Spearman's rank "
-        "correlation of the reward of the predicted x0 with the reward in the end, within a caption's noises, "
-        "and its mean over captions.\n\n" + table(("after step", "rank correlation"), rows)
+        "correlation of the reward of the predicted x0 with the reward in the end, within a caption's "
+        "noises, and its mean over captions.\n\n" + table(("after step", "rank correlation"), rows)
     )
 
 
