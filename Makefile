@@ -1,9 +1,11 @@
 # Every target sets up what it needs in .venv. Overridable:
 #   make test TORCH="torch==2.9.1"      any pip requirement, or the path of a wheel
 #   make test PYTHON=python3.12
-TORCH  ?= torch==2.13.0
-PYTHON ?= python3
-ARGS   ?=
+#   make test WORKERS=0            one test after the other, in one process
+TORCH   ?= torch==2.13.0
+PYTHON  ?= python3
+WORKERS ?= 2
+ARGS    ?=
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -32,7 +34,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 test: $(READY)
-	@$(PY) -m pytest $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest --numprocesses=$(WORKERS) $(ARGS)
 
 demo: $(READY)
 	@$(PY) -m lclip demo $(ARGS)
