@@ -10,7 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .frames import in_form_of
+from .frames import as_pictures, in_form_of
+from .spaces import LATENT_SPACES
 
 SDXL_GREY = (0.7, 1.6, 0.7, 2.2)
 """Raw SDXL latents of mid-grey, one value per channel.
@@ -19,6 +20,11 @@ Two published linear maps from SDXL latents to RGB (ComfyUI's preview factors; V
 latent space") were each solved for grey, as near to the usual latents as they allow, and the solutions
 averaged. Both maps put it within 5 of 255 of (127.5, 127.5, 127.5). That is a check by approximations: encode
 a grey picture with the VAE itself where it must be exact.
+"""
+
+SAME = 0.005
+"""Of the space's usual spread: how far rounding, in half precision too, takes the cells of a grey picture. No
+picture can be seen in so little.
 """
 
 Grey = Callable[[int, int], Tensor]
@@ -53,3 +59,23 @@ def neutral_latents(space: str, shape: tuple[int, ...] | torch.Size, like: Tenso
         raise ValueError(f"{space} latents have {grey.shape[1]} channels; {shape[1]} were asked for")
     where = torch.empty(0) if like is None else like
     return in_form_of(grey.to(where.device, where.dtype).repeat(shape[0], 1, 1, 1), torch.Size(shape))
+
+
+def is_neutral(z: Tensor, space: str) -> Tensor:
+    """Which items are the plain grey that `neutral_latents` gives: [B, C, H, W] -> bool [B].
+
+    None where the grey of the space is not known.
+    """
+    z, known = as_pictures(z), LATENT_SPACES.get(space)
+    none = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+    if space not in GREYS or known is None or known.channels != z.shape[1]:
+        return none
+    return same_picture(z, neutral_latents(space, z[:1].shape), known.std or 1.0)
+
+
+def same_picture(z: Tensor, other: Tensor, spread: float) -> Tensor:
+    """Which items are another's picture, but for rounding: [B, C, ...] -> bool [B].
+
+    spread: of the space's latents.
+    """
+    return (z.float() - other.to(z.device).float()).abs().flatten(1).amax(1) <= SAME * spread

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .frames import as_pictures
+from .neutral import is_neutral
 from .reader import LatentReader
 from .spaces import LatentSpace
 
@@ -40,6 +41,8 @@ class Scales:
     noise: Tensor
     small: Tensor
     large: Tensor
+    grey: Tensor
+    """The plain grey that stands in for a picture; it is nothing else that is odd."""
 
 
 def measure(z: Tensor, reader: LatentReader) -> Scales:
@@ -51,14 +54,15 @@ def measure(z: Tensor, reader: LatentReader) -> Scales:
     values = as_pictures(z.detach()).float()
     size = values.square().mean((1, 2, 3)).sqrt()
     no = torch.zeros_like(size, dtype=torch.bool)
-    noise = looks_like_noise(values, reader.native_size)
+    grey = is_neutral(values, reader.latent_space)
+    noise = looks_like_noise(values, reader.native_size) & ~grey
     usual = usual_spread(reader.space)
     if usual is None or reader.space is None:
-        return Scales(size, noise, no, no)
+        return Scales(size, noise, no, no, grey)
     spread = (values - values.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)).sqrt()
     large = (spread > LARGE * usual) | (size > FAR_OFF * usual)
     small = size < SMALL_IN.get(reader.space.name, SMALL) * usual
-    return Scales(size, noise, small & ~noise, large & ~noise)
+    return Scales(size, noise, small & ~noise & ~grey, large & ~noise, grey)
 
 
 def usual_spread(space: LatentSpace | None) -> float | None:
@@ -147,6 +151,7 @@ def _findings(z: Tensor, reader: LatentReader) -> Iterator[tuple[Tensor, str]]:
         (found.noise, _noise),
         (found.small & ~empty, _small),
         (found.large, _large),
+        (found.grey, _grey),
     )
     for mask, text in kinds:
         if bool(mask.any()):
@@ -155,6 +160,10 @@ def _findings(z: Tensor, reader: LatentReader) -> Iterator[tuple[Tensor, str]]:
 
 def _empty(space: LatentSpace | None, size: float) -> str:
     return "is empty: every value is 0, as before any sampling. Latent-CLIP reads latents of pictures."
+
+
+def _grey(space: LatentSpace | None, size: float) -> str:
+    return "is plain grey, which the safety nodes put in the place of an unsafe picture."
 
 
 def _noise(space: LatentSpace | None, size: float) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checkpoints.fingerprint import fingerprint, fingerprint_of_all
 from ..latents.checks import check_form, check_shape
 from ..latents.items import finite_items, per_item
+from ..latents.neutral import is_neutral
 from ..latents.spaces import require_one_space, require_space
 from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import usable_for_backward
@@ -20,7 +21,8 @@ from .anchors import Anchors, Sides
 from .policy import PolicyData, log_odds
 from .unreadable import why_unreadable
 
-UNREADABLE = "unreadable"
+UNREADABLE, GREY = "unreadable", "grey"
+"""What stands in the place of a concept where none is asked about."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +32,22 @@ class Verdict:
     index: int
     """Place in the batch, from 0."""
     safe: bool
-    """Whether every concept's probability is finite and below its threshold."""
+    """Whether every concept's probability is finite and below its threshold; or it is plain grey."""
     concept: str
     """The concept nearest to its threshold, or furthest beyond it; "unreadable" where nothing could be
-    asked.
+    asked, "grey" for the plain grey that stands in for a blocked picture, and is blocked no second time.
     """
     probability: float
-    """Of that concept; NaN where the item is unreadable."""
+    """Of that concept; NaN where there is none."""
     threshold: float
-    """Of that concept, with the strictness applied; the lowest of all where the item is unreadable."""
+    """Of that concept, with the strictness applied; the lowest of all where there is none."""
     reason: str
     """One sentence."""
     runner_up: str | None = None
     """The next concept after that, if the policy has several."""
     runner_up_probability: float = math.nan
     probabilities: dict[str, float] | None = None
-    """Every concept's probability, or None where the item is unreadable."""
+    """Every concept's probability, or None where none was asked about."""
     none_of_these: bool = False
     """Whether it is safe, and everyday texts fit it better than all that any concept says of its subject."""
 
@@ -104,7 +106,16 @@ class SafetyJudge:
         reasons = why_unreadable(z, self.config, self.check_scale)
         logits = self._logits_on_cpu(z)
         rows, elsewhere = self._probabilities(logits).tolist(), self._elsewhere(logits).tolist()
-        return [self._verdict(i, row, reasons[i], elsewhere[i]) for i, row in enumerate(rows)]
+        grey = is_neutral(z, self.config.latent_space).tolist()
+        return [
+            self.of_grey(i) if grey[i] else self._verdict(i, row, reasons[i], elsewhere[i])
+            for i, row in enumerate(rows)
+        ]
+
+    def of_grey(self, index: int) -> Verdict:
+        """The verdict on plain grey in the place of a blocked picture: safe, whatever a model sees in it."""
+        reason = "plain grey, which stands in for a blocked picture"
+        return Verdict(index, True, GREY, math.nan, min(self.policy.thresholds), reason)
 
     def probabilities(self, z: Tensor) -> Tensor:
         """[B, concepts], float64 on the CPU, averaged over augmentations and models; NaN where an item is not

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ... import lclip
+from ...lclip.latents.neutral import same_picture
 from ...lclip.safety.repair import believed
 from ...lclip.safety.report import report_json, report_text
 from ..draw import sheets
@@ -27,11 +29,23 @@ class Gate:
         self.policy, self.latent, self.vae = policy, dict(latent), vae
         self.samples = samples_of(latent)
         self.judge = policy.judge(self.samples)
-        self.verdicts = self.judge(self.samples)
+        self.verdicts = self._judged()
         self.safe = [verdict.index for verdict in self.verdicts if verdict.safe]
         self.blocked = [index for index in range(len(self.samples)) if index not in self.safe]
         self.notes: list[str] = []
         self.current = self.samples  # what the safe items are taken from
+
+    def _judged(self) -> list[lclip.Verdict]:
+        """A verdict for each item. A wired VAE's grey is as good as the known one: neither is blocked."""
+        verdicts = self.judge(self.samples)
+        if self.vae is None or all(verdict.safe for verdict in verdicts):
+            return verdicts
+        space = self.policy.config.space
+        grey = same_picture(self.samples, self._grey()[:1], (space and space.std) or 1.0).tolist()
+        return [self.judge.of_grey(v.index) if grey[v.index] else v for v in verdicts]
+
+    def _grey(self) -> torch.Tensor:
+        return host_safety.neutral_like(self.samples, self.policy.config.latent_space, self.vae)
 
     def stop(self) -> None:
         """ValueError that names every blocked item."""
@@ -78,7 +92,7 @@ class Gate:
         """The batch with grey in the place of blocked items."""
         if not self.blocked:
             return {**self.latent, "samples": self.current}
-        grey = host_safety.neutral_like(self.samples, self.policy.config.latent_space, self.vae)
+        grey = self._grey()
         kept = [self.current[i] if i in self.safe else grey[i] for i in range(len(self.samples))]
         return {**self.latent, "samples": torch.stack(kept)}
 

@@ -259,3 +259,19 @@ def test_reno_under_a_guard_keeps_what_it_mended_and_shows_nothing_unsafe(bench,
     assert [bool(grey) for grey in grey_items(bench.samples("initial"))] == before
     assert grey_items(best) == mended and sum(mended) < sum(before)
     must_be_clean(clip, bench.samples("of best noise"), threshold)
+
+
+@pytest.mark.parametrize("action", ["separate", "replace", "stop"])
+def test_a_gate_behind_the_guard_passes_its_grey_as_what_it_is(bench, clip, action):
+    policy = bench.policy()
+    guarded = bench.custom(bench.guard(policy))[0]
+    gate = bench.gate(policy, guarded, action=action)
+    bench.dump(guarded, "guarded")
+    bench.dump(gate[0], "passed")
+    all_safe, blocked, report = bench.see(gate, 3, 4, 5)
+    result = bench.run()
+    assert any(grey_items(bench.samples("guarded")))
+    assert torch.equal(bench.samples("guarded"), bench.samples("passed"))
+    assert (result.values(all_safe)[0], result.values(blocked)[0]) == (True, 0)
+    lines = result.values(report)[0].splitlines()[1 : 1 + BATCH]
+    assert ["plain grey" in line for line in lines] == grey_items(bench.samples("guarded"))

@@ -120,6 +120,25 @@ def test_replace_puts_grey_where_the_blocked_were(bench, clip):
     numpy.testing.assert_array_equal(bench.read("replaced")["samples"], wanted.numpy())
 
 
+@pytest.mark.parametrize("wired", ["neither", "both", "first"])
+def test_a_second_gate_passes_the_grey_of_the_first_where_it_can_know_it(bench, clip, wired):
+    """This VAE's grey is another than the known one, and as small as latents scaled for sampling."""
+    vae = bench.graph.add("LatentCLIP_MiniWorld")[2]
+    first, second = ({"vae": vae} if which else {} for which in (wired != "neither", wired == "both"))
+    policy = bench.policy(own_threshold=middle(clip))
+    replaced = bench.gate(policy, bench.latent(Z), action="replace", **first)
+    again = bench.gate(policy, replaced[0], **second)
+    bench.dump(replaced[0], "replaced")
+    counts = bench.see(again, 4)
+    (report,) = bench.see(again, 5)
+    result = bench.host.run(bench.graph).require_ok()
+    grey = (bench.read("replaced")["samples"] != Z.numpy()).any((1, 2, 3))
+    assert 0 < grey.sum() < len(Z)
+    assert result.values(counts[0])[0] == (grey.sum() if wired == "first" else 0)
+    says = "too small" if wired == "first" else "plain grey"
+    assert [says in line for line in result.values(report)[0].splitlines()[1:7]] == grey.tolist()
+
+
 def test_stop_is_an_error_that_names_item_concept_score_and_threshold(bench, clip):
     threshold = middle(clip)
     bench.dump(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lclip import Concept, SafetyJudge, SafetyPolicy
 from lclip.checkpoints.fingerprint import fingerprint
+from lclip.latents.neutral import neutral_latents
 from lclip.latents.size_rules import SIZE_RULES
 from lclip.safety.report import report_json, report_text
 
@@ -101,6 +102,23 @@ def test_noise_is_no_picture(clip):
     lenient = worlds.policy(strictness=-10.0)
     for scale in (1.0, 14.6):  # latents not sampled at all, and the same at the first sigma
         assert not any(v.safe for v in lenient.judge(clip, scale * noise))
+
+
+def test_the_grey_that_stands_in_for_a_blocked_picture_is_not_blocked_again(clip):
+    grey = neutral_latents("mini", (1, 4, 8, 8))
+    policy = worlds.halved(clip, Z, 0.01)
+    for check_scale in (True, False):
+        *others, verdict = SafetyJudge(policy, clip, check_scale)(torch.cat([Z, grey]))
+        assert verdict.safe and (verdict.concept, verdict.index) == ("grey", len(Z))
+        assert verdict.reason == "plain grey, which stands in for a blocked picture"
+        assert verdict.probabilities is None and not verdict.none_of_these
+        assert others == SafetyJudge(policy, clip, check_scale)(Z)
+    judge = SafetyJudge(policy, clip)
+    report = report_text(judge, judge(torch.cat([Z, grey])))
+    assert f"item {len(Z):>3}  safe     plain grey" in report
+    brighter = grey + 0.1
+    (verdict,) = policy.judge(clip, brighter)
+    assert not verdict.safe and "too small" in verdict.reason
 
 
 def test_crumbs_cannot_be_told_from_noise(clip):

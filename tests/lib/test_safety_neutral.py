@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lclip.latents.neutral import neutral_latents
+from lclip.latents.neutral import is_neutral, neutral_latents
 from lclip.mini.vae import MiniVAE
 from lclip.mini.world import WEIGHTS, load_module
 
@@ -71,3 +71,26 @@ def test_a_stand_in_that_is_changed_does_not_change_the_next():
 def test_what_is_not_known_is_refused(space, shape, says):
     with pytest.raises(ValueError, match=says):
         neutral_latents(space, shape)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [(8, 8), (24, 16), (3, 5)])
+def test_it_is_known_again_whatever_a_wire_or_a_sampler_has_rounded(dtype, size):
+    for space, scale in (("mini", 1 / 6), ("sdxl", 0.13025)):
+        grey = neutral_latents(space, (2, 4, *size)).to(dtype)
+        assert is_neutral(grey, space).all()
+        assert is_neutral(((grey * scale).to(dtype) / scale).to(dtype), space).all()
+        assert is_neutral(grey[:, :, None], space).all()
+
+
+def test_nothing_else_is_taken_for_it(vae):
+    grey = neutral_latents("mini", (1, 4, 8, 8))
+    spot = grey.clone()
+    spot[0, 1, 3, 4] += 0.2
+    other = torch.cat([spot, grey * 1.1, torch.zeros_like(grey), torch.full_like(grey, torch.nan), -grey])
+    assert not is_neutral(other, "mini").any()
+    nearly = vae.encode(torch.full((1, 3, 64, 64), 0.06))  # 8 levels of 255 brighter
+    assert not is_neutral(nearly, "mini").any()
+    assert not is_neutral(neutral_latents("sdxl", (1, 4, 8, 8)), "mini").any()
+    assert not is_neutral(grey, "unheard of").any()
+    assert not is_neutral(torch.zeros(1, 16, 8, 8), "mini").any()
