@@ -69,13 +69,20 @@ class TrainAdapter(io.ComfyNode):
                     "images are wired. 500 to 2,000 are a good number, as varied as what will be read.",
                 ),
                 sockets.advanced(
+                    sockets.switch(
+                        "custom_side",
+                        "Whether side counts. off, the default: a folder's pictures are cut to what the "
+                        "Latent-CLIP was trained on.",
+                    )
+                ),
+                sockets.advanced(
                     io.Int.Input(
                         "side",
-                        default=0,
-                        min=0,
+                        default=512,
+                        min=8,
                         max=2048,
-                        tooltip="Side of the squares that a folder's pictures are cut to, in pixels; 0 is "
-                        "what the Latent-CLIP was trained on.",
+                        tooltip="With custom_side: side of the squares that a folder's pictures are cut to, "
+                        "in pixels. 512, the default, is the side for SDXL.",
                     )
                 ),
                 sockets.advanced(
@@ -133,6 +140,7 @@ class TrainAdapter(io.ComfyNode):
         steps: int,
         seed: int,
         folder: str,
+        custom_side: bool,
         side: int,
         batch: int,
         images: Any = None,
@@ -141,7 +149,9 @@ class TrainAdapter(io.ComfyNode):
         source = vae_space(vae, latents, "the other VAE")
         check_vae(own_vae, config.latent_space, "own_vae")
         factor = config.space.factor if config.space else 1
-        pictures = host_adapter.PictureSource(images, folder, side or config.native_size * factor)
+        pictures = host_adapter.PictureSource(
+            images, folder, side if custom_side else config.native_size * factor
+        )
         settings = lclip.AdapterSettings(steps=steps, seed=seed, batch=batch)
         tell = partial(say, cls.hidden.unique_id)
         found = host_adapter.train(latent_clip, source, (vae, own_vae), pictures, settings, save_as, tell)

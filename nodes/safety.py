@@ -12,7 +12,7 @@ from ..lclip.safety.presets import PRESETS
 from .draw import roc_chart
 from .host import models, sockets
 from .host.feedback import shown
-from .host.policies import NO_PRESET, composed, stored_policy
+from .host.policies import ALL, NO_PRESET, composed, stored_policy
 from .host.policy import WiredPolicy
 from .latents import samples_of
 
@@ -47,9 +47,9 @@ class SafetyPolicy(io.ComfyNode):
                 ),
                 io.String.Input(
                     "categories",
-                    default="",
-                    tooltip="Which of the preset's categories to use, separated by commas; empty for all of "
-                    "them.",
+                    default=ALL,
+                    tooltip="Which of the preset's categories to use, separated by commas, or all (the "
+                    "default).",
                 ),
                 io.String.Input(
                     "own_concepts",

@@ -47,12 +47,18 @@ class TrainTaste(io.ComfyNode):
                     "in what matters to you alone, such as others of the same prompts.",
                 ),
                 io.Float.Input("weight", default=1.0, min=-100.0, max=100.0, step=0.05, tooltip=WEIGHT),
+                sockets.switch(
+                    "save",
+                    "Whether the taste is saved as well, under the name save_as. on by default; off keeps it "
+                    "in this workflow alone.",
+                    default=True,
+                ),
                 io.String.Input(
                     "save_as",
-                    default="",
-                    tooltip="A name to save the taste under, in models/latent_clip_tastes, for Load Taste; "
-                    "empty to keep it in this workflow alone. Nothing is overwritten: a number is added. "
-                    "What was learnt from the same latents before is taken from its file.",
+                    default="taste",
+                    tooltip="A name to save the taste under, in models/latent_clip_tastes, for Load Taste. "
+                    "Nothing is overwritten: a number is added. What was learnt from the same latents before "
+                    "is taken from its file.",
                 ),
                 sockets.advanced(
                     io.Combo.Input(
@@ -87,6 +93,7 @@ class TrainTaste(io.ComfyNode):
         liked: dict[str, Any],
         disliked: dict[str, Any],
         weight: float,
+        save: bool,
         save_as: str,
         regularization: str,
         add_to: models.WiredReward | None = None,
@@ -95,10 +102,10 @@ class TrainTaste(io.ComfyNode):
         model = latent_clip.ready(max(good, bad, key=torch.numel))
         name, shrinkage = save_as.strip(), REGULARIZATION[regularization]
         with memory.ordinary_tensors():
-            known = learnt_before(name, taste_inputs(model, good, bad, shrinkage)) if name else None
+            known = learnt_before(name, taste_inputs(model, good, bad, shrinkage)) if save else None
             taste = known or lclip.train_taste(model, good, bad, shrinkage, name or "taste", latent_clip.name)
             reward = lclip.TasteReward(model, taste, weight)
-        report = taste.text() + (f"\nsaved as {save(taste, name)}" if name else "")
+        report = taste.text() + (f"\nsaved as {keep(taste, name)}" if save else "")
         if known:
             report += "\nlearnt from the same latents before: not learnt again"
         wired = models.add_reward(add_to, models.wire_reward(reward, (latent_clip,)))
@@ -117,7 +124,7 @@ def learnt_before(name: str, inputs: str) -> lclip.Taste | None:
     return None
 
 
-def save(taste: lclip.Taste, name: str) -> Path:
+def keep(taste: lclip.Taste, name: str) -> Path:
     """Write a taste under a name that is still free; a file that holds the same taste is left as it is."""
     for path in TASTES.places_for(name, ".safetensors"):
         if not path.exists():

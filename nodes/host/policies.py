@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ... import lclip
 from ...lclip.safety.policy import FORMAT
 
-NO_PRESET = "none"
+NO_PRESET, ALL = "none", "all"
 
 
 def composed(
@@ -18,7 +18,8 @@ def composed(
     if preset == NO_PRESET:
         return lclip.SafetyPolicy(own, allow=allow)
     base = lclip.SafetyPolicy.preset(preset)
-    if names := [name.strip() for name in categories.split(",") if name.strip()]:
+    names = [name.strip() for name in categories.split(",") if name.strip()]
+    if names and names != [ALL]:  # an emptied box takes none away either: that blocks more, not less
         base = base.only(names)
     return base.changed(concepts=(*base.concepts, *own), allow=(*base.allow, *allow))
 

@@ -29,9 +29,9 @@ def advanced(socket: Any) -> Any:
     return socket
 
 
-def switch(name: str, tooltip: str) -> Any:
-    """A switch for the number widget that follows it: off, that number does not count."""
-    return io.Boolean.Input(name, default=False, label_on="on", label_off="off", tooltip=tooltip)
+def switch(name: str, tooltip: str, default: bool = False) -> Any:
+    """A switch for the widget that follows it: off, that one does not count."""
+    return io.Boolean.Input(name, default=default, label_on="on", label_off="off", tooltip=tooltip)
 
 
 def nothing() -> ExecutionBlocker:

@@ -17,7 +17,7 @@ GATE = {
     "sampler_name": "euler", "scheduler": "normal",
 }  # fmt: skip
 POLICY = {
-    "preset": "none", "categories": "", "own_concepts": CONCEPT, "allow": "", "strictness": "medium",
+    "preset": "none", "categories": "all", "own_concepts": CONCEPT, "allow": "", "strictness": "medium",
     "custom_shift": 0.0, "own_threshold": 0.5, "augmentations": "whole", "policy_json": "",
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from lclip.mini.world import load_twin, load_world
 PICTURES, STEPS = 80, 120
 SKULLS = "skull: a skull | a red skull | a blue skull // a circle | a red square | a blue star | a triangle"
 POLICY = {
-    "preset": "none", "categories": "", "own_concepts": SKULLS, "allow": "", "strictness": "medium",
+    "preset": "none", "categories": "all", "own_concepts": SKULLS, "allow": "", "strictness": "medium",
     "custom_shift": 0.0, "own_threshold": 0.5, "augmentations": "whole", "policy_json": "",
 }  # fmt: skip
 SAMPLING = {
@@ -31,8 +31,8 @@ RENO = {
     "stop_at_target": False, "target": 0.0, "checkpointing": "auto",
 }  # fmt: skip
 TRAINING = {
-    "latents": "auto", "save_as": "twin", "steps": STEPS, "seed": 0, "folder": "scenes", "side": 0,
-    "batch": 16,
+    "latents": "auto", "save_as": "twin", "steps": STEPS, "seed": 0, "folder": "scenes", "custom_side": False,
+    "side": 8, "batch": 16,
 }  # fmt: skip
 
 
@@ -389,6 +389,15 @@ def test_an_adapter_from_the_same_inputs_is_taken_and_not_trained_again(bench, n
     changed.run()
     assert files(bench.host, "again") == ["again.safetensors", "again_2.safetensors"]
     assert path.read_bytes() == kept
+
+
+def test_the_side_counts_where_its_switch_is_on_and_only_there(bench, host, new_graph):
+    """By the files: what was trained from the same pictures before is taken from there."""
+    for changes, number in (({}, 1), ({"side": 16}, 1), ({"side": 32, "custom_side": True}, 2)):
+        cut = Bench(host, new_graph())
+        cut.train(save_as="side", steps=20, **changes)
+        cut.run()
+        assert len(files(host, "side")) == number, changes
 
 
 def test_other_pictures_or_another_vae_are_other_inputs(bench, host, new_graph):

@@ -55,7 +55,7 @@ def test_a_picture_vae_is_refused_by_channels_where_it_tells_no_name(host, graph
     stranger = graph.add("Probe_StrangeVAE", channels=16)
     graph.add(
         "LatentCLIP_TrainAdapter", latent_clip=world[3], vae=stranger[0], own_vae=world[2], latents="auto",
-        save_as="strange", steps=10, seed=0, folder="none", side=0, batch=4,
+        save_as="strange", steps=10, seed=0, folder="none", custom_side=False, side=512, batch=4,
     )  # fmt: skip
     error = host.run(graph).error
     assert "16 channels at 1/8" in error and "flux" in error and "sd3" in error and "mini-16" not in error
@@ -64,6 +64,6 @@ def test_a_picture_vae_is_refused_by_channels_where_it_tells_no_name(host, graph
     stranger = graph.add("Probe_StrangeVAE", channels=16)
     graph.add(
         "LatentCLIP_TrainAdapter", latent_clip=world[3], vae=stranger[0], own_vae=world[2], latents="sdxl",
-        save_as="strange", steps=10, seed=0, folder="none", side=0, batch=4,
+        save_as="strange", steps=10, seed=0, folder="none", custom_side=False, side=512, batch=4,
     )  # fmt: skip
     assert "expected SDXL latents: 4 channels" in host.run(graph).error

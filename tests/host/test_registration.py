@@ -186,7 +186,7 @@ RARE = {
     *("stop_at_target", "target"),
     "checkpointing",
     *("custom_shift", "own_threshold", "augmentations", "policy_json"),
-    *("repair_iterations", "side", "batch"),
+    *("repair_iterations", "custom_side", "side", "batch"),
 }
 RARE_IN_THE_GATE = {"seed", "steps", "cfg", "sampler_name", "scheduler"}  # they serve repair alone
 

@@ -55,7 +55,7 @@ def trained(graph, loader, save_as="", **widgets):
     return graph.add(
         "LatentCLIP_TrainTaste", latent_clip=loader[3], liked=latent(graph, "liked"),
         disliked=latent(graph, "disliked"), save_as=save_as,
-        **{"weight": 1.0, "regularization": "auto", **widgets},
+        **{"weight": 1.0, "save": bool(save_as), "regularization": "auto", **widgets},
     )  # fmt: skip
 
 
@@ -119,6 +119,13 @@ def test_it_adds_up_with_other_rewards(host, graph, world, sides):
     torch.testing.assert_close(torch.tensor(result.values(both)), wanted, atol=1e-5, rtol=0)
 
 
+def test_off_it_is_not_saved_whatever_the_name(host, graph, folder, sides):
+    taste = trained(graph, graph.add("LatentCLIP_MiniWorld"), "unsaved", save=False)
+    report = graph.add("Probe_Values", value=taste[2])
+    assert "saved" not in host.run(graph).require_ok().values(report)[0]
+    assert not (folder / "unsaved.safetensors").exists()
+
+
 def test_it_trains_without_anything_behind_it(host, graph, folder, sides):
     """As an artist does who only wants the file."""
     trained(graph, graph.add("LatentCLIP_MiniWorld"), "sub/alone")
@@ -162,10 +169,10 @@ def reno_defaults(host, **changes):
 
 
 @pytest.mark.parametrize(
-    "name", ["../stray", "/etc/stray", "a/../../stray", "C:\\stray", "a//b", "..", "sub/.. "]
+    "name", ["", "../stray", "/etc/stray", "a/../../stray", "C:\\stray", "a//b", "..", "sub/.. "]
 )
 def test_names_that_lead_out_of_the_folder_are_refused(host, graph, folder, sides, name):
-    trained(graph, graph.add("LatentCLIP_MiniWorld"), name)
+    trained(graph, graph.add("LatentCLIP_MiniWorld"), name, save=True)
     error = host.run(graph).error
     assert "expected one like 'mine'" in error
     assert not list(host.base.rglob("*stray*"))
