@@ -120,10 +120,10 @@ def test_it_adds_up_with_other_rewards(host, graph, world, sides):
 
 
 def test_off_it_is_not_saved_whatever_the_name(host, graph, folder, sides):
-    taste = trained(graph, graph.add("LatentCLIP_MiniWorld"), "unsaved", save=False)
+    taste = trained(graph, graph.add("LatentCLIP_MiniWorld"), "fleeting", save=False)
     report = graph.add("Probe_Values", value=taste[2])
-    assert "saved" not in host.run(graph).require_ok().values(report)[0]
-    assert not (folder / "unsaved.safetensors").exists()
+    assert "saved as" not in host.run(graph).require_ok().values(report)[0]
+    assert not (folder / "fleeting.safetensors").exists()
 
 
 def test_it_trains_without_anything_behind_it(host, graph, folder, sides):
