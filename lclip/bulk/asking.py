@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -13,35 +13,18 @@ import torch
 from torch import Tensor
 
 from ..data.items import LatentItem, one_line
+from ..data.tally import Tally
 from ..latents.checks import check_readable
 from ..latents.scale import scale_doubts
 from ..model.latent_clip import LatentCLIP
 from ..model.text_doubts import text_doubts
 from .questions import Question, Values
 
+FAILED, BLOCKED, NOTED = "failed", "blocked", "noted"
+"""What rows are counted as: their error is not empty; a policy does not call them safe, the failed ones
+included; they have a note."""
 AHEAD = 2  # windows that are read while the model works
 T = TypeVar("T")
-
-
-@dataclass
-class Tally:
-    """Counts over the rows of a table."""
-
-    items: int = 0
-    failed: int = 0
-    """Items that could not be read: their error is not empty."""
-    blocked: int = 0
-    """Items that a policy does not call safe, the failed ones included."""
-    noted: int = 0
-    """Items with a note."""
-    first_error: str = ""
-    first_note: str = ""
-
-    def add(self, other: Tally) -> None:
-        """Count another table's rows too."""
-        for each in fields(self):
-            mine, theirs = getattr(self, each.name), getattr(other, each.name)
-            setattr(self, each.name, mine + theirs if isinstance(mine, int) else mine or theirs)
 
 
 @dataclass
@@ -55,10 +38,12 @@ class Block:
 
     def tally(self) -> Tally:
         """What these rows add to the counts."""
-        errors, notes = self._texts("error"), self._texts("note")
-        blocked = sum(safe is not True for safe in self.values.get("safe", ()))
-        first = [texts[0] if texts else "" for texts in (errors, notes)]
-        return Tally(len(self), len(errors), blocked, len(notes), *first)
+        tally = Tally(len(self))
+        for reason, column in ((FAILED, "error"), (NOTED, "note")):
+            texts = self._texts(column)
+            tally.count(reason, len(texts), *texts[:1])
+        tally.count(BLOCKED, sum(safe is not True for safe in self.values.get("safe", ())))
+        return tally
 
     def _texts(self, column: str) -> list[str]:
         """What a column says, and of which item; nothing for items of which it says nothing."""

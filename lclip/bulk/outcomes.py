@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..data.items import one_line
 from ..data.shards import Shard
-from .asking import Tally
+from ..data.tally import Tally
 from .parts import Worker
 
 

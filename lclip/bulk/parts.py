@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import torch
 from ..data.items import readable
 from ..data.reader import read_all, read_shard
 from ..data.shards import Shard
-from .asking import Asker, Tally
+from ..data.tally import Tally
+from .asking import BLOCKED, FAILED, NOTED, Asker
 from .questions import ModelSource, Question
 from .results import check_settings
 from .tables import LINES, all_columns, require_pyarrow, write_table
@@ -122,12 +123,12 @@ class PartsFolder:
         """Counts over all finished tables."""
         total = Tally()
         for entry in self.finished.values():
-            total.add(Tally(**entry["tally"]))
+            total.add(tally_of(entry["tally"]))
         return total
 
     def note(self, shard: Shard, tally: Tally) -> None:
         """Remember a shard as done."""
-        entry = {"shard": table_name(shard), "state": state_of(shard), "tally": asdict(tally)}
+        entry = {"shard": table_name(shard), "state": state_of(shard), "tally": tally.plain()}
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self.finished[entry["shard"]] = entry
@@ -154,3 +155,14 @@ def state_of(shard: Shard) -> list[int]:
         return []
     stat = Path(shard.name).stat()
     return [stat.st_size, stat.st_mtime_ns]
+
+
+def tally_of(entry: Mapping[str, Any]) -> Tally:
+    """What `PartsFolder.note` wrote, in the first results too, which had a field for each reason."""
+    if "counts" in entry:
+        return Tally.of(entry)
+    old = {FAILED: "first_error", NOTED: "first_note", BLOCKED: ""}
+    tally = Tally(entry["items"])
+    for reason, first in old.items():
+        tally.count(reason, entry[reason], entry.get(first, ""))
+    return tally

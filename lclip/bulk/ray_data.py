@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..data.items import one_line
 from ..data.shards import Shard
-from .asking import Tally
+from ..data.tally import Tally
 from .outcomes import Outcome, outcome_of, threads_each
 from .parts import Work
 
@@ -48,7 +47,7 @@ def with_ray(shards: Iterable[Shard], work: Work, workers: int) -> Iterator[Outc
             max_task_retries=2,
         )
         for row in outcomes.iter_rows():
-            tally = Tally(**json.loads(row["tally"])) if row["tally"] else None
+            tally = Tally.of(json.loads(row["tally"])) if row["tally"] else None
             yield Outcome(waiting.pop(os.fsdecode(bytes(row["key"]))), tally, row["error"])
     except RayError as error:
         for shard in waiting.values():
@@ -86,5 +85,5 @@ class _Actor:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         files = tuple(Path(os.fsdecode(bytes(name))) for name in row["files"])
         outcome = outcome_of(Shard(os.fsdecode(bytes(row["name"])), files), self.worker)
-        tally = json.dumps(asdict(outcome.tally)) if outcome.tally else ""
+        tally = json.dumps(outcome.tally.plain()) if outcome.tally else ""
         return {"key": row["key"], "tally": tally, "error": outcome.error}

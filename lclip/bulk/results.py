@@ -18,7 +18,8 @@ import numpy as np
 
 from ..checkpoints.atomic import atomic_file
 from ..data.items import LatentItem
-from .asking import Block, Tally
+from ..data.tally import Tally
+from .asking import Block
 from .questions import Question
 from .tables import LINES, all_columns, block_of, format_of, header, lines, parse_lines, write_table
 

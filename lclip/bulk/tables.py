@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..checkpoints.atomic import atomic_file
-from .asking import Block, Tally
+from ..data.tally import Tally
+from .asking import Block
 from .questions import FLAG, NUMBER, TEXT, VECTOR, Question, Values
 
 LINES = (".csv", ".jsonl")

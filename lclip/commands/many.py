@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from .options import source_of
 
 if TYPE_CHECKING:
-    from ..bulk.asking import Asker, Tally
+    from ..bulk.asking import Asker
     from ..bulk.questions import ModelSource, Question
     from ..bulk.results import GrowingTable
     from ..data.items import LatentItem
     from ..data.shards import Shard
+    from ..data.tally import Tally
 
 
 def ask(options: argparse.Namespace, question: Question) -> int:
@@ -51,19 +52,21 @@ def settings_of(options: argparse.Namespace, asker: Asker) -> dict[str, Any]:
 
 def report(command: str, asker: Asker, tally: Tally, old: int = 0, lost: int = 0) -> int:
     """Say what came out, and give the exit code. old: rows of earlier runs. lost: shards that failed."""
-    question = asker.question
+    from ..bulk.asking import BLOCKED, FAILED, NOTED
+
+    question, counts, first = asker.question, tally.counts, tally.first
     told = f"{command}: {tally.items} latents {question.verb}"
     told += f" ({old} of them in earlier runs)" if old else ""
     if "safe" in question.columns():
-        told += f", {tally.blocked} blocked"
-    if tally.failed:
-        told += f"; {tally.failed} could not be read, the first: {tally.first_error}"
+        told += f", {counts[BLOCKED]} blocked"
+    if counts[FAILED]:
+        told += f"; {counts[FAILED]} could not be read, the first: {first[FAILED]}"
     for doubt in asker.text_doubts:
         print(f"{command}: note: {doubt}", file=sys.stderr)
-    if tally.noted:
-        told += f"; {tally.noted} look odd, the first: {tally.first_note}"
+    if counts[NOTED]:
+        told += f"; {counts[NOTED]} look odd, the first: {first[NOTED]}"
     print(told, file=sys.stderr)
-    return 1 if tally.failed or tally.blocked or lost else 0
+    return 1 if counts[FAILED] or counts[BLOCKED] or lost else 0
 
 
 @contextmanager
@@ -91,8 +94,8 @@ def items_with_bar(options: argparse.Namespace, bar: Any, captions: bool = False
 
 
 def _to_terminal(options: argparse.Namespace, asker: Asker) -> int:
-    from ..bulk.asking import Tally
     from ..bulk.tables import all_columns, header, lines
+    from ..data.tally import Tally
 
     suffix, columns = f".{options.format or 'csv'}", all_columns(asker.question)
     if suffix == ".parquet":

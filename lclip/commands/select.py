@@ -93,7 +93,7 @@ def _from_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], i
 
 
 def _from_stream(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int]:
-    from ..bulk.asking import Tally
+    from ..data.tally import Tally
 
     tally = Tally()
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from ..checkpoints.checkpoint import load
 from ..data.finding import find_shards
+from ..data.reader import read_samples
 from ..data.samples import LATENTS, PICTURE
 from ..data.shards import Shard
+from ..data.tally import Tally
 from ..latents.spaces import require_space, space_named
 from ..model.latent_clip import LatentCLIP
 from ..training.data import StreamSettings
@@ -18,7 +20,6 @@ from ..training.pixel_clips import PixelCLIP, read_pixel_clip
 from ..training.ranks import Ranks
 from ..training.recipe import Stage, Training, stages_of
 from ..training.samples import Decoder
-from ..training.skips import Skips, samples_of
 from ..training.towers import config_named, new_towers, recompute_activations, towers_from
 from ..training.vaes import Encoder, load_encoder
 from ..training.zero_shot import TEMPLATES, Evaluation, draw_samples, evaluation_of, read_classes, read_lines
@@ -147,5 +148,5 @@ def _evaluation(
 
 def _captioned(shards: list[Shard]) -> bool:
     """Whether the first sample has a caption."""
-    first = next((raw for shard in shards for raw in samples_of(shard, Skips(muted=True))), None)
+    first = next((raw for shard in shards for raw in read_samples(shard, Tally(muted=True))), None)
     return first is not None and first.text() is not None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from .finding import find_shards
 from .items import MAX_CAPTION_BYTES, LatentItem, caption, one_line, readable
 from .samples import LATENTS, TEXT, Sample
 from .shards import NoShard, Shard, ShardError
+from .tally import Tally
 
 KINDS = frozenset((LATENTS, TEXT))
 
@@ -46,6 +48,15 @@ def read_items(path: Path, captions: bool = False, latent_key: str | None = None
     """Every latent of one file, folder or tar shard; see `read_shard`."""
     for shard in find_shards([path], 1):
         yield from read_shard(shard, captions, latent_key)
+
+
+def read_samples(shard: Shard, tally: Tally) -> Iterator[Sample]:
+    """A shard's samples; their keys begin with the shard's name. What is damaged is counted, never raised."""
+    try:
+        for sample in shard.samples():
+            yield sample if shard.loose else replace(sample, key=f"{shard.name}/{sample.key}")
+    except (ShardError, OSError) as error:
+        tally.skip("damaged shard", shard.name, one_line(error)[:200])
 
 
 def _items(sample: Sample, tar: str, captions: bool, latent_key: str | None) -> Iterator[LatentItem]:

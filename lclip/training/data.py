@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
+from ..data.reader import read_samples
 from ..data.samples import Sample, Unusable
 from ..data.shards import Shard
-from .skips import Skips, samples_of
+from ..data.tally import Tally
 
 logger = logging.getLogger("latent-clip")
 
@@ -74,39 +75,39 @@ class Reader:
 
     def batches(self, place: Place) -> Iterator[tuple[Batch, Place]]:
         """Batches from a place on, each with the place after it. ValueError if a pass has nothing usable."""
-        place, skips = copy.copy(place), Skips(place.skipped)
+        place, tally = copy.copy(place), Tally(counts=Counter(place.skipped))
         items: list[dict[str, Tensor]] = []
         while True:
-            for item in self._pass(place, skips):
+            for item in self._pass(place, tally):
                 items.append(item)
                 if len(items) == self.settings.batch_size:
-                    yield default_collate(items), replace(place, skipped=dict(skips.counts))
+                    yield default_collate(items), replace(place, skipped=dict(tally.counts))
                     items = []
             place.epoch, place.block, place.good = place.epoch + 1, 0, 0
 
-    def _pass(self, place: Place, skips: Skips) -> Iterator[dict[str, Tensor]]:
+    def _pass(self, place: Place, tally: Tally) -> Iterator[dict[str, Tensor]]:
         """Usable samples from a place to the end of its pass; the place moves along."""
         blocks, tried = self._blocks(place.epoch), 0
         while place.block < len(blocks):
-            for number, raw in self._raw(blocks[place.block], place, skips):
+            for number, raw in self._raw(blocks[place.block], place, tally):
                 place.taken, tried = number + 1, tried + 1
                 try:
                     item = self.decode(raw)
                 except Unusable as error:
-                    skips.skip(error.reason, raw.key, error.detail)
+                    tally.skip(error.reason, raw.key, error.detail)
                     if place.good == 0 and tried == PATIENCE:
-                        raise self._nothing_usable(skips) from error
+                        raise self._nothing_usable(tally) from error
                     continue
                 place.good += 1
                 yield item
             place.block, place.taken = place.block + 1, 0
         if place.good == 0:
-            raise self._nothing_usable(skips)
+            raise self._nothing_usable(tally)
 
-    def _nothing_usable(self, skips: Skips) -> ValueError:
+    def _nothing_usable(self, tally: Tally) -> ValueError:
         return ValueError(
             f"nothing usable was found in the data, {len(self.shards)} shards, the first being "
-            f"{self.shards[0].name}; expected samples that can be trained on. Skipped: {skips.text()}"
+            f"{self.shards[0].name}; expected samples that can be trained on. Skipped: {tally.text()}"
         )
 
     def _blocks(self, epoch: int) -> list[list[Shard]]:
@@ -119,20 +120,20 @@ class Reader:
         size = self.settings.block
         return [shards[first : first + size] for first in range(0, len(shards), size)]
 
-    def _raw(self, shards: list[Shard], place: Place, skips: Skips) -> Iterator[tuple[int, Sample]]:
+    def _raw(self, shards: list[Shard], place: Place, tally: Tally) -> Iterator[tuple[int, Sample]]:
         """This reader's raw samples of a block with their numbers, from the place on."""
         first = place.taken
-        skips.muted = first > 0  # what lies before the place was counted already
-        damage = skips if self.by_shard or self.reader == 0 else Skips(muted=True)
+        tally.muted = first > 0  # what lies before the place was counted already
+        damage = tally if self.by_shard or self.reader == 0 else Tally(muted=True)
         whose = f"/{self.reader}" if self.by_shard else ""
         order = random.Random(f"{self.settings.seed}/{place.epoch}/{place.block}{whose}")
-        everything = (raw for shard in shards for raw in samples_of(shard, damage))
+        everything = (raw for shard in shards for raw in read_samples(shard, damage))
         for number, raw in enumerate(shuffled(everything, self.settings.shuffle, order)):
             if number >= first and (self.by_shard or number % self.readers == self.reader):
                 yield number, raw
             elif number == first - 1:
-                skips.muted = False
-        skips.muted = False
+                tally.muted = False
+        tally.muted = False
 
 
 def shuffled(items: Iterable[T], size: int, order: random.Random) -> Iterator[T]:

@@ -14,6 +14,7 @@ import torch
 
 from ..checkpoints.checkpoint import save_checkpoint
 from ..data.shards import Shard
+from ..data.tally import Tally
 from ..latents.items import item_seed
 from ..model.latent_clip import LatentCLIP
 from .data import Decode, StreamBatches, StreamSettings
@@ -22,7 +23,6 @@ from .metrics import Metrics
 from .objectives import Contrastive, Distillation, LatentSource
 from .pixel_clips import PixelCLIP
 from .ranks import Ranks, gather_objects
-from .skips import Skips
 from .towers import MADE_ANEW, set_trainable
 from .zero_shot import Evaluation
 
@@ -89,7 +89,7 @@ class Training:
         self.model.load_state_dict(kept.state_dict())
         skipped = sum(gather_objects(batches.skipped), Counter[str]())  # of all ranks
         if self.ranks.first and skipped:
-            logger.info("stage %d left out: %s", number, Skips(dict(skipped)).text())
+            logger.info("stage %d left out: %s", number, Tally(counts=skipped).text())
 
 
 class _Watch:

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from ..data.reader import read_samples
 from ..data.samples import Sample, Unusable
 from ..data.shards import Shard
+from ..data.tally import Tally
 from ..model.latent_clip import LatentCLIP
 from ..scoring import choice_embeddings
 from .data import Decode
 from .objectives import TEACHER_PICTURE, LatentSource, pixels_of
 from .pixel_clips import PixelCLIP
-from .skips import Skips, samples_of
 
 TEMPLATES = ("a photo of a {}.",)
 CHUNK = 64  # samples per pass of a model
@@ -92,25 +93,25 @@ def draw_samples(
 
     Raises ValueError where there is none.
     """
-    order, drawn, skips = random.Random(seed), [], Skips()
-    for seen, raw in enumerate(raw for shard in shards for raw in samples_of(shard, skips)):
+    order, drawn, tally = random.Random(seed), [], Tally()
+    for seen, raw in enumerate(raw for shard in shards for raw in read_samples(shard, tally)):
         if len(drawn) < number:
             drawn.append(raw)
         elif (place := order.randrange(seen + 1)) < number:
             drawn[place] = raw
-    items = [item for raw in drawn if (item := _decoded(raw, decode, skips)) is not None]
+    items = [item for raw in drawn if (item := _decoded(raw, decode, tally)) is not None]
     if not items:
         raise ValueError(
-            f"the evaluation data has no usable sample; expected at least one. Skipped: {skips.text()}"
+            f"the evaluation data has no usable sample; expected at least one. Skipped: {tally.text()}"
         )
     return items
 
 
-def _decoded(raw: Sample, decode: Decode, skips: Skips) -> dict[str, Tensor] | None:
+def _decoded(raw: Sample, decode: Decode, tally: Tally) -> dict[str, Tensor] | None:
     try:
         return decode(raw)
     except Unusable as error:
-        skips.skip(error.reason, raw.key, error.detail)
+        tally.skip(error.reason, raw.key, error.detail)
         return None
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 import lclip
 from lclip.data.files import read_latents, write_latents
 from lclip.data.finding import find_shards
-from lclip.data.reader import read_all, read_items
+from lclip.data.reader import read_all, read_items, read_samples
 from lclip.data.samples import Unusable, split_name
+from lclip.data.tally import Tally
 from lclip.training.samples import Decoder
-from lclip.training.skips import Skips, samples_of
 
 Z = pictures(6)
 relaxed = settings(
@@ -84,7 +84,7 @@ def test_latents_beside_text_embeddings_are_read_by_every_part_alike(tmp_path, t
         (item,) = read(path, "latent.npy")
         assert torch.equal(item.latents, Z[0]) and item.caption == "words"
         (shard,) = find_shards([path])
-        (sample,) = samples_of(shard, Skips())
+        (sample,) = read_samples(shard, Tally())
         assert torch.equal(decoder(sample)["latents"], Z[0])
         with pytest.raises(Unusable, match="several latents.*text_emb.npy.*--latent-key"):
             Decoder(latents=(4, 8, 8))(sample)
