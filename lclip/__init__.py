@@ -14,7 +14,7 @@ from .choosing.race import RaceRun, race
 from .choosing.types import RaceCheck, RaceResult, RaceSettings
 from .data.pictures import find_pictures
 from .errors import CheckpointError
-from .latents.checks import check_latents
+from .latents.checks import check_latents, latent_doubts
 from .latents.scale import scale_doubt
 from .latents.size_rules import DEFAULT_SIZE_RULE, SIZE_RULES
 from .latents.spaces import LATENT_SPACES, LatentSpace, space_named, space_title
@@ -87,6 +87,7 @@ __all__ = [
     "guided_x0",
     "heatmap",
     "label_embeddings",
+    "latent_doubts",
     "load",
     "load_adapter",
     "load_taste",

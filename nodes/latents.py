@@ -7,15 +7,33 @@ from typing import Any
 
 from torch import Tensor
 
+from ..lclip.latents.frames import why_no_pictures
+
+NO_PICTURES = {"audio": "sound", "hunyuan3d": "a 3-D shape", "trellis": "a 3-D shape"}
+"""What the host's own mark of a LATENT says, by how it begins."""
+
 
 def samples_of(latent: Mapping[str, Any]) -> Tensor:
-    """The raw latents of a LATENT wire, or ValueError where they are no single tensor."""
+    """The raw latents of a LATENT wire: [B, C, H, W], or one frame each [B, C, 1, H, W].
+
+    ValueError where they are no pictures.
+    """
     samples = latent.get("samples")
     if not isinstance(samples, Tensor) or samples.is_nested:
         raise ValueError(
-            f"The LATENT carries {type(samples).__name__} samples; expected one tensor [batch, channels, "
-            "height, width]. Latents of pictures are read here, not of sound or of several streams."
+            f"This LATENT carries several streams ({type(samples).__name__}), as a video with its sound; "
+            "pictures are read here. Part them by the node Separate AV Latent, and take a frame of the video "
+            "by Latent Cut (dim t, index: which frame, amount 1)."
         )
+    mark = str(latent.get("type", ""))
+    for beginning, what in NO_PICTURES.items():
+        if mark.startswith(beginning):
+            raise ValueError(
+                f"This LATENT holds {what} (its type is {mark!r}); latents of pictures are read here. Wire "
+                "the latent of an image model."
+            )
+    if (why := why_no_pictures(samples)) is not None:
+        raise ValueError(f"These {why}")
     return samples
 
 

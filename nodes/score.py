@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
 from .. import lclip
+from ..lclip.safety.judge import UNREADABLE
 from .draw import charts, sheets
 from .host import memory, models, sockets
 from .host import spaces as host_spaces
@@ -67,12 +70,11 @@ class Score(io.ComfyNode):
     ) -> io.NodeOutput:
         samples, lines = samples_of(latent), lines_of(text, "text")
         cosines = memory.to_host(lclip.similarity(latent_clip.ready(samples), samples, lines))  # [B, T]
-        scores = cosines.mean(1)
-        report = score_report(
-            cosines, lines, latent_clip.name, lclip.scale_doubt(samples, latent_clip.config)
-        )
-        sheet = sheets.score_sheet(previews(samples, latent_clip), scores)
-        return io.NodeOutput(latent, float(scores.max()), scores.tolist(), report, ui=shown(sheet))
+        scores, cautions = cosines.mean(1), lclip.latent_doubts(samples, latent_clip.config)
+        (best,), _ = lclip.top_k(scores, 1)
+        report = score_report(cosines, lines, latent_clip.name, best, cautions)
+        sheet = sheets.score_sheet(previews(samples, latent_clip), scores, cautions)
+        return io.NodeOutput(latent, float(scores[best]), scores.tolist(), report, ui=shown(sheet))
 
 
 class Classify(io.ComfyNode):
@@ -109,7 +111,9 @@ class Classify(io.ComfyNode):
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The latents, unchanged."),
                 io.String.Output(
-                    display_name="top_label", is_output_list=True, tooltip="The likeliest label of each item."
+                    display_name="top_label",
+                    is_output_list=True,
+                    tooltip="The likeliest label of each item; unreadable for one that holds NaN.",
                 ),
                 io.Float.Output(
                     display_name="probability",
@@ -135,9 +139,15 @@ class Classify(io.ComfyNode):
         model = latent_clip.ready(samples)
         chances = memory.to_host(lclip.classify(model, samples, names, lines_of(templates, "templates")))
         best = chances.max(1)
-        tops = [names[index] for index in best.indices.tolist()]
-        chart, shares = charts.probability_bars(names, chances), best.values.tolist()
-        sheet = sheets.label_sheet(previews(samples, latent_clip), tops, shares) if len(tops) > 1 else chart
+        shares = best.values.tolist()
+        tops = [
+            UNREADABLE if math.isnan(share) else names[index]
+            for index, share in zip(best.indices.tolist(), shares, strict=True)
+        ]
+        chart, cautions = charts.probability_bars(names, chances), lclip.latent_doubts(samples, model.config)
+        sheet = sheets.with_cautions(chart, cautions)
+        if len(tops) > 1:
+            sheet = sheets.label_sheet(previews(samples, latent_clip), tops, shares, cautions)
         return io.NodeOutput(latent, tops, shares, chart, ui=shown(sheet))
 
 
@@ -184,9 +194,11 @@ class Heatmap(io.ComfyNode):
         samples = samples_of(latent)
         text = " ".join(lines_of(text, "text"))
         cosines = memory.to_host(lclip.heatmap(latent_clip.ready(samples), samples, text))  # [B, h, w]
-        mask = spread_out(at_picture_size(cosines, latent_clip.config))
+        broken = cosines.isnan().flatten(1).any(1).nonzero().flatten().tolist()
+        mask = spread_out(torch.nan_to_num(at_picture_size(cosines, latent_clip.config)))
         overlay = charts.heat_overlay(previews(samples, latent_clip), mask)
-        return io.NodeOutput(mask, overlay, ui=shown(sheets.heat_sheet(overlay, text)))
+        cautions = lclip.latent_doubts(samples, latent_clip.config)
+        return io.NodeOutput(mask, overlay, ui=shown(sheets.heat_sheet(overlay, text, cautions, broken)))
 
 
 def lines_of(text: str, what: str) -> list[str]:
@@ -214,10 +226,9 @@ def spread_out(maps: Tensor) -> Tensor:
     return (maps - low) / (high - low).clamp_min(1e-6)
 
 
-def score_report(cosines: Tensor, lines: Sequence[str], name: str, doubt: str | None) -> str:
+def score_report(cosines: Tensor, lines: Sequence[str], name: str, best: int, cautions: Sequence[str]) -> str:
     """All scores as a table: a row per item, a column per text and, with several, their mean."""
     means = cosines.mean(1)
-    best = int(means.argmax())
     several = len(lines) > 1
     heads = [f"[{number + 1}]" for number in range(len(lines))] + (["mean"] if several else [])
     rows = [f"Latent-CLIP score ({name}): cosine, higher is better"]
@@ -227,9 +238,7 @@ def score_report(cosines: Tensor, lines: Sequence[str], name: str, doubt: str | 
         cells = values + ([float(means[index])] if several else [])
         rows.append(
             f"{index:>4} "
-            + " ".join(f"{value:8.4f}" for value in cells)
+            + " ".join(f"{sheets.number(value):>8}" for value in cells)
             + ("  best" if index == best else "")
         )
-    if doubt:
-        rows.append(f"Caution: {doubt}")
-    return "\n".join(rows)
+    return "\n".join([*rows, *(f"Caution: {text}" for text in cautions)])

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import lclip
+from ..lclip.scoring import too_many
 from .draw import sheets
 from .host import memory, models, sockets
 from .host import spaces as host_spaces
@@ -38,7 +39,7 @@ class Select(io.ComfyNode):
                     min=1,
                     max=4096,
                     tooltip="How many items to keep, 1 (the default: the best one) to the size of the batch. "
-                    "More than there are keeps them all.",
+                    "Where there are fewer, all are kept, and the node says so.",
                 ),
             ],
             outputs=[
@@ -67,14 +68,16 @@ class Select(io.ComfyNode):
     @classmethod
     def execute(cls, latent: dict[str, Any], reward: models.WiredReward, k: int) -> io.NodeOutput:
         samples = samples_of(latent)
-        reward.check(samples)
+        cautions = reward.check(samples)
         values = memory.to_host(reward.ready(samples)(samples))
         best, rest = lclip.top_k(values, k)
+        if (text := too_many(k, len(samples))) is not None:
+            cautions.append(text)
         previews = memory.to_host(host_spaces.preview(samples, reward.space))
         return io.NodeOutput(
             take_items(latent, best),
             take_items(latent, rest) if rest else sockets.nothing(),
             values.tolist(),
             ", ".join(str(index) for index in best),
-            ui=shown(sheets.pick_sheet(previews, values, best)),
+            ui=shown(sheets.pick_sheet(previews, values, best, cautions)),
         )

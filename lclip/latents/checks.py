@@ -27,13 +27,21 @@ def check_latents(z: Tensor, reader: LatentReader, scale: str = "warn") -> str |
     if scale not in ("warn", "refuse", "ignore"):
         raise ValueError(f"scale is {scale!r}; expected 'warn', 'refuse' or 'ignore'")
     z = check_readable(z, reader)
-    doubt = None if scale == "ignore" else scale_doubt(z, reader)
-    if doubt and scale == "refuse":
+    if scale == "refuse" and (doubt := scale_doubt(z, reader)) is not None:
         raise ValueError(doubt)
-    text = "\n".join(filter(None, (broken_doubt(z), doubt)))
+    text = "\n".join(latent_doubts(z, reader, scale != "ignore"))
     if text:
         logger.warning("%s", text)
     return text or None
+
+
+def latent_doubts(z: Tensor, reader: LatentReader, scale: bool = True) -> list[str]:
+    """What is odd about a batch that can be read, in words for whoever made it; nothing is logged.
+
+    scale: whether to doubt the scale too.
+    """
+    texts = (broken_doubt(z), scale_doubt(z, reader) if scale else None)
+    return [line for text in texts if text for line in text.splitlines()]
 
 
 def check_readable(z: Tensor, reader: LatentReader) -> Tensor:

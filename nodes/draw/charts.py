@@ -38,8 +38,9 @@ def as_image(pictures: Sequence[Image.Image]) -> Tensor:
 
 
 def as_pictures(images: Tensor) -> list[Image.Image]:
-    """[B, H, W, 3] in 0..1 -> Pillow pictures."""
-    return [Image.fromarray(p) for p in (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()]
+    """[B, H, W, 3] in 0..1 -> Pillow pictures; what is no number is mid-grey."""
+    known = torch.nan_to_num(images, nan=0.5).clamp(0, 1)
+    return [Image.fromarray(p) for p in (known * 255).round().to(torch.uint8).cpu().numpy()]
 
 
 def probability_bars(labels: Sequence[str], probabilities: Tensor, most: int = 20) -> Tensor:
@@ -63,8 +64,11 @@ def _bars(
     left = len(labels) - shown
     pen = Pen(WIDTH, TITLE + row * shown + (left > 0) * 30 + MARGIN, PAPER)
     start, end = MARGIN + column + 10, WIDTH - MARGIN - 66
+    broken = bool(probabilities.isnan().any())
+    probabilities = torch.nan_to_num(probabilities)
     order = probabilities.argsort(descending=True, stable=True).tolist()
-    heading = fit_text(f"{title}: {' '.join(labels[order[0]])}", WIDTH - 2 * MARGIN, HEADING)
+    likeliest = "NaN" if broken else " ".join(labels[order[0]])
+    heading = fit_text(f"{title}: {likeliest}", WIDTH - 2 * MARGIN, HEADING)
     pen.text((MARGIN, 10), heading, HEADING, INK)
     for place, index in enumerate(order[:shown]):
         middle, share = TITLE + row * (place + 0.5), float(probabilities[index])
@@ -73,7 +77,7 @@ def _bars(
             pen.text((start - 10, y), words, LABEL, INK, "rm")
         pen.box((start, middle - 10), (end, middle + 10), outline=FAINT)
         pen.box((start, middle - 10), (start + (end - start) * share, middle + 10), REST if place else BLUE)
-        pen.text((WIDTH - MARGIN, middle), f"{share:.1%}", LABEL, INK, "rm")
+        pen.text((WIDTH - MARGIN, middle), "NaN" if broken else f"{share:.1%}", LABEL, INK, "rm")
     if left:
         rest = float(probabilities[order[shown:]].sum())
         text = f"and {left} more labels, {rest:.1%} together"

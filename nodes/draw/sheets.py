@@ -22,6 +22,7 @@ MOST_TILES, GAP = 16, 10
 # Of letters: a node shows the picture at half its size or less, and few columns leave room.
 HEADING, LETTERS, LEADING = 28, {1: 28, 2: 28, 3: 24, 4: 20}, 6
 LARGEST = 260  # pixels of a picture that stands alone
+NOTE, MOST_NOTE_LINES = 20, 8  # letters of a caution, and how many lines it may take
 
 
 @dataclass(frozen=True)
@@ -34,45 +35,55 @@ class Tile:
     thick: bool = False
 
 
-def score_sheet(previews: Tensor, scores: Tensor) -> Tensor:
+def score_sheet(previews: Tensor, scores: Tensor, cautions: Sequence[str] = ()) -> Tensor:
     """Every item with its score, the best one framed. previews: [B, h, w, 3]; scores: [B]"""
     values = scores.tolist()
     best = max(range(len(values)), key=lambda index: _rank(values[index]))
     tiles = [
-        Tile(picture, (f"{index}: {values[index]:.4f}",), *_frame(index == best))
-        for index, picture in enumerate(charts.as_pictures(previews))
+        Tile(picture, (f"{index}: {number(value)}",), *_frame(index == best))
+        for index, (picture, value) in enumerate(zip(_shown(previews, values), values, strict=True))
     ]
-    heading = f"score {values[best]:.4f}"
+    heading = f"score {number(values[best])}"
     if len(values) > 1:
-        heading = f"best score {values[best]:.4f}: item {best} of {len(values)}"
-    return _sheet(heading, tiles, _by(values))
+        heading = f"best score {number(values[best])}: item {best} of {len(values)}"
+    return _sheet(heading, tiles, _by(values), cautions)
 
 
-def label_sheet(previews: Tensor, labels: Sequence[str], probabilities: Sequence[float]) -> Tensor:
+def label_sheet(
+    previews: Tensor, labels: Sequence[str], probabilities: Sequence[float], cautions: Sequence[str] = ()
+) -> Tensor:
     """Every item with its likeliest label. previews: [B, h, w, 3]"""
-    pictures = charts.as_pictures(previews)
+    pictures = _shown(previews, probabilities)
     tiles = [
-        Tile(picture, (f"{index}: {share:.1%}", label))
+        Tile(picture, (f"{index}: {number(share, '.1%')}", label))
         for index, (picture, label, share) in enumerate(zip(pictures, labels, probabilities, strict=True))
     ]
-    return _sheet(f"likeliest labels of {len(tiles)} items", tiles)
+    return _sheet(f"likeliest labels of {len(tiles)} items", tiles, cautions=cautions)
 
 
-def heat_sheet(overlays: Tensor, text: str) -> Tensor:
-    """Every item with the places of a text in colour. overlays: [B, h, w, 3]"""
-    tiles = [Tile(picture, (str(index),)) for index, picture in enumerate(charts.as_pictures(overlays))]
-    return _sheet(f"bright: {text}", tiles)
+def heat_sheet(
+    overlays: Tensor, text: str, cautions: Sequence[str] = (), broken: Sequence[int] = ()
+) -> Tensor:
+    """Every item with the places of a text in colour. overlays: [B, h, w, 3]; broken: items without any."""
+    values = [math.nan if index in broken else 0.0 for index in range(len(overlays))]
+    tiles = [
+        Tile(picture, (str(index) if picture else f"{index}: {number(math.nan)}",))
+        for index, picture in enumerate(_shown(overlays, values))
+    ]
+    return _sheet(f"bright: {text}", tiles, cautions=cautions)
 
 
-def pick_sheet(previews: Tensor, rewards: Tensor, kept: Sequence[int]) -> Tensor:
+def pick_sheet(
+    previews: Tensor, rewards: Tensor, kept: Sequence[int], cautions: Sequence[str] = ()
+) -> Tensor:
     """Every item with its reward, the kept ones framed and numbered, best first."""
     values = rewards.tolist()
     tiles = []
-    for index, picture in enumerate(charts.as_pictures(previews)):
+    for index, picture in enumerate(_shown(previews, values)):
         place = kept.index(index) + 1 if index in kept else None
         note = [] if place is None else [f"kept, no. {place}"]
-        tiles.append(Tile(picture, (f"{index}: {values[index]:.4f}", *note), *_frame(place is not None)))
-    return _sheet(f"kept {len(kept)} of {len(tiles)} by reward", tiles, _by(values))
+        tiles.append(Tile(picture, (f"{index}: {number(values[index])}", *note), *_frame(place is not None)))
+    return _sheet(f"kept {len(kept)} of {len(tiles)} by reward", tiles, _by(values), cautions)
 
 
 def gate_sheet(previews: Sequence[Tensor | None], notes: Sequence[str], safe: Sequence[int]) -> Tensor:
@@ -87,6 +98,17 @@ def gate_sheet(previews: Sequence[Tensor | None], notes: Sequence[str], safe: Se
     return _sheet(heading, tiles, [*blocked, *sorted(safe)])
 
 
+def number(value: float, form: str = ".4f") -> str:
+    """A number as people read it; NaN is written as such."""
+    return "NaN" if math.isnan(value) else format(value, form)
+
+
+def _shown(previews: Tensor, values: Sequence[float]) -> list[Image.Image | None]:
+    """Pictures of the items; a blank where the value is NaN, for there is nothing to see."""
+    pictures = charts.as_pictures(previews)
+    return [None if math.isnan(value) else each for each, value in zip(pictures, values, strict=True)]
+
+
 def _rank(value: float) -> float:
     return value if math.isfinite(value) else -math.inf
 
@@ -99,8 +121,16 @@ def _frame(chosen: bool) -> tuple[str, bool]:
     return (BLUE, True) if chosen else (FAINT, False)
 
 
-def _sheet(heading: str, tiles: Sequence[Tile], order: Sequence[int] | None = None) -> Tensor:
-    """Tiles in rows; of many items the first in `order`, in the order of the batch. -> [1, H, W, 3]"""
+def _sheet(
+    heading: str,
+    tiles: Sequence[Tile],
+    order: Sequence[int] | None = None,
+    cautions: Sequence[str] = (),
+) -> Tensor:
+    """Tiles in rows; of many items the first in `order`, in the order of the batch. -> [1, H, W, 3]
+
+    cautions: what to be careful of, said below the tiles.
+    """
     shown = sorted((order or range(len(tiles)))[:MOST_TILES])
     columns = min(4, math.ceil(len(shown) ** 0.5))
     width = (WIDTH - 2 * MARGIN - GAP * (columns - 1)) // columns
@@ -111,7 +141,9 @@ def _sheet(heading: str, tiles: Sequence[Tile], order: Sequence[int] | None = No
     rows = [texts[start : start + columns] for start in range(0, len(texts), columns)]
     heights = [picture_height + 6 + (letters + LEADING) * max(map(len, row)) + GAP for row in rows]
     left = len(tiles) - len(shown)
-    pen = Pen(WIDTH, charts.TITLE + sum(heights) + (left > 0) * 32 + 4, PAPER)
+    end = charts.TITLE + sum(heights) + (left > 0) * 32
+    notes = caution_lines(cautions)
+    pen = Pen(WIDTH, end + caution_height(notes) + 4, PAPER)
     pen.text((MARGIN, 6), fit_text(heading, WIDTH - 2 * MARGIN, HEADING), HEADING, INK)
     for place, (index, lines) in enumerate(zip(shown, texts, strict=True)):
         row, column = divmod(place, columns)
@@ -119,7 +151,39 @@ def _sheet(heading: str, tiles: Sequence[Tile], order: Sequence[int] | None = No
         _tile(pen, corner, tiles[index], lines, letters, (width, side, picture_height))
     if left:
         pen.text((WIDTH - MARGIN, charts.TITLE + sum(heights)), f"and {left} more", letters, INK, "ra")
+    draw_cautions(pen, end, notes)
     return charts.as_image([pen.picture()])
+
+
+def with_cautions(picture: Tensor, cautions: Sequence[str]) -> Tensor:
+    """A chart [1, H, W, 3] as wide as a sheet, with cautions below it."""
+    if not (notes := caution_lines(cautions)):
+        return picture
+    chart = charts.as_pictures(picture)[0]
+    pen = Pen(WIDTH, chart.height + caution_height(notes) + 4, PAPER)
+    pen.paste(chart, (0, 0), chart.size)
+    draw_cautions(pen, chart.height, notes)
+    return charts.as_image([pen.picture()])
+
+
+def caution_lines(cautions: Sequence[str]) -> list[list[str]]:
+    """Each caution broken into lines that fit beside its bar."""
+    width = WIDTH - 2 * MARGIN - 16
+    return [wrap_text(f"Caution: {text}", width, NOTE, MOST_NOTE_LINES) for text in cautions]
+
+
+def caution_height(notes: Sequence[Sequence[str]]) -> int:
+    return sum((NOTE + LEADING) * len(lines) + GAP for lines in notes)
+
+
+def draw_cautions(pen: Pen, top: int, notes: Sequence[Sequence[str]]) -> None:
+    """Every caution from there on, behind a bar that catches the eye."""
+    for lines in notes:
+        height = (NOTE + LEADING) * len(lines)
+        pen.box((MARGIN, top), (MARGIN + 5, top + height - LEADING), RED)
+        for place, text in enumerate(lines):
+            pen.text((MARGIN + 16, top + (NOTE + LEADING) * place), text, NOTE, INK)
+        top += height + GAP
 
 
 def _lines(tile: Tile, width: int, letters: int) -> list[str]:

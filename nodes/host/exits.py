@@ -194,7 +194,7 @@ class _Run:
         """Verdicts on predictions of x0; the same one is not asked twice."""
         if self.known is None or not _equal(self.known.x0, x0):
             raw = self.model.process_latent_out(x0.detach().float())
-            self.known = _Judged(x0.clone(), tuple(self.guard.judge(_pictures(raw))))
+            self.known = _Judged(x0.clone(), tuple(self.guard.judge(raw)))
         return self.known
 
     def _find(self, judged: _Judged) -> None:
@@ -255,14 +255,9 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b.to(a.device))
 
 
-def _pictures(latents: Tensor) -> Tensor:
-    """One frame [B, C, 1, H, W] as a picture [B, C, H, W]; anything else as it is."""
-    return latents[:, :, 0] if latents.ndim == 5 and latents.shape[2] == 1 else latents
-
-
 def _grey(space: str, like: Tensor) -> Tensor:
     """Raw latents of a grey picture, in the form of these."""
-    return neutral_latents(space, _pictures(like).shape, like).reshape(like.shape)
+    return neutral_latents(space, like.shape, like)
 
 
 def _replaced(latents: Tensor, which: Tensor, by: Tensor) -> Tensor:

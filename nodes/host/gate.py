@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ... import lclip
+from ...lclip.latents.frames import in_form_of
 from ...lclip.latents.neutral import same_picture
 from ...lclip.safety.repair import believed
 from ...lclip.safety.report import report_json, report_text
@@ -63,6 +64,7 @@ class Gate:
             return
         tried = take_items(self.latent, self.blocked)
         found = host_safety.search_away(self.policy, stage, sampler_name, iterations, tried)
+        found = in_form_of(found, tried["samples"])
         if found.shape != tried["samples"].shape:
             raise ValueError(
                 f"Repair rendered latents of shape {list(found.shape)}; expected "

@@ -11,6 +11,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...lclip.latents.frames import why_no_pictures
 from ...lclip.reno.guidance import guided_x0
 from . import models
 from . import spaces as host_spaces
@@ -62,11 +63,8 @@ class _Guide:
         sigma = float(args["sigma"].max())
         if self.strength == 0 or not self.last_sigma <= sigma <= self.first_sigma:
             return x0
-        if x0.ndim != 4:
-            raise ValueError(
-                f"The model's latents have shape {list(x0.shape)}; Latent-CLIP Guidance works on pictures, "
-                "[batch, channels, height, width]. Video and sound latents are not supported."
-            )
+        if (why := why_no_pictures(x0)) is not None:
+            raise ValueError(f"Latent-CLIP Guidance steers pictures; the model's {why}")
         with torch.inference_mode(False):
             for loaded in self.wired.models:
                 make_differentiable(loaded.model)

@@ -56,8 +56,10 @@ class LoadedLatentCLIP:
         load_together([self], latents)
         return self.model
 
-    def check(self, latents: Tensor) -> None:
-        lclip.check_latents(latents, self.config)
+    def check(self, latents: Tensor) -> list[str]:
+        """What is odd about a batch, in words; it is logged too. ValueError for one that cannot be read."""
+        text = lclip.check_latents(latents, self.config)
+        return text.splitlines() if text else []
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,11 @@ class WiredReward:
         load_together(self.models, latents)
         return self.reward
 
-    def check(self, latents: Tensor) -> None:
-        for loaded in self.models:
-            loaded.check(latents)
+    def check(self, latents: Tensor) -> list[str]:
+        """The same by all its models, each text once."""
+        return list(
+            dict.fromkeys(text for loaded in dict.fromkeys(self.models) for text in loaded.check(latents))
+        )
 
     @property
     def space(self) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ... import lclip
+from ...lclip.latents.frames import in_form_of
 from ...lclip.latents.neutral import neutral_latents
 from ...lclip.safety.repair import HEADROOM
 from . import exits
@@ -27,12 +28,13 @@ def neutral_like(samples: Tensor, space: str, vae: Any = None) -> Tensor:
     factor = known.factor if (known := lclip.LATENT_SPACES.get(space)) else 8
     height, width = (side * factor for side in samples.shape[-2:])
     grey = vae.encode(torch.full((1, height, width, 3), 0.5))
+    grey = in_form_of(grey, samples)
     if grey.shape[1:] != samples.shape[1:]:
         raise ValueError(
             f"The VAE encodes a grey picture to latents of shape {list(grey.shape)}; expected "
             f"{list(samples.shape[1:])} per item, as on the LATENT. Wire the VAE of these latents."
         )
-    return grey.to(samples).repeat(samples.shape[0], 1, 1, 1)
+    return grey.to(samples).repeat(samples.shape[0], *[1] * (samples.ndim - 1))
 
 
 def search_away(

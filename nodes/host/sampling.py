@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ... import lclip
+from ...lclip.latents.frames import why_no_pictures
 from ...lclip.rewards.rewards import RewardSum
 from . import memory, models
 from . import spaces as host_spaces
@@ -244,11 +245,8 @@ class NoiseSearch(comfy.samplers.Sampler):
     def _check(self, patcher: Any, sigmas: Tensor, noise: Tensor) -> None:
         for loaded in self._models():
             host_spaces.check_same_space(patcher, loaded.config)
-        if noise.ndim != 4:
-            raise ValueError(
-                f"The latent has shape {list(noise.shape)}; ReNO works on pictures, [batch, channels, "
-                "height, width]. Video and sound latents are not supported."
-            )
+        if (why := why_no_pictures(noise)) is not None:
+            raise ValueError(f"ReNO improves pictures; these {why}")
         if float(sigmas[-1]) != 0:
             raise ValueError(
                 f"The sigmas end at {float(sigmas[-1]):.4f}; expected 0. A reward reads finished latents: "

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ... import lclip
+from ...lclip.latents.frames import as_pictures
+from ...lclip.latents.items import item_by_item
 from ...lclip.latents.spaces import LatentSpace, require_shape, require_space, spaces_of_shape
 
 # The host's classes of latents, by the names of lclip.LATENT_SPACES. Playground 2.5 only scales the latents
@@ -163,8 +165,15 @@ def vae_space(vae: Any, chosen: str, what: str) -> LatentSpace:
 
 
 def preview(latents: Tensor, space: str) -> Tensor:
-    """A rough picture without decoding: raw latents [B, C, h, w] -> [B, h, w, 3] in 0..1, grey if unknown."""
-    found = latent_format(space)
+    """A rough picture without decoding: raw latents [B, C, h, w] -> [B, h, w, 3] in 0..1.
+
+    In shades of grey where the space is unknown, one grey where an item is not finite.
+    """
+    rough = item_by_item(lambda shown: _rough(shown, latent_format(space)), as_pictures(latents))
+    return torch.nan_to_num(rough, nan=0.5)
+
+
+def _rough(latents: Tensor, found: Any) -> Tensor:
     if found is None or found.latent_rgb_factors is None or found.latent_channels != latents.shape[1]:
         return _grey(latents.float())
     scaled = _scaled(found, latents.float())

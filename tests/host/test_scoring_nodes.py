@@ -8,12 +8,11 @@ import time
 import numpy
 import pytest
 import torch
+from scoring_bench import TEXTS, dumped, read, reward, score, select, smooth, write_latents
 
 import lclip
 from lclip.mini.world import WEIGHTS
 from lclip.rewards.rewards import RewardSum, TextReward
-
-TEXTS = ["a red circle", "a large blue square on a black ground"]
 
 
 @pytest.fixture(scope="module")
@@ -25,41 +24,6 @@ def model():
 def latents(host):
     """Smooth latents of raw scale: [5, 4, 8, 8], also in the host's input folder."""
     return write_latents(host, "latents", smooth((5, 4, 8, 8)))
-
-
-def smooth(shape: tuple[int, ...], seed: int = 3) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randn(*shape[:2], 4, 4, generator=generator) * 9
-    return torch.nn.functional.interpolate(coarse, shape[2:], mode="bicubic")
-
-
-def write_latents(host, name: str, samples: torch.Tensor, **more) -> torch.Tensor:
-    numpy.savez(host.input / f"{name}.npz", samples=samples.numpy(), **more)
-    return samples
-
-
-def read(graph, name: str = "latents"):
-    return graph.add("Probe_ReadLatent", name=name)[0]
-
-
-def dumped(host, name: str) -> dict[str, numpy.ndarray]:
-    with numpy.load(host.output / f"{name}.npz") as arrays:
-        return dict(arrays)
-
-
-def score(graph, text: str, latent=None, **widgets):
-    world = graph.add("LatentCLIP_MiniWorld")
-    inputs = {"text": text, **widgets}
-    return graph.add("LatentCLIP_Score", latent_clip=world[3], latent=latent or read(graph), **inputs)
-
-
-def reward(graph, text: str, weight: float = 1.0, **more):
-    world = graph.add("LatentCLIP_MiniWorld")
-    return graph.add("LatentCLIP_TextReward", latent_clip=world[3], text=text, weight=weight, **more)
-
-
-def select(graph, k: int, text: str = TEXTS[0], latent=None):
-    return graph.add("LatentCLIP_Select", latent=latent or read(graph), reward=reward(graph, text)[0], k=k)
 
 
 def test_scores_equal_the_library(host, graph, model, latents):

@@ -87,7 +87,9 @@ class Read:
 
     def run(self, name):
         with numpy.load(Path(folder_paths.get_input_directory()) / f"{name}.npz") as arrays:
-            latent: dict = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+            latent: dict = {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "type"}
+            if "type" in arrays:
+                latent["type"] = str(arrays["type"])
         if "batch_index" in latent:
             latent["batch_index"] = latent["batch_index"].tolist()
         return (latent,)

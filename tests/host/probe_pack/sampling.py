@@ -166,6 +166,16 @@ class StockSigmas:
         return (stock.sigmas,)
 
 
+class OneFrame(ModelPatch):
+    """A MODEL for latents of one frame, [B, C, 1, h, w], as image models with a video's VAE have them."""
+
+    def patch(self, model):
+        def framed(apply_model, args):
+            return apply_model(args["input"][:, :, 0], args["timestep"], **args["c"])[:, :, None]
+
+        model.set_model_unet_function_wrapper(framed)
+
+
 class TwoGPUs(ModelPatch):
     """A MODEL that says it is spread over two GPUs."""
 
@@ -175,6 +185,7 @@ class TwoGPUs(ModelPatch):
 
 NODES = {
     "Probe_CutAttention": CutAttention,
+    "Probe_OneFrame": OneFrame,
     "Probe_StockSigmas": StockSigmas,
     "Probe_TwoGPUs": TwoGPUs,
     "Probe_GivenNoise": GivenNoise,
