@@ -80,8 +80,14 @@ def main() -> None:
     parser.add_argument(
         "--tiny", action="store_true", help="a quick trial of the code; writes to a temporary file"
     )
+    parser.add_argument(
+        "--mark", action="store_true", help="measure nothing; say which sections are older than their code"
+    )
     parser.add_argument("--output", type=Path, help="results file; default benchmarks/RESULTS.md")
     arguments = parser.parse_args()
+    if arguments.mark:
+        Report(arguments.output or RESULTS).mark()
+        return
     unknown = [name for name in arguments.sections if name not in SECTIONS]
     if unknown:
         parser.error(f"no section {', '.join(unknown)}; there are: {', '.join(SECTIONS)}")

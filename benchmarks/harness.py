@@ -18,13 +18,15 @@ import torch
 from lclip.checkpoints.atomic import atomic_file
 from lclip.statistics import Interval, bootstrap
 
+from .freshness import marked, record
 from .parts import Arrays, Parts
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEADING = """# Results
 Written by `make bench` (`python -m benchmarks SECTION ...` for one section). Intervals are 95 %: Wilson for
 shares, a bootstrap for means and ratios, over whole prompts where one prompt has several seeds. Times that
-are compared were taken in turns in one run; compare their ratio, not seconds from different runs.
+are compared were taken in turns in one run; compare their ratio, not seconds from different runs. A section that
+is older than the code it measures says so (`python -m benchmarks --mark`, checked in the tests).
 """
 
 
@@ -157,7 +159,8 @@ class Report:
     def _write(self, name: str, title: str, body: str, note: str) -> None:
         date = datetime.date.today().isoformat()
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        section = f"{begin}\n## {title}\n*{date}; {note}*\n\n{body.strip()}\n{end}\n"
+        heading = f"## {title}\n{record(name)}*{date}; {note}*"
+        section = f"{begin}\n{heading}\n\n{body.strip()}\n{end}\n"
         text = self.path.read_text(encoding="utf-8") if self.path.exists() else HEADING
         if begin in text and end in text:
             before, rest = text.split(begin, 1)
@@ -166,7 +169,12 @@ class Report:
             text = self._insert(text, name, section)
         with atomic_file(self.path) as temporary:
             spaced = re.sub(r"\n*(<!-- begin )", r"\n\n\1", text).rstrip() + "\n"
-            temporary.write_text(spaced, encoding="utf-8")
+            temporary.write_text(marked(spaced), encoding="utf-8")
+
+    def mark(self) -> None:
+        """Say of each section that is older than the code it measures, and of no other, that it is."""
+        with _alone(self.path), atomic_file(self.path) as temporary:
+            temporary.write_text(marked(self.path.read_text(encoding="utf-8")), encoding="utf-8")
 
     def _insert(self, text: str, name: str, section: str) -> str:
         later = self.order[self.order.index(name) + 1 :] if name in self.order else ()
