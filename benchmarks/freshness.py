@@ -1,7 +1,7 @@
 """Whether a section of the results is older than the code that it measures: found by digests, not by hand.
 
-A section keeps one digest for each part of the project that it measures. Comments, docstrings and layout do not
-count: they change no figure.
+A section keeps one digest for each part of the project that it measures. Comments, docstrings and layout do
+not count: they change no figure.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ DATE = re.compile(r"^\*\d{4}-\d\d-\d\d; .*\*\n", re.MULTILINE)
 
 
 def record(name: str) -> str:
-    """The line that a section keeps about the code it was measured with; empty where it measures nothing ours."""
+    """The line that a section keeps about the code it was measured with; empty where that is none of ours."""
     digests = _digests(_parts_of(name))
     return (
         f"<!-- code: {' '.join(f'{part}={digest}' for part, digest in digests.items())} -->\n"

@@ -25,8 +25,8 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 HEADING = """# Results
 Written by `make bench` (`python -m benchmarks SECTION ...` for one section). Intervals are 95 %: Wilson for
 shares, a bootstrap for means and ratios, over whole prompts where one prompt has several seeds. Times that
-are compared were taken in turns in one run; compare their ratio, not seconds from different runs. A section that
-is older than the code it measures says so (`python -m benchmarks --mark`, checked in the tests).
+are compared were taken in turns in one run; compare their ratio, not seconds from different runs. A section
+that is older than the code it measures says so (`python -m benchmarks --mark`, checked in the tests).
 """
 
 
