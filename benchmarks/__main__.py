@@ -44,6 +44,7 @@ SECTIONS = {
     "adaptation": ("adaptation", "adaptation", "Mini world: a pixel CLIP made to read latents"),
     "real-sizes": ("real_maps", "sizes", "Real pictures: SDXL's latents at half the size"),
     "real-adapters": ("real_maps", "adapters", "Real pictures: other models' latents as SDXL's"),
+    "real-guards": ("real_guards", "guards", "Real pictures: false alarms of the checks, and what they tell"),
     "bulk": ("bulk", "bulk", "Bulk work over tar shards: rate, workers, memory"),
     "cost": ("cost", "cost", "Cost of a score at real shapes, 512 px, random weights"),
     "overhead": ("cost", "overhead", "Overhead over the bare transformer, and batches"),

@@ -27,8 +27,11 @@ SMALL_IN: dict[str, float] = {}
 """What stands in the place of SMALL, by the name of the space, where its own pictures were measured."""
 
 FEWEST = 64  # cells: in fewer, pictures show too little to be told from noise
-MANY = 256  # cells, from which pictures stand far enough from noise to tell half-noisy ones too
-CHANCE, CHANCE_IN_CROPS = 5.0, 3.5  # standard deviations of what noise shows by chance
+MANY = 256  # cells, from which every picture that was measured stands far enough from noise
+CHANCE, CHANCE_IN_FEW = 5.0, 3.0
+"""Standard deviations of what noise shows by chance: of the mini world's 8x8 pictures the whitest of 45,000
+shows 4.1, of noise 1 in 170 more than 3.
+"""
 UNRELATED_CHANNELS, UNRELATED_CELLS = 0.04, 0.15
 
 
@@ -73,17 +76,19 @@ def usual_spread(space: LatentSpace | None) -> float | None:
 def looks_like_noise(z: Tensor, native: int = 0) -> Tensor:
     """Whether nothing in an item is related to anything: [B, C, H, W] -> bool [B].
 
-    native: the side that the model was made for. In smaller latents, crops of pictures, less is held for
+    native: the side that the model was made for. Below MANY cells only models that are as small themselves
+    tell, whose pictures show enough in them: of 1,440 8x8 crops of photographs in SDXL's latents 32 look like
     noise. Never true below FEWEST cells or 4 a side, or of one plain colour.
     """
     height, width = z.shape[-2:]
     cells = height * width
-    if cells < FEWEST or min(height, width) < 4:
+    fewest = max(FEWEST, min(MANY, native**2)) if native else MANY
+    if cells < fewest or min(height, width) < 4:
         return torch.zeros(len(z), dtype=torch.bool, device=z.device)
     centred = z - z.mean((2, 3), keepdim=True)
     powerless = centred.abs().amax((1, 2, 3)) <= 1e-3 * z.abs().amax((1, 2, 3))
     unit = _unit_channels(centred)
-    chance = CHANCE if cells >= min(MANY, native**2) else CHANCE_IN_CROPS
+    chance = CHANCE if cells >= MANY else CHANCE_IN_FEW
     return (_is_white(unit, chance) | _is_nearly_white(unit)) & ~powerless
 
 

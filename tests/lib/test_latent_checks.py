@@ -85,8 +85,9 @@ SIDES = [(8, 8), (4, 16), (9, 13), (16, 16), (24, 40), (64, 64)]
 @pytest.mark.parametrize("side", SIDES)
 def test_noise_is_called_noise_whatever_its_spread(tiny_config, spread, side):
     z = torch.randn(200, 4, *side, generator=torch.Generator().manual_seed(1)) * spread
-    assert all("looks like noise" in (told or "") for told in scale_doubts(z, tiny_config))
-    text = lclip.scale_doubt(z[:4], tiny_config)
+    told = ["looks like noise" in (told or "") for told in scale_doubts(z, tiny_config)]
+    assert sum(told) >= (200 if side[0] * side[1] >= 256 else 195)
+    text = lclip.scale_doubt(z[torch.tensor(told)][:4], tiny_config)
     assert text is not None and "looks like noise" in text and "0, 1, 2, 3 of 4" in text
 
 
@@ -97,8 +98,8 @@ def test_noise_is_told_in_every_space_also_in_an_unknown_one(channels, side):
     source = torch.Generator().manual_seed(channels)
     mean, std = (torch.randn(2, channels, 1, 1, generator=source) * 4).unbind()
     z = torch.randn(20, channels, side, side, generator=source) * std + mean
-    for native in (8, 64):
-        assert looks_like_noise(z, native).sum() >= 19
+    assert looks_like_noise(z, 8).sum() >= 19
+    assert looks_like_noise(z, 64).sum() >= (19 if side >= 16 else 0)
     assert looks_like_noise(z.half().float(), 8).sum() >= 19
 
 
@@ -151,14 +152,17 @@ def test_items_that_are_odd_in_different_ways_are_each_told(tiny_config):
 
 
 def test_in_few_cells_nothing_is_called_noise():
-    """Below 64 cells pictures show too little: docs/safety.md says so."""
+    """In fewer cells than both 16x16 and the model's own pictures show too little: docs/safety.md says so."""
     assert not looks_like_noise(torch.randn(200, 4, 7, 9), 8).any()
-    assert looks_like_noise(torch.randn(200, 4, 8, 8), 8).all()
+    assert looks_like_noise(torch.randn(200, 4, 8, 8), 8).sum() >= 195
+    for native, most in ((0, 256), (4, 64), (12, 144), (16, 256), (64, 256)):
+        assert not looks_like_noise(torch.randn(200, 4, 5, most // 5), native).any()
+        assert looks_like_noise(torch.randn(200, 4, 4, most // 4), native).sum() >= 195
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_precision_does_not_matter(tiny_config, dtype):
-    noise = (6 * torch.randn(50, 4, 16, 16)).to(dtype)
+    noise = (6 * torch.randn(50, 4, 24, 24)).to(dtype)
     assert all(scale_doubts(noise, tiny_config))
     assert not any(scale_doubts(sdxl_like(50).to(dtype), tiny_config))
 
@@ -171,7 +175,7 @@ def test_scaled_latents_are_told_their_factor(tiny_config):
 
 
 def test_what_a_doubt_leads_to(tiny_model, caplog):
-    noise = torch.randn(1, 4, 8, 8)
+    noise = torch.randn(1, 4, 16, 16)
     with pytest.raises(ValueError, match="looks like noise"):
         lclip.check_latents(noise, tiny_model.config, scale="refuse")
     with caplog.at_level(logging.WARNING, logger="latent-clip"):
@@ -185,5 +189,5 @@ def test_what_a_doubt_leads_to(tiny_model, caplog):
 
 def test_a_space_without_a_known_scale_is_doubted_for_noise_alone(tiny_config):
     unknown = lclip.LatentCLIPConfig(**{**vars(tiny_config), "latent_space": "of my own"})
-    assert "looks like noise" in lclip.scale_doubt(torch.randn(2, 4, 8, 8), unknown)
+    assert "looks like noise" in lclip.scale_doubt(torch.randn(2, 4, 16, 16), unknown)
     assert lclip.scale_doubt(0.01 * sdxl_like(2), unknown) is None
