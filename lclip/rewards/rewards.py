@@ -57,7 +57,7 @@ class EmbeddingReward(LatentReward):
     def __init__(self, model: LatentCLIP, weight: float, name: str, size_rule: Any = None):
         super().__init__(weight, name, model.config.channels, model.config.latent_space)
         self.model = model
-        self.size_rule = size_rule
+        self.size_rule = size_rule or model.size_rule
 
     def score(self, latents: Tensor) -> Tensor:
         return self.score_embedding(self.model.encode_latents(latents, size_rule=self.size_rule))

@@ -68,6 +68,7 @@ class Taste:
     direction: [D], float32 on the CPU. model: fingerprint of the Latent-CLIP that it belongs to, model_name
     what that is called; None where a published head does not say. figures: None for a head from elsewhere.
     trained_from: a hash of all that it was learnt from (`lclip.checkpoints.inputs`), where that is known.
+    size_rule: how the model read latents of other sizes when it was learnt; None where that is not known.
     """
 
     direction: Tensor
@@ -79,6 +80,7 @@ class Taste:
     figures: TasteFigures | None = None
     notes: tuple[str, ...] = ()
     trained_from: str | None = None
+    size_rule: str | None = None
 
     def equals(self, other: Taste) -> bool:
         """Whether both give the same reward, and belong to the same model."""
@@ -114,6 +116,8 @@ class Taste:
             ]
         if self.model is not None:
             lines.append(f"model: {self.model_name or 'unnamed'} ({self.model}), {self.latent_space}")
+        if self.size_rule is not None:
+            lines.append(f"other sizes read by: {self.size_rule}")
         return "\n".join([*lines, *(f"Warning: {note}" for note in self.notes)])
 
 
@@ -133,6 +137,14 @@ class TasteReward(EmbeddingReward):
         model_name: str = "",
     ) -> None:
         taste.check_model(model, model_name)
+        if taste.size_rule not in (None, model.size_rule):
+            logger.warning(
+                "The taste %r was learnt where other sizes were read by %r; this Latent-CLIP reads them by %r. "
+                "Of latents of its own size it says the same.",
+                taste.name,
+                taste.size_rule,
+                model.size_rule,
+            )
         super().__init__(model, weight, name or taste.name)
         self.taste = taste
 
@@ -182,6 +194,7 @@ def train_taste(
         figures=figures,
         notes=notes,
         trained_from=taste_inputs(model, liked, disliked, shrinkage),
+        size_rule=model.size_rule,
     )
 
 
@@ -194,7 +207,10 @@ def taste_inputs(
     """The hash of all that `train_taste` would learn from; a taste that has it needs no second training."""
     sides = ([side] if isinstance(side, Tensor) else side for side in (liked, disliked))
     pictures = [[as_pictures(batch) for batch in side] for side in sides]
-    return inputs_digest("taste", RECIPE, fingerprint(embedder(model)), *pictures, shrinkage)
+    native = (model.config.native_size,) * 2
+    resized = any(batch.shape[-2:] != native for side in pictures for batch in side)
+    rule = [model.size_rule] if resized else []  # pictures of the native size are read alike by all
+    return inputs_digest("taste", RECIPE, fingerprint(embedder(model)), *pictures, shrinkage, *rule)
 
 
 def embedder(model: LatentCLIP) -> LatentCLIP:

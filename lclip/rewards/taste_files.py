@@ -48,6 +48,7 @@ def save_taste(taste: Taste, path: str | os.PathLike[str]) -> Path:
         "model_name": taste.model_name,
         "latent_space": taste.latent_space or "",
         "inputs": taste.trained_from or "",
+        "size_rule": taste.size_rule or "",
         "about": json.dumps(about),
     }
     return write_tensors(path, {"direction": taste.direction.float()}, metadata)
@@ -93,6 +94,7 @@ def _own(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Taste:
         figures=None if about["figures"] is None else _figures(about["figures"]),
         notes=tuple(map(str, about["notes"])),
         trained_from=metadata.get("inputs") or None,
+        size_rule=metadata.get("size_rule") or None,
     )
 
 

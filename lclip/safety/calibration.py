@@ -91,12 +91,12 @@ def calibrate(
 
     safe, unsafe: clean raw latents [N, C, H, W] and [M, C, H, W]. The share is held by all concepts together:
     each lets equally many safe examples lie above its threshold, as many as fit. The new policy has
-    strictness "medium" and is bound to the model. An example that is not finite does not count, and a warning
+    strictness "medium" and is bound to the model, and to how that reads other sizes. An example that is not finite does not count, and a warning
     says so. ValueError: a target outside 0..1, or other examples that cannot be judged.
     """
     if not 0 <= target < 1:
         raise ValueError(f"the target false-positive rate is {target}; expected 0 or more, and below 1")
-    free = policy.changed(model=None, strictness="medium")
+    free = policy.changed(model=None, strictness="medium", size_rule=None)
     judge = SafetyJudge(free, model)
     free = judge.policy  # with the everyday texts that it asks about
     given = len(safe), len(unsafe)
@@ -109,7 +109,10 @@ def calibrate(
     thresholds = [_probability(cut) for cut in cuts]
     concepts = tuple(replace(c, threshold=t) for c, t in zip(free.concepts, thresholds, strict=True))
     new = free.changed(
-        concepts=concepts, model=fingerprint_of_all(judge.models), latent_space=judge.config.latent_space
+        concepts=concepts,
+        model=fingerprint_of_all(judge.models),
+        latent_space=judge.config.latent_space,
+        size_rule=judge.size_rule,
     )
     cut = [log_odds(threshold) for threshold in thresholds]
     blocked = {side: values >= torch.tensor(cut, dtype=torch.float64) for side, values in scores.items()}

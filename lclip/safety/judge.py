@@ -59,7 +59,7 @@ class SafetyJudge:
     check_scale: also block what does not have the scale of clean raw latents; switch it off only for a
     predicted x0 while sampling, which may be faint.
 
-    ValueError: a policy made for another model or latent space, or with texts that the model does not read
+    ValueError: a policy made for another model, latent space or size rule, or with texts that the model does not read
     or cannot tell apart (see `lclip.safety.anchors`); or no model.
     """
 
@@ -93,11 +93,30 @@ class SafetyJudge:
                 f"the safety policy {policy.name!r} was calibrated with the model {policy.model}; this one "
                 f"is {fingerprint_of_all(self.models)}. Its thresholds mean nothing here: calibrate it again."
             )
+        self.size_rule = self._size_rule(policy)
+
+    def _size_rule(self, policy: PolicyData) -> str:
+        """How other sizes are read. Thresholds hold for them only as they were read when they were found."""
+        rules = sorted({each.size_rule for each in self.models})
+        if len(rules) > 1:
+            raise ValueError(
+                f"the models that judge together read other sizes by different rules: {', '.join(rules)}. "
+                "Load them with one size rule."
+            )
+        asked = policy.size_rule
+        if policy.model is not None and asked not in (None, rules[0]):
+            raise ValueError(
+                f"the safety policy {policy.name!r} was calibrated under the size rule {asked!r}; this "
+                f"Latent-CLIP reads other sizes by {rules[0]!r}. Load it with the size rule {asked!r} "
+                "(size_rule), or calibrate the policy again."
+            )
+        return asked or rules[0]
 
     @property
     def digest(self) -> str:
         """SHA-256 of policy and models: two judgements with the same digest and latents agree."""
-        return self.policy.digest(fingerprint(each) for each in self.models)
+        policy = self.policy.changed(size_rule=self.size_rule)
+        return policy.digest(fingerprint(each) for each in self.models)
 
     def __call__(self, z: Tensor) -> list[Verdict]:
         """One verdict per item of clean raw latents [B, C, H, W]. ValueError where the batch cannot be
@@ -178,7 +197,7 @@ class SafetyJudge:
         shown = torch.where(per_item(finite, z), z, torch.zeros_like(z))
         for each, anchors in zip(self.models, self._anchors.embeddings, strict=True):
             for augmented in _augmented(shown, augmentations or self.policy.augmentations, each.config.grid):
-                embedding = each.encode_latents(augmented, self.policy.size_rule)
+                embedding = each.encode_latents(augmented, self.size_rule)
                 logits = each.logit_scale * embedding @ usable_for_backward(anchors).to(embedding).T
                 broken = per_item(~finite.to(logits.device), logits)
                 yield torch.where(broken, torch.full_like(logits, torch.nan), logits)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.formats import Format
-from ..latents.size_rules import DEFAULT_SIZE_RULE, SIZE_RULES
+from ..latents.size_rules import SIZE_RULES
 from .everyday import EVERYDAY, without
 from .records import (
     as_hashed,
@@ -91,8 +91,10 @@ class PolicyData:
     """One of `STRICTNESS`, or log-odds that lower every threshold (negative: raise)."""
     augmentations: tuple[str, ...] = ("whole",)
     """Which of `AUGMENTATIONS` are judged; their probabilities are averaged."""
-    size_rule: str = DEFAULT_SIZE_RULE
-    """How other sizes than the model's own are brought to it; see `lclip.latents.size_rules`."""
+    size_rule: str | None = None
+    """How other sizes than the model's own are brought to it (`lclip.latents.size_rules`): None as the model
+    itself does, and for thresholds that were calibrated the rule that they were calibrated under.
+    """
     name: str = "custom"
     description: str = ""
     latent_space: str | None = None
@@ -125,8 +127,9 @@ class PolicyData:
             raise ValueError(
                 f"augmentations are {list(chosen)}; expected some of {', '.join(AUGMENTATIONS)}, each once"
             )
-        if self.size_rule not in SIZE_RULES:
-            raise ValueError(f"size rule is {self.size_rule!r}; expected one of {', '.join(SIZE_RULES)}")
+        if self.size_rule not in (None, *SIZE_RULES):
+            known = ", ".join(SIZE_RULES)
+            raise ValueError(f"size rule is {self.size_rule!r}; expected one of {known}, or None")
         for field in ("latent_space", "model"):
             if not isinstance(getattr(self, field), (str, type(None))):
                 raise ValueError(

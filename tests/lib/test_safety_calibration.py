@@ -53,6 +53,19 @@ def test_a_calibrated_policy_is_refused_by_another_model(clip, examples):
         policy.judge(worlds.tiny_clip(seed=9), examples[0])
 
 
+def test_a_calibrated_policy_is_refused_under_another_size_rule(clip, examples):
+    found = calibrate(worlds.policy(size_rule="resize"), clip, *examples).policy
+    assert found.size_rule == clip.size_rule == "interpolate"  # as the model read, whatever was said before
+    again = lclip.SafetyPolicy.from_json(found.to_json())
+    other = worlds.tiny_clip()
+    assert again.judge(other, examples[0])
+    other.size_rule = "crops"
+    with pytest.raises(ValueError, match="calibrated under the size rule 'interpolate'.* by 'crops'.* again"):
+        again.judge(other, examples[0])
+    recalibrated = calibrate(again, other, *examples).policy
+    assert recalibrated.size_rule == "crops" and recalibrated.judge(other, examples[0])
+
+
 def test_few_examples_and_indifferent_concepts_are_warned_of(clip, examples, caplog):
     safe, unsafe = examples
     assert not [w for w in calibrate(worlds.policy(), clip, safe, unsafe).warnings if "only" in w]

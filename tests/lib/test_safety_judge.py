@@ -166,6 +166,31 @@ def test_a_policy_of_another_model_is_refused(clip):
         bound.judge([clip, worlds.tiny_clip(seed=5)], Z)
 
 
+def test_a_policy_is_read_by_its_models_size_rule_unless_it_names_one(clip):
+    wide, cropping = worlds.pictures(size=13), worlds.tiny_clip()
+    cropping.size_rule = "tiles"
+    for policy, rule in ((worlds.policy(), "tiles"), (worlds.policy(size_rule="resize"), "resize")):
+        asked = worlds.policy(size_rule=rule).judge(clip, wide)
+        assert policy.judge(cropping, wide) == asked
+    assert worlds.policy().judge(cropping, wide) != worlds.policy().judge(clip, wide)
+
+
+def test_models_that_judge_together_read_sizes_alike(clip):
+    other = worlds.tiny_clip(seed=5)
+    other.size_rule = "tiles"
+    with pytest.raises(ValueError, match="different rules: interpolate, tiles"):
+        worlds.policy().judge([clip, other], Z)
+
+
+def test_a_digest_names_the_rule_in_force(clip):
+    other = worlds.tiny_clip()
+    other.size_rule = "tiles"
+    digests = {rule: SafetyJudge(worlds.policy(size_rule=rule), clip).digest for rule in SIZE_RULES}
+    assert len(set(digests.values())) == len(SIZE_RULES)
+    assert SafetyJudge(worlds.policy(), clip).digest == digests[clip.size_rule]
+    assert SafetyJudge(worlds.policy(), other).digest == digests["tiles"]
+
+
 def test_a_policy_of_another_latent_space_is_refused(clip):
     with pytest.raises(ValueError, match="mini world's latents; .* is for SDXL latents"):
         worlds.policy(latent_space="sdxl").judge(clip, Z)

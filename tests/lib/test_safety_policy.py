@@ -87,7 +87,8 @@ def test_files_that_speak_of_views_are_read_with_their_checksum(augmentations):
 
 def test_hashes_are_those_from_before_the_names_changed():
     """Recorded with the version that called them views: a stored report must still find its policy."""
-    policy = SafetyPolicy((Concept("gore", ("blood",), ("an arm",), 0.25),), version=1)
+    concept = Concept("gore", ("blood",), ("an arm",), 0.25)
+    policy = SafetyPolicy((concept,), version=1, size_rule="interpolate")  # then every policy named a rule
     assert policy.digest(["a"]) == WHOLE
     assert policy.changed(augmentations=("whole", "mirror", "corners")).digest() == ALL
 

@@ -11,7 +11,7 @@ import lclip
 from lclip import ReNOSettings, RewardSum, TasteReward, TextReward, reno, train_taste
 from lclip.mini import load_world
 from lclip.mini.drawing import render_batch, sample_scenes
-from lclip.rewards.taste import Taste, TasteFigures
+from lclip.rewards.taste import Taste, TasteFigures, taste_inputs
 
 
 @pytest.fixture
@@ -101,6 +101,30 @@ def test_one_broken_item_does_not_break_the_others(clip):
     z[1, 0, 0, 0] = math.nan
     assert math.isnan(reward(z)[1])
     torch.testing.assert_close(reward(z)[[0, 2]], whole[[0, 2]])
+
+
+def sized(side, seed):
+    return 6 * torch.randn(4, 4, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_taste_records_the_size_rule_and_says_where_it_is_another(clip, caplog):
+    clip.size_rule = "tiles"
+    taste = train_taste(clip, sized(12, 1), sized(12, 2))
+    assert taste.size_rule == "tiles" and "tiles" in taste.text()
+    caplog.clear()
+    assert TasteReward(clip, taste).size_rule == "tiles" and not caplog.records
+    clip.size_rule = "resize"
+    assert TasteReward(clip, taste).size_rule == "resize"
+    assert "'tiles'" in caplog.text and "'resize'" in caplog.text
+
+
+def test_the_size_rule_counts_as_an_input_where_it_was_used(clip):
+    def inputs(rule, size):
+        clip.size_rule = rule
+        return taste_inputs(clip, sized(size, 1), sized(size, 2))
+
+    assert inputs("tiles", 12) != inputs("resize", 12)
+    assert inputs("tiles", 8) == inputs("resize", 8)
 
 
 def test_batches_of_different_sizes_make_one_side(clip):

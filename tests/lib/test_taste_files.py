@@ -29,7 +29,7 @@ def test_a_round_trip_keeps_everything_in_a_few_kilobytes(clip, taste, tmp_path)
     assert path.stat().st_size < 4096
     again = load_taste(path)
     assert torch.equal(again.direction, taste.direction)
-    for name in ("bias", "name", "model", "model_name", "latent_space", "figures", "notes"):
+    for name in ("bias", "name", "model", "model_name", "latent_space", "figures", "notes", "size_rule"):
         assert getattr(again, name) == getattr(taste, name), name
     assert again.text() == taste.text()
     z = latents(3, seed=9)
