@@ -59,8 +59,8 @@ class SafetyJudge:
     check_scale: also block what does not have the scale of clean raw latents; switch it off only for a
     predicted x0 while sampling, which may be faint.
 
-    ValueError: a policy made for another model, latent space or size rule, or with texts that the model does not read
-    or cannot tell apart (see `lclip.safety.anchors`); or no model.
+    ValueError: a policy made for another model, latent space or size rule, or with texts that the model does
+    not read or cannot tell apart (see `lclip.safety.anchors`); or no model.
     """
 
     def __init__(
