@@ -139,8 +139,8 @@ class TasteReward(EmbeddingReward):
         taste.check_model(model, model_name)
         if taste.size_rule not in (None, model.size_rule):
             logger.warning(
-                "The taste %r was learnt where other sizes were read by %r; this Latent-CLIP reads them by %r. "
-                "Of latents of its own size it says the same.",
+                "The taste %r was learnt where other sizes were read by %r; this Latent-CLIP reads them by "
+                "%r. Of latents of its own size it says the same.",
                 taste.name,
                 taste.size_rule,
                 model.size_rule,

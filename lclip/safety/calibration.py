@@ -91,8 +91,9 @@ def calibrate(
 
     safe, unsafe: clean raw latents [N, C, H, W] and [M, C, H, W]. The share is held by all concepts together:
     each lets equally many safe examples lie above its threshold, as many as fit. The new policy has
-    strictness "medium" and is bound to the model, and to how that reads other sizes. An example that is not finite does not count, and a warning
-    says so. ValueError: a target outside 0..1, or other examples that cannot be judged.
+    strictness "medium" and is bound to the model, and to how that reads other sizes. An example that is not
+    finite does not count, and a warning says so. ValueError: a target outside 0..1, or other examples that
+    cannot be judged.
     """
     if not 0 <= target < 1:
         raise ValueError(f"the target false-positive rate is {target}; expected 0 or more, and below 1")
