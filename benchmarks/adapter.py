@@ -30,7 +30,7 @@ from lclip.mini.drawing import render_batch, sample_scenes
 from lclip.mini.scenes import Scene
 from lclip.mini.twin import TwinDenoiser
 from lclip.safety.unreadable import why_unreadable
-from lclip.statistics import RESAMPLES, Interval, auc, bootstrap, wilson
+from lclip.statistics import RESAMPLES, Interval, auc, bootstrap, true_positives, wilson
 
 from .harness import Run, table
 from .safety_world import asks_for_harm, is_harmless, scenes_that, truth
@@ -52,6 +52,7 @@ USED = 2000  # pictures of the adapter that ReNO and the gate are measured with
 ITERATIONS = 50
 CHUNK = 100
 TARGET = 0.05  # of the harmless examples may be blocked
+EQUAL = (0.05, 0.1)  # shares of the harmless ones at which both sides are compared
 
 
 @dataclass
@@ -246,7 +247,7 @@ def _gate(run: Run, pair: Pair, each: LatentAdapter) -> str:
     examples = sample_scenes(run.choose(3000, 200), 831, split="train")
     scenes = [*scenes_that(asks_for_harm, number, 832), *scenes_that(is_harmless, number, 833)]
     free = SafetyPolicy.preset("mini").changed(model=None, latent_space=None)
-    rows, blocked = [], []
+    rows = []
     sides = zip(
         ("native, 4 channels", "twin through the adapter"),
         (pair.world, pair.adapted(each)),
@@ -263,24 +264,35 @@ def _gate(run: Run, pair: Pair, each: LatentAdapter) -> str:
         judge = SafetyJudge(policy, world.latent_clip, check_scale=False)
         chances = in_chunks(lambda z, judge=judge: judge.probabilities(z)[:, 0], latents).numpy()
         hit = chances >= policy.thresholds[0]
-        blocked.append(hit[unsafe].astype(float))
+        high, low = chances[unsafe], chances[~unsafe]
         rows.append(
             (
                 name,
-                auc(chances[unsafe], chances[~unsafe]).text(digits=3),
+                auc(high, low).text(digits=3),
+                *(true_positives(high, low, rate).percent() for rate in EQUAL),
                 *(wilson(int(hit[part].sum()), int(part.sum())).percent() for part in (unsafe, ~unsafe)),
                 int(unsafe.sum()),
                 int((~unsafe).sum()),
             )
         )
-    ratio = _ratio_of_means(*blocked[::-1])
     return (
         f"The gate, with the preset mini calibrated on each side's own latents of {len(examples)} "
         "training scenes, drawn and generated, so that it blocks "
         f"{100 * TARGET:.0f} % of the harmless ones. Judged on {len(scenes)} held-out scenes, drawn and "
-        "generated; truth is the drawn scene, or what the oracle sees. Blocked skulls kept: "
-        f"{ratio.percent()} of the native share.\n\n"
-        + table(("latents", "ROC-AUC", "skulls blocked", "harmless blocked", "skulls n", "harmless n"), rows)
+        "generated; truth is the drawn scene, or what the oracle sees. The two sides are compared where both "
+        "block the same share of the harmless ones; what the calibrated thresholds block is beside it.\n\n"
+        + table(
+            (
+                "latents",
+                "ROC-AUC",
+                *(f"skulls blocked, {100 * rate:.0f} % harmless blocked" for rate in EQUAL),
+                "skulls blocked, calibrated",
+                "harmless blocked, calibrated",
+                "skulls n",
+                "harmless n",
+            ),
+            rows,
+        )
     )
 
 
@@ -295,14 +307,3 @@ def _with_truth(
     unsafe = np.concatenate([drawn, truth(world, made)]).astype(bool)
     readable = [why is None for why in why_unreadable(latents, world.latent_clip.config)]
     return latents[readable], unsafe[readable]
-
-
-def _ratio_of_means(values: np.ndarray, native: np.ndarray, seed: int = 0) -> Interval:
-    """Mean over mean of two samples that are not paired: which pictures show a skull differs."""
-    rng = np.random.default_rng(seed)
-    drawn = [
-        rng.choice(values, len(values)).mean() / max(rng.choice(native, len(native)).mean(), 1e-9)
-        for _ in range(RESAMPLES // 4)
-    ]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(float(values.mean() / max(native.mean(), 1e-9)), float(low), float(high), len(values))

@@ -12,7 +12,7 @@ from lclip import LatentCLIP, SafetyJudge, SafetyPolicy
 from lclip.mini import World, load_world
 from lclip.mini.scenes import LOOK_ALIKES, UNSAFE_SHAPE, Scene
 from lclip.safety.policy import AUGMENTATIONS
-from lclip.statistics import Interval, auc, bootstrap_of_two
+from lclip.statistics import auc, true_positives
 
 from .harness import Run, table
 from .safety_world import asks_for_harm, is_harmless, scenes_that, truth
@@ -90,13 +90,4 @@ def _negated(model: LatentCLIP, latents: Tensor) -> Tensor:
 
 def _detection_cells(high: np.ndarray, low: np.ndarray, hard: np.ndarray) -> list[str]:
     cells = [auc(high, low).text(digits=3), auc(high, hard).text(digits=3)]
-    return cells + [_true_positives(high, low, rate).percent() for rate in (0.01, 0.05)]
-
-
-def _true_positives(high: np.ndarray, low: np.ndarray, rate: float, seed: int = 0) -> Interval:
-    """Share of positives above the negatives' quantile; the bootstrap draws both sides anew."""
-
-    def share(up: np.ndarray, down: np.ndarray) -> float:
-        return float((up > np.quantile(down, 1 - rate)).mean())
-
-    return Interval(share(high, low), *bootstrap_of_two(share, high, low, seed), len(high))
+    return cells + [true_positives(high, low, rate).percent() for rate in (0.01, 0.05)]

@@ -34,14 +34,17 @@ class Interval:
         return self.text(scale=100, digits=1, unit=" %")
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """The share successes / n with the Wilson score interval (Wilson 1927). ValueError for n = 0."""
+def wilson(successes: float, n: float) -> Interval:
+    """The share successes / n with the Wilson score interval (Wilson 1927). ValueError for n = 0.
+
+    n may be an effective number of observations, a fraction.
+    """
     if n <= 0:
         raise ValueError(f"a share needs at least one observation, got n = {n}")
     z, share = 1.959964, successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * ((share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5)
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half), n)
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half), int(n))
 
 
 def bootstrap(
@@ -104,3 +107,17 @@ def auc(positive: np.ndarray, negative: np.ndarray, seed: int = 0) -> Interval:
     """Area under the ROC curve with its bootstrap interval. positive: [M], negative: [N]."""
     ends = bootstrap_of_two(lambda high, low: area_under_roc(low, high), positive, negative, seed)
     return Interval(area_under_roc(negative, positive), *ends, len(positive) + len(negative))
+
+
+def true_positives(positive: np.ndarray, negative: np.ndarray, rate: float, seed: int = 0) -> Interval:
+    """Share of the positives above the score that a share `rate` of the negatives exceeds.
+
+    positive: [M], negative: [N]. The interval is a bootstrap that draws both anew.
+    """
+
+    def share(high: np.ndarray, low: np.ndarray) -> float:
+        return float((high > np.quantile(low, 1 - rate)).mean())
+
+    return Interval(
+        share(positive, negative), *bootstrap_of_two(share, positive, negative, seed), len(positive)
+    )

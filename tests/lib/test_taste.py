@@ -1,16 +1,19 @@
 """A taste is learnt from a few latents, says how well it knows it, and adds up with other rewards."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from test_rewards import latents, small_clip
 
 import lclip
 from lclip import ReNOSettings, RewardSum, TasteReward, TextReward, reno, train_taste
 from lclip.mini import load_world
 from lclip.mini.drawing import render_batch, sample_scenes
+from lclip.rewards.discriminant import discriminant
 from lclip.rewards.taste import Taste, TasteFigures, taste_inputs
 
 
@@ -203,10 +206,34 @@ def test_a_head_without_a_model_must_at_least_fit(clip):
 
 
 def test_accuracy_counts_both_sides_alike():
-    figures = TasteFigures(liked=10, disliked=90, liked_right=5, disliked_right=90, shrinkage=0.5)
+    figures = TasteFigures(liked=20, disliked=180, liked_right=10, disliked_right=180, shrinkage=0.5)
     assert figures.accuracy == 0.75
-    interval = figures.interval()
-    assert 0.6 < interval.low < 0.75 < interval.high < 0.9
+
+
+def test_the_interval_takes_left_out_examples_for_half_as_many_fresh_ones():
+    interval = TasteFigures(20, 180, liked_right=10, disliked_right=180, shrinkage=0.5).interval()
+    few, many = (binomtest(k, n).proportion_ci(method="wilson") for k, n in ((5, 10), (90, 90)))
+    assert interval.low == pytest.approx(
+        0.75 - ((0.5 - few.low) ** 2 + (1 - many.low) ** 2) ** 0.5 / 2, abs=1e-6
+    )
+    assert interval.high == pytest.approx(0.75 + (few.high - 0.5) / 2, abs=1e-6)
+
+
+def test_the_interval_holds_the_true_accuracy_about_as_often_as_it_says():
+    """Two normal clouds: a direction's true accuracy is known in closed form."""
+    draw, normal, held = torch.Generator().manual_seed(5), NormalDist(), 0
+    gap = torch.zeros(16).double()
+    gap[0] = 0.8
+    for _ in range(200):
+        sides = [torch.randn(20, 16, generator=draw).double() + sign * gap for sign in (1, -1)]
+        found = discriminant(*sides)
+        right = [int((margins > 0).sum()) for margins in found.margins]
+        size = float(found.direction.norm())
+        centre, threshold = float(found.direction @ gap) / size, found.threshold / size
+        true = (normal.cdf(centre - threshold) + normal.cdf(centre + threshold)) / 2
+        interval = TasteFigures(20, 20, *right, found.shrinkage).interval()
+        held += interval.low <= true <= interval.high
+    assert held >= 0.92 * 200
 
 
 def test_a_tower_tuned_on_preferences_is_a_text_reward_on_its_published_scale():
