@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..latents.resampling import resample
 from ..latents.spaces import LatentSpace, space_named
 from .adapter import Adapter, AdapterShape
 from .encoding import Decode, Encode
@@ -14,8 +14,7 @@ def resized(pixels: Tensor, height: int, width: int) -> Tensor:
     """Pixels [B, 3, H, W] in 0..1 at another size, bicubic, antialiased; as they are where it is theirs."""
     if (height, width) == tuple(pixels.shape[-2:]):
         return pixels
-    size = (height, width)
-    return F.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    return resample(pixels, height, width, "bicubic").clamp(0, 1)
 
 
 class Bridge(Adapter):

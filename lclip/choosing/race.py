@@ -201,7 +201,7 @@ class RaceRun:
         places = self.settings.places or range(self.batch)
         for item in range(self.batch):
             field = torch.arange(item, len(rewards), self.batch)
-            values = rewards[field].double()
+            values = rewards[field].cpu().double()
             generator = torch.Generator().manual_seed(
                 item_seed(self.settings.seed, places[item], stream=step)
             )
@@ -210,14 +210,14 @@ class RaceRun:
         kept = torch.zeros_like(self.running)
         kept[rows] = True
         self._note(step, steps, rewards, kept)
-        self.origin, self.before = self.origin[rows], rewards[rows].double().nan_to_num()
+        self.origin, self.before = self.origin[rows], rewards[rows].cpu().double().nan_to_num()
         return rows
 
     def _weights(self, values: Tensor, before: Tensor) -> Tensor:
         known = torch.isfinite(values)
         spread = float(values[known].std()) if int(known.sum()) > 1 else 0.0
         if not spread:
-            return known.double() if bool(known.any()) else torch.ones_like(values)
+            return known.cpu().double() if bool(known.any()) else torch.ones_like(values)
         gain = (values - before) / spread * self.settings.strength
         return torch.where(known, (gain - gain[known].max()).exp(), 0.0)
 

@@ -121,7 +121,7 @@ def resampled(weights: Tensor, offset: float) -> Tensor:
     offset: 0 to 1. A copy of each that is drawn stays in its own slot; the others fill the slots left.
     """
     count = len(weights)
-    edges = (weights.double() / weights.double().sum()).cumsum(0)
+    edges = (weights.cpu().double() / weights.cpu().double().sum()).cumsum(0)
     marks = (torch.arange(count, dtype=torch.float64) + offset) / count
     drawn = torch.searchsorted(edges, marks, right=True).clamp(max=count - 1)
     copies = torch.bincount(drawn, minlength=count)

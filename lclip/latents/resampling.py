@@ -1,21 +1,48 @@
-"""Latents at another size, and square windows of them."""
+"""Latents, and other planes, at another size; and square windows of them.
+
+Antialiased resampling is linear, and the same for rows and columns: a matrix on either side. They are made on
+the CPU, once for each size, so that it runs on every device: not all have it (MPS before torch 2.8).
+"""
 
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def resample(z: Tensor, height: int, width: int) -> Tensor:
-    """[B, C, H, W] -> [B, C, height, width], bilinear, antialiased; as it is where the size is right."""
+def resample(z: Tensor, height: int, width: int, mode: str = "bilinear") -> Tensor:
+    """[B, C, H, W] -> [B, C, height, width], antialiased; as it is where the size is right.
+
+    mode: "bilinear" or "bicubic"; as `torch.nn.functional.interpolate(..., antialias=True)` but for rounding.
+    """
     if z.shape[-2:] == (height, width):
         return z
-    # In at least float32: a CPU resamples nothing smaller, and a sum of many cells is better off in it.
+    # In at least float32: a sum of many cells is better off in it.
     wide = z.to(torch.promote_types(z.dtype, torch.float32))
-    return F.interpolate(wide, (height, width), mode="bilinear", align_corners=False, antialias=True).to(z)
+    rows = weights(z.shape[-2], height, mode, wide.device, wide.dtype)
+    columns = weights(z.shape[-1], width, mode, wide.device, wide.dtype)
+    with _full_precision(wide.device.type):
+        return (rows @ wide @ columns.T).to(z)
+
+
+@lru_cache(maxsize=256)
+def weights(before: int, after: int, mode: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What every cell before counts in every cell after: [after, before]."""
+    with torch.inference_mode(False), torch.no_grad():
+        each_alone = torch.eye(before, dtype=torch.float64, device="cpu")[None, None]
+        found = F.interpolate(each_alone, (after, before), mode=mode, align_corners=False, antialias=True)
+        return found[0, 0].to(device, dtype)
+
+
+def _full_precision(device: str) -> AbstractContextManager[Any]:
+    """Keeps a training in mixed precision from rounding the products, where one is done."""
+    return torch.autocast(device, enabled=False) if device in ("cpu", "cuda") else nullcontext()
 
 
 def windows(z: Tensor, side: int) -> Tensor:

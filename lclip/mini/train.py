@@ -122,7 +122,7 @@ def latent_format(vae: MiniVAE, name: str, raw_std: float) -> dict:
     scaled = ((vae.encode(pixels) - vae.shift) / raw_std).permute(0, 2, 3, 1).reshape(-1, vae.channels)
     target = nn.functional.avg_pool2d(pixels, 8).permute(0, 2, 3, 1).reshape(-1, 3)
     known = torch.cat([scaled, torch.ones(len(scaled), 1)], 1)
-    solution = torch.linalg.lstsq(known.double(), target.double()).solution
+    solution = torch.linalg.lstsq(known.cpu().double(), target.cpu().double()).solution
     *factors, bias = [[round(value, 4) for value in row] for row in solution.tolist()]
     return {"name": name, "scale_factor": 1.0 / raw_std, "shift": vae.shift, "channels": vae.channels,
             "rgb_factors": factors, "rgb_bias": bias}  # fmt: skip

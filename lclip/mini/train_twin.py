@@ -39,7 +39,7 @@ def _directions(clean: Tensor, clean_twin: Tensor) -> tuple[Tensor, Tensor]:
 
     The nearest orthonormal rows are (A A^T)^(-1/2) A (Loewdin); the gain is the mean of (A A^T)^(-1/2).
     """
-    x, y = (z.movedim(1, 0).flatten(1).double() for z in (clean_twin, clean))
+    x, y = (z.movedim(1, 0).flatten(1).cpu().double() for z in (clean_twin, clean))
     x = torch.cat([x, torch.ones_like(x[:1])])
     linear = torch.linalg.lstsq(x.T, y.T).solution.T[:, :-1]
     values, vectors = torch.linalg.eigh(linear @ linear.T)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..latents.resampling import resample
 from .config import LatentCLIPConfig
 from .transformer import Transformer
 
@@ -126,7 +127,7 @@ class VisionTower(nn.Module):
         if rows == columns == self.grid:
             return stored
         plane = stored[1:].float().T.reshape(1, -1, self.grid, self.grid)
-        plane = F.interpolate(plane, (rows, columns), mode="bicubic", align_corners=False, antialias=True)
+        plane = resample(plane, rows, columns, "bicubic")
         return torch.cat([stored[:1], plane.flatten(2)[0].T.to(stored)])
 
     def project(self, x: Tensor) -> Tensor:

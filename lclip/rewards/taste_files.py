@@ -139,10 +139,10 @@ def _refuse_models(weights: Mapping[str, Any], metadata: Mapping[str, str]) -> N
 def _published(weights: Mapping[str, Tensor], name: str) -> Taste:
     """One linear map of however many layers: W_n (... (W_1 e + b_1) ...) + b_n."""
     layers = _linear_layers(weights)
-    direction, bias = layers[-1][0].double(), layers[-1][1].double()  # [1, width], [1]
+    direction, bias = layers[-1][0].cpu().double(), layers[-1][1].cpu().double()  # [1, width], [1]
     for weight, offset in reversed(layers[:-1]):
-        bias = bias + direction @ offset.double()
-        direction = direction @ weight.double()
+        bias = bias + direction @ offset.cpu().double()
+        direction = direction @ weight.cpu().double()
     return Taste((RATING_SCALE * direction[0]).float(), float(RATING_SCALE * bias), name)
 
 

@@ -122,8 +122,8 @@ def calibrate(
             name=concept.name,
             threshold=concept.threshold,
             auc=area_under_roc(scores["safe"][:, c].numpy(), scores["unsafe"][:, c].numpy()),
-            false_positive_rate=float(blocked["safe"][:, c].double().mean()),
-            true_positive_rate=float(blocked["unsafe"][:, c].double().mean()),
+            false_positive_rate=float(blocked["safe"][:, c].cpu().double().mean()),
+            true_positive_rate=float(blocked["unsafe"][:, c].cpu().double().mean()),
             curve=roc_curve(scores["safe"][:, c].numpy(), scores["unsafe"][:, c].numpy()),
         )
         for c, concept in enumerate(concepts)

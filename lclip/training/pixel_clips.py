@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpoints.checkpoint import check_tensors, check_weights, load, normalise_keys, read_weights
 from ..errors import CheckpointError
+from ..latents.resampling import resample
 from ..model.config import config_from_state_dict
 from ..model.latent_clip import LatentCLIP
 
@@ -64,7 +64,7 @@ class PixelCLIP:
     def normalise(self, pixels: Tensor) -> Tensor:
         """Pixels [B, 3, side, side] in 0..1 as the tower takes them."""
         if pixels.shape[-2:] != (self.side, self.side):
-            pixels = F.interpolate(pixels, (self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
+            pixels = resample(pixels, self.side, self.side, "bicubic").clamp(0, 1)
         mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
 

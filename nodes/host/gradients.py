@@ -247,17 +247,15 @@ def render_options(
     model_options: Mapping[str, Any],
     sigmas: Tensor,
     conds: Mapping[str, Any],
-    sampling: Any,
     differentiable: bool,
 ) -> dict[str, Any]:
     """Model options for one render, as a copy: its patches see no tensor of inference mode.
 
-    What caches steps begins anew. differentiable: attention runs in a kernel that has a derivative; others
-    leave the residual path its gradient, so that nothing else would show it.
+    differentiable: attention runs in a kernel that has a derivative; others leave the residual path its
+    gradient, so that nothing else would show it.
     """
     options = dict(model_options)
-    entries = options.get("transformer_options", {})
-    transformer = {name: _begun_anew(entry, sampling) for name, entry in entries.items()}
+    transformer = dict(options.get("transformer_options", {}))
     transformer["sample_sigmas"] = sigmas
     if _any_cond_has("control", conds):
         patches = dict(transformer.get("patches", {}))
@@ -274,16 +272,6 @@ def _differentiable_attention(function: Callable[..., Tensor], *args: Any, **nam
     """The host's own attention where it has a derivative, so that a render is the stock one to the bit."""
     known = getattr(function, "__name__", "") in DIFFERENTIABLE_ATTENTION
     return (function if known else attention_pytorch)(*args, **named)
-
-
-def _begun_anew(entry: Any, sampling: Any) -> Any:
-    """A step cache (the host's EasyCache and LazyCache, or alike) without what an earlier render left in it.
-
-    The host does the same, but once for a whole sampling, in which a search renders many times.
-    """
-    if not (hasattr(entry, "reset") and hasattr(entry, "clone") and hasattr(entry, "prepare_timesteps")):
-        return entry
-    return entry.clone().prepare_timesteps(sampling)
 
 
 @contextmanager

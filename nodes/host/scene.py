@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .gradients import plain_copy, render_options
+from .remembered import EachAnew
 
 
 class Scene:
@@ -65,9 +66,16 @@ class Scene:
         self.model_wrap.conds = own(conds)
         try:
             inputs = (own(self.noise), self.sigmas.clone(), own(self.latent_image), own(self.denoise_mask))
-            yield Prepared(self, *inputs, differentiable)
+            with closing(self._each_anew()) as each_anew:
+                yield Prepared(self, *inputs, each_anew, differentiable)
         finally:
             self.model_wrap.conds = conds
+
+    def _each_anew(self) -> EachAnew:
+        patcher = self.model_wrap.model_patcher
+        options = (self.extra_args["model_options"], self.model_wrap.model_options)
+        names = ("wrappers", "callbacks", "attachments", "injections", "object_patches")
+        return EachAnew([*options, *(getattr(patcher, name, None) for name in names)], patcher.model)
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,8 @@ class Prepared:
     sigmas: Tensor
     latent_image: Tensor | None
     denoise_mask: Tensor | None
-    differentiable: bool = False
+    each_anew: EachAnew
+    differentiable: bool
 
     @property
     def to_raw(self) -> Callable[[Tensor], Tensor]:
@@ -88,14 +97,16 @@ class Prepared:
     def generate(self, noise: Tensor) -> Tensor:
         """Noise -> latents in the sampler's scale, by the stock sampler; its own randomness repeats every
         time."""
-        scene = self.scene
         management.throw_exception_if_processing_interrupted()
+        return self.each_anew(partial(self._render, noise))
+
+    def _render(self, noise: Tensor) -> Tensor:
+        scene = self.scene
         sigmas = self.sigmas.clone()  # a sampler may write into what it is given: uni_pc does
         options = render_options(
             scene.extra_args["model_options"],
             sigmas,
             scene.model_wrap.conds,
-            scene.model_wrap.inner_model.model_sampling,
             self.differentiable,
         )
         extra_args = {**scene.extra_args, "model_options": options}

@@ -72,6 +72,37 @@ def test_step_caches_begin_anew_with_each_render(bench, cache, method, start):
     assert bench.same("cached_best", "cached_again")
 
 
+PLACES = ("closure", "object", "options", "network", "class", "module", "predict_noise", "diffusion")
+
+
+@pytest.mark.parametrize("method", ["gradient", "zero_order", "best_of_n"])
+@pytest.mark.parametrize("kind", PLACES)
+def test_caches_of_other_nodes_begin_anew_wherever_they_are_kept(bench, kind, method):
+    """Best latents equal a render of best_noise, to the last bit, and the first render is the stock one."""
+    bench.model, latent = bench.graph.add("Probe_StepCache", model=bench.model[0], kind=kind), bench.empty()
+    found = bench.reno(latent, steps=4, method=method, iterations=4, custom_lr=True, lr=0.5)
+    bench.dump(found[0], "tea_best")
+    bench.dump(found[1], "tea_initial")
+    bench.run()
+    bench.dump(bench.advanced(found[2], latent, steps=4)[0], "tea_again")
+    bench.run()
+    bench.dump(bench.ksampler(latent, steps=4)[0], "tea_stock")
+    bench.run()
+    assert bench.same("tea_best", "tea_again")
+    if kind == "diffusion":  # the others are not fresh in a second stock sampling either
+        assert bench.same("tea_initial", "tea_stock")
+
+
+def test_a_cache_that_cannot_begin_anew_is_refused_by_name(bench):
+    bench.model, latent = (
+        bench.graph.add("Probe_StepCache", model=bench.model[0], kind="hidden"),
+        bench.empty(),
+    )
+    bench.dump(bench.reno(latent, steps=4, method="zero_order")[0], "refused")
+    error = bench.host.run(bench.graph).error
+    assert "begin anew" in error and "sampling" in error and "cached" in error
+
+
 @pytest.mark.parametrize("method", ["best_of_n", "zero_order"])
 @pytest.mark.parametrize("sampler_name", ["uni_pc", "uni_pc_bh2"])
 def test_samplers_that_write_into_their_sigmas(bench, sampler_name, method):

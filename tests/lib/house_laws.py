@@ -37,6 +37,8 @@ HOST = {
 }
 """Modules of ComfyUI that nobody promises to keep. comfy_api is public."""
 
+RESAMPLING = "lclip/latents/resampling.py"
+
 LONGEST_FILE, MEDIAN_FUNCTION = 320, 12  # lines
 
 Law = Callable[[House], Iterator[str]]
@@ -161,6 +163,21 @@ def functions_are_short(house: House) -> Iterator[str]:
             yield f"{top}: the median function has {median:g} lines; expected at most {MEDIAN_FUNCTION}"
 
 
+def every_device_can_do_it(house: House) -> Iterator[str]:
+    """Not every device has float64 (MPS, DirectML, NPUs), nor antialiased resampling."""
+    for name, tree in house.trees.items():
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        for call in calls if name.startswith(("lclip/", "nodes/")) else []:
+            where, method = f"{name}:{call.lineno}", ast.unparse(call.func)
+            given = [*call.args, *(entry.value for entry in call.keywords)]
+            wide = any(ast.unparse(each) in ("torch.float64", "torch.double") for each in given)
+            moved = method.endswith((".to", ".type")) and wide
+            if moved or (method.endswith(".double") and not method.endswith(".cpu().double")):
+                yield f"{where} makes float64 of a tensor on any device: .cpu().double()"
+            if name != RESAMPLING and any(entry.arg == "antialias" for entry in call.keywords):
+                yield f"{where} resamples antialiased: that is what {RESAMPLING} does, on every device"
+
+
 def wing_of(name: str) -> str:
     """The wing that a file belongs to: its folder, itself where it stands alone, "nodes" for node files."""
     top, *rest = Path(name).with_suffix("").parts
@@ -195,6 +212,7 @@ LAWS: tuple[Law, ...] = (
     few_files_stand_outside_a_folder,
     files_are_short,
     functions_are_short,
+    every_device_can_do_it,
 )
 
 

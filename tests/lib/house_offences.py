@@ -157,4 +157,11 @@ OFFENCES = {
         ({"lclip/model/a.py": MANY_LONG_FUNCTIONS}, "lclip: the median function has 13 lines"),
         ({"lclip/model/a.py": "x = lambda: 1\n", "nodes/a.py": MANY_LONG_FUNCTIONS}, "nodes: the median"),
     ],
+    "every_device_can_do_it": [
+        ({"lclip/reno/a.py": "x = z.double()"}, "a.py:1 makes float64"),
+        ({"lclip/reno/a.py": "x = z.cpu().double()\ny = z.float().double()"}, "a.py:2 makes float64"),
+        ({"nodes/a.py": "x = z.to(z.device, torch.float64)"}, "a.py:1 makes float64"),
+        ({"nodes/host/a.py": "x = z.to(dtype=torch.double)"}, "a.py:1 makes float64"),
+        ({"lclip/model/a.py": "x = f(z, 2, antialias=True)"}, "a.py:1 resamples antialiased"),
+    ],
 }

@@ -1,0 +1,127 @@
+"""What the patches on a MODEL keep from one step to the next, put back so that every render begins alike.
+
+A step cache (EasyCache, TeaCache and their kin) keeps its state where its author liked: in an object of the
+options, in a closure, on a class, on the network. The host lets it begin anew once for each sampling, and a
+search renders many times in one. So all that patches hold when the sampling begins is remembered, whoever
+holds it, and put back before each render and after the last.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .holders import CONSTANT, Hung, Kind, alike, kind_of, values_of
+
+
+class Remembered:
+    """All that can be reached from the roots and belongs to patches, as it is now."""
+
+    def __init__(self, roots: Iterable[Any], network: nn.Module | None = None) -> None:
+        """network: the patched model; what patches have hung on its modules counts too."""
+        self.roots, self.network = tuple(roots), network
+        self.names: list[str] = []
+        self.opaque = False
+        self.memories: list[tuple[Any, Kind, Any]] = []
+        self.seen: dict[int, Any] = {}
+        self._walk(self.roots)
+        if self.names and network is not None:
+            self._walk(Hung(module) for module in network.modules())
+
+    def __bool__(self) -> bool:
+        """Whether there is any patch."""
+        return bool(self.names)
+
+    def changed(self) -> bool:
+        """Whether anything is not as it was, or may be so unseen."""
+        return self.opaque or any(
+            not alike(before, kind.read(thing)) for thing, kind, before in self.memories
+        )
+
+    def grown(self) -> bool:
+        """Whether patches hold a tensor that they did not hold: something of a render that has been."""
+        now = Remembered(self.roots, self.network).seen
+        return any(isinstance(thing, Tensor) and place not in self.seen for place, thing in now.items())
+
+    def put_back(self) -> None:
+        for thing, kind, before in self.memories:
+            if not alike(before, kind.read(thing)):
+                kind.write(thing, before)
+
+    def _walk(self, things: Iterable[Any]) -> None:
+        todo = list(things)
+        while todo:
+            thing = todo.pop()
+            if id(thing) in self.seen or isinstance(thing, CONSTANT):
+                continue
+            self.seen[id(thing)] = thing  # kept alive, so that no other takes its place
+            self.opaque = self.opaque or isinstance(thing, Iterator)
+            if (kind := kind_of(thing)) is None:
+                continue
+            before = kind.read(thing)
+            self.memories.append((thing, kind, before))
+            todo += [*values_of(before), *kind.also(thing)]
+            if isinstance(thing, FunctionType):
+                self.names.append(f"{thing.__qualname__} of {_last_part(thing.__module__)}")
+
+
+class EachAnew:
+    """Runs renders of a search so that each begins as the first did.
+
+    Where patches keep nothing of a render, nothing is put back: one that counts calls goes on counting.
+    """
+
+    def __init__(self, roots: Iterable[Any], network: nn.Module) -> None:
+        self.kept = Remembered(roots, network)
+        self.needed, self.first = False, bool(self.kept)
+
+    def __call__(self, render: Callable[[], Tensor]) -> Tensor:
+        """One render. ValueError where the same one twice gives different latents whatever is put back."""
+        if self.first:
+            self.first = False
+            return self._first(render)
+        if self.needed:
+            self.kept.put_back()
+        return render()
+
+    def close(self) -> None:
+        """Leave what patches hold as it was found."""
+        if self.needed:
+            self.kept.put_back()
+
+    def _first(self, render: Callable[[], Tensor]) -> Tensor:
+        found = render()
+        if not self.kept.changed():
+            return found
+        seen = found.detach()
+        del found  # with its graph, before another is built
+        for needed in dict.fromkeys((self.kept.grown(), True)):
+            self.needed = needed
+            again = self(render)
+            if not _differ(again, seen):
+                return again
+            del again
+        names = ", ".join(dict.fromkeys(self.kept.names[:3]))
+        raise ValueError(
+            f"The model carries a patch that remembers earlier renders ({names}), and it cannot be made to "
+            "begin anew: the same noise gave different latents twice. A noise search compares renders, so "
+            "each must begin alike: take out the node that patches the model so, such as a step cache."
+        )
+
+
+def _last_part(module: str) -> str:
+    """The name of a node pack's module without the folders that it lies in."""
+    return re.split(r"[/\\]", module)[-1]
+
+
+def _differ(a: Tensor, b: Tensor) -> bool:
+    """Whether latents are not the same, but for the order in which a GPU sums."""
+    if torch.equal(a, b):
+        return False
+    error, size = (part.detach().float().nan_to_num().norm() for part in (a - b, b))
+    return a.device.type == "cpu" or bool(error > 1e-3 * size)
