@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .draw import curves
+from .draw import curves, sheets
 from .host import ksampler as host_ksampler
 from .host import models, sockets
 from .host import sampling as host_sampling
@@ -176,11 +176,12 @@ class ReNO(io.ComfyNode):
         )
         histories = [result.history for result in found.outcome.results]
         chart = curves.search_curves(histories, found.outcome.hacked_since)
+        cautions = [*reward.cautions, *(held_out.cautions if held_out else ())]
         return io.NodeOutput(
             found.best,
             found.initial,
             found.noise,
             found.outcome.gather("best_reward").tolist(),
             chart,
-            ui=shown(chart),
+            ui=shown(sheets.with_cautions(chart, cautions)),
         )

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..lclip.rewards import rewards
 from .host import memory, models, sockets
+from .host.feedback import warn
 from .latents import samples_of
 
 
@@ -16,6 +17,7 @@ class TextReward(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return sockets.schema(
             node_id="LatentCLIP_TextReward",
+            hidden=[io.Hidden.unique_id],
             display_name="Text Reward",
             category="latent-clip/rewards",
             description="How well latents match a text, as a reward for Select Best Latents, ReNO and "
@@ -56,7 +58,9 @@ class TextReward(io.ComfyNode):
         model = latent_clip.ready()
         with memory.ordinary_tensors():
             own = rewards.TextReward(model, text, weight)
-        return io.NodeOutput(models.add_reward(add_to, models.wire_reward(own, (latent_clip,))))
+        cautions = latent_clip.cautions(texts=own.texts)
+        warn(cls.hidden.unique_id, cautions)
+        return io.NodeOutput(models.add_reward(add_to, models.wire_reward(own, (latent_clip,), cautions)))
 
 
 class ImageReward(io.ComfyNode):
@@ -64,6 +68,7 @@ class ImageReward(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return sockets.schema(
             node_id="LatentCLIP_ImageReward",
+            hidden=[io.Hidden.unique_id],
             display_name="Latent Image Reward",
             category="latent-clip/rewards",
             description="How much latents look like reference latents, as a reward for Select Best Latents, "
@@ -101,7 +106,9 @@ class ImageReward(io.ComfyNode):
     ) -> io.NodeOutput:
         samples = samples_of(reference)
         latent_clip.check(samples)
+        cautions = latent_clip.cautions_of_examples(samples, "reference")
         model = latent_clip.ready(samples)
         with memory.ordinary_tensors():
             own = rewards.ImageReward(model, samples, weight)
-        return io.NodeOutput(models.add_reward(add_to, models.wire_reward(own, (latent_clip,))))
+        warn(cls.hidden.unique_id, cautions)
+        return io.NodeOutput(models.add_reward(add_to, models.wire_reward(own, (latent_clip,), cautions)))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import lclip
 from ..lclip.safety.judge import UNREADABLE
+from ..lclip.scoring import filled
 from .draw import charts, sheets
 from .host import memory, models, sockets
 from .host import spaces as host_spaces
@@ -70,7 +71,7 @@ class Score(io.ComfyNode):
     ) -> io.NodeOutput:
         samples, lines = samples_of(latent), lines_of(text, "text")
         cosines = memory.to_host(lclip.similarity(latent_clip.ready(samples), samples, lines))  # [B, T]
-        scores, cautions = cosines.mean(1), lclip.latent_doubts(samples, latent_clip.config)
+        scores, cautions = cosines.mean(1), latent_clip.cautions(samples, lines)
         (best,), _ = lclip.top_k(scores, 1)
         report = score_report(cosines, lines, latent_clip.name, best, cautions)
         sheet = sheets.score_sheet(previews(samples, latent_clip), scores, cautions)
@@ -136,15 +137,16 @@ class Classify(io.ComfyNode):
         templates: str,
     ) -> io.NodeOutput:
         samples, names = samples_of(latent), lines_of(labels, "labels")
-        model = latent_clip.ready(samples)
-        chances = memory.to_host(lclip.classify(model, samples, names, lines_of(templates, "templates")))
+        model, sentences = latent_clip.ready(samples), lines_of(templates, "templates")
+        chances = memory.to_host(lclip.classify(model, samples, names, sentences))
         best = chances.max(1)
         shares = best.values.tolist()
         tops = [
             UNREADABLE if math.isnan(share) else names[index]
             for index, share in zip(best.indices.tolist(), shares, strict=True)
         ]
-        chart, cautions = charts.probability_bars(names, chances), lclip.latent_doubts(samples, model.config)
+        chart = charts.probability_bars(names, chances)
+        cautions = latent_clip.cautions(samples, filled(names, sentences))
         sheet = sheets.with_cautions(chart, cautions)
         if len(tops) > 1:
             sheet = sheets.label_sheet(previews(samples, latent_clip), tops, shares, cautions)
@@ -197,7 +199,7 @@ class Heatmap(io.ComfyNode):
         broken = cosines.isnan().flatten(1).any(1).nonzero().flatten().tolist()
         mask = spread_out(torch.nan_to_num(at_picture_size(cosines, latent_clip.config)))
         overlay = charts.heat_overlay(previews(samples, latent_clip), mask)
-        cautions = lclip.latent_doubts(samples, latent_clip.config)
+        cautions = latent_clip.cautions(samples, [text])
         return io.NodeOutput(mask, overlay, ui=shown(sheets.heat_sheet(overlay, text, cautions, broken)))
 
 

@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from .. import lclip
 from ..lclip.rewards.taste import REGULARIZATION, taste_inputs
 from .host import memory, models, sockets
+from .host.feedback import warn
 from .host.folders import NOT_GIVEN, TASTES
 from .latents import samples_of
 
@@ -26,6 +27,7 @@ class TrainTaste(io.ComfyNode):
         return sockets.schema(
             node_id="LatentCLIP_TrainTaste",
             is_output_node=True,
+            hidden=[io.Hidden.unique_id],
             display_name="Train Taste",
             category="latent-clip/rewards",
             description="Learns your taste from latents that you like and others that you do not, as a "
@@ -105,7 +107,11 @@ class TrainTaste(io.ComfyNode):
             known = learnt_before(name, taste_inputs(model, good, bad, shrinkage)) if save else None
             taste = known or lclip.train_taste(model, good, bad, shrinkage, name or "taste", latent_clip.name)
             reward = lclip.TasteReward(model, taste, weight)
-        report = taste.text() + (f"\nsaved as {keep(taste, name)}" if save else "")
+        cautions = latent_clip.cautions_of_examples(good, "liked")
+        cautions += latent_clip.cautions_of_examples(bad, "disliked")
+        warn(cls.hidden.unique_id, cautions)
+        report = "\n".join([taste.text(), *(f"Caution: {text}" for text in cautions)])
+        report += f"\nsaved as {keep(taste, name)}" if save else ""
         if known:
             report += "\nlearnt from the same latents before: not learnt again"
         wired = models.add_reward(add_to, models.wire_reward(reward, (latent_clip,)))

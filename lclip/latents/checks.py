@@ -96,12 +96,12 @@ def check_form(z: Tensor, channels: int | None, space: str | None, who: str = "t
     return z
 
 
-def broken_doubt(z: Tensor) -> str | None:
+def broken_doubt(z: Tensor, fate: str = "counts as the worst of the batch") -> str | None:
     """Which items hold NaN or infinity while others do not, and what becomes of them; or None."""
     finite = finite_items(z)
     if bool(finite.all()) or not bool(finite.any()):
         return None
-    return f"{_broken(z)} Such an item counts as the worst of the batch."
+    return f"{_broken(z)} Such an item {fate}."
 
 
 def _broken(z: Tensor) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import ui
@@ -31,3 +32,9 @@ def say(node_id: str | None, text: str) -> None:
     if server is None or node_id is None:
         return
     server.send_progress_text(html.escape(text), node_id)  # the browser takes it as HTML; labels are any text
+
+
+def warn(node_id: str | None, cautions: Sequence[str]) -> None:
+    """Show cautions on a node that has no picture to show them below."""
+    if cautions:
+        say(node_id, "\n".join(f"Caution: {text}" for text in cautions))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ... import lclip
+from ...lclip.latents.checks import broken_doubt
 from ...lclip.rewards.rewards import RewardSum
 from .memory import ordinary_tensors, working_memory
 
@@ -61,6 +62,16 @@ class LoadedLatentCLIP:
         text = lclip.check_latents(latents, self.config)
         return text.splitlines() if text else []
 
+    def cautions(self, latents: Tensor | None = None, texts: Sequence[str] = ()) -> list[str]:
+        """What is odd about a batch, and what the model cannot read of texts, for a node to show."""
+        odd = [] if latents is None else lclip.latent_doubts(latents, self.config)
+        return [*odd, *lclip.text_doubts(self.model, texts)]
+
+    def cautions_of_examples(self, latents: Tensor, who: str) -> list[str]:
+        """What is odd about a batch to learn from or to compare with, where a broken item does not count."""
+        texts = (broken_doubt(latents, "is left out"), lclip.scale_doubt(latents, self.config))
+        return [f"{who} {line}" for text in texts if text for line in text.splitlines()]
+
 
 @dataclass(frozen=True)
 class WiredReward:
@@ -68,6 +79,8 @@ class WiredReward:
 
     reward: Any
     models: tuple[LoadedLatentCLIP, ...]
+    cautions: tuple[str, ...] = ()
+    """What those who use it should know of it, such as words that its Latent-CLIP does not know."""
 
     def ready(self, latents: Tensor | None = None) -> Any:
         """The reward, with its models on their compute device."""
@@ -75,10 +88,9 @@ class WiredReward:
         return self.reward
 
     def check(self, latents: Tensor) -> list[str]:
-        """The same by all its models, each text once."""
-        return list(
-            dict.fromkeys(text for loaded in dict.fromkeys(self.models) for text in loaded.check(latents))
-        )
+        """The same by all its models, each text once, after what is to be known of the reward itself."""
+        odd = (text for loaded in dict.fromkeys(self.models) for text in loaded.check(latents))
+        return list(dict.fromkeys((*self.cautions, *odd)))
 
     @property
     def space(self) -> str:
@@ -99,16 +111,19 @@ def load_together(
     management.load_models_gpu(patchers, memory_required=room, force_full_load=True)
 
 
-def wire_reward(reward: Any, models: tuple[LoadedLatentCLIP, ...]) -> WiredReward:
+def wire_reward(
+    reward: Any, models: tuple[LoadedLatentCLIP, ...], cautions: Iterable[str] = ()
+) -> WiredReward:
     """A single reward and the Latent-CLIPs that it asks, as they go onto a wire."""
-    return WiredReward(RewardSum([reward]), models)
+    return WiredReward(RewardSum([reward]), models, tuple(cautions))
 
 
 def add_reward(first: WiredReward | None, own: WiredReward) -> WiredReward:
     """A reward, added to what came over the wire, if anything did."""
     if first is None:
         return own
-    return WiredReward(RewardSum([first.reward, own.reward]), (*first.models, *own.models))
+    cautions = dict.fromkeys((*first.cautions, *own.cautions))
+    return WiredReward(RewardSum([first.reward, own.reward]), (*first.models, *own.models), tuple(cautions))
 
 
 def load_latent_clip(

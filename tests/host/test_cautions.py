@@ -1,0 +1,133 @@
+"""What a model cannot read of texts, and what is odd about examples, is said where an artist sees it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from sampling_bench import Sampling
+from scoring_bench import read, score, select, smooth, write_latents
+
+KNOWN, UNKNOWN, CUT = "a red circle", "a red zebra with unicorn", "a red circle and a blue square " * 20
+READERS = ("Score", "Classify", "Heatmap", "Select")
+
+
+@pytest.fixture(autouse=True)
+def latents(host):
+    return write_latents(host, "latents", smooth((3, 4, 8, 8)))
+
+
+def reader(graph, kind, text):
+    if kind == "Select":
+        return select(graph, 1, text)
+    if kind == "Score":
+        return score(graph, text)
+    widgets = (
+        {"labels": f"{text}\na blue square", "templates": "{}"} if kind == "Classify" else {"text": text}
+    )
+    clip = graph.add("LatentCLIP_MiniWorld")[3]
+    return graph.add(f"LatentCLIP_{kind}", latent_clip=clip, latent=read(graph), **widgets)
+
+
+def height(host, graph, node):
+    """How tall the picture on a node is: what is said below it makes it taller."""
+    picture = host.run(graph).require_ok().images(node)[-1]
+    with Image.open(host.base / "temp" / picture.name) as opened:
+        return opened.height
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_unknown_words_and_a_cut_text_stand_on_the_node(host, new_graph, kind):
+    heights = []
+    for text in (KNOWN, UNKNOWN, CUT):
+        graph = new_graph()
+        heights.append(height(host, graph, reader(graph, kind, text)))
+    assert min(heights[1:]) > heights[0] + 20
+
+
+def test_labels_are_read_as_the_templates_word_them(host, new_graph):
+    heights = []
+    for template in ("a {}", "an etching of a {}"):
+        graph = new_graph()
+        clip = graph.add("LatentCLIP_MiniWorld")[3]
+        node = graph.add(
+            "LatentCLIP_Classify", latent_clip=clip, latent=read(graph), labels="red circle\nblue square",
+            templates=template,
+        )  # fmt: skip
+        heights.append(height(host, graph, node))
+    assert heights[1] > heights[0] + 20
+
+
+def test_the_report_names_the_words_and_the_cut_text(host, graph):
+    reports = [
+        graph.add("Probe_Values", value=score(graph, text)[3]) for text in (KNOWN, f"{KNOWN}\n{UNKNOWN}", CUT)
+    ]
+    result = host.run(graph).require_ok()
+    known, unknown, cut = (result.values(report)[0] for report in reports)
+    assert "Caution" not in known
+    assert "Caution: this model does not know the words zebra, unicorn, so" in unknown
+    assert "Caution: the end of a text is not read" in cut
+
+
+def test_what_a_reward_cannot_read_goes_with_it_through_a_sum(host, new_graph):
+    heights = []
+    for text in (KNOWN, UNKNOWN):
+        graph = new_graph()
+        clip = graph.add("LatentCLIP_MiniWorld")[3]
+        first = graph.add("LatentCLIP_TextReward", latent_clip=clip, text=text, weight=1.0)[0]
+        both = graph.add("LatentCLIP_TextReward", latent_clip=clip, text=KNOWN, weight=1.0, add_to=first)[0]
+        heights.append(
+            height(host, graph, graph.add("LatentCLIP_Select", latent=read(graph), reward=both, k=1))
+        )
+    assert heights[1] > heights[0] + 20
+
+
+def test_an_odd_reference_is_said_wherever_the_reward_is_used(host, new_graph, latents):
+    write_latents(
+        host, "reference_noise", 14 * torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    )
+    heights = []
+    for name in ("latents", "reference_noise"):
+        graph = new_graph()
+        clip = graph.add("LatentCLIP_MiniWorld")[3]
+        reward = graph.add(
+            "LatentCLIP_ImageReward", latent_clip=clip, reference=read(graph, name), weight=1.0
+        )[0]
+        heights.append(
+            height(host, graph, graph.add("LatentCLIP_Select", latent=read(graph), reward=reward, k=1))
+        )
+    assert heights[1] > heights[0] + 20
+
+
+def test_odd_examples_stand_in_the_report_of_a_taste(host, graph):
+    odd = smooth((4, 4, 16, 16), 5)
+    odd[1] = 14 * torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(1))
+    write_latents(host, "odd_liked", odd)
+    write_latents(host, "disliked", smooth((4, 4, 16, 16), 6))
+    clip = graph.add("LatentCLIP_MiniWorld")[3]
+    node = graph.add(
+        "LatentCLIP_TrainTaste", latent_clip=clip, liked=read(graph, "odd_liked"),
+        disliked=read(graph, "disliked"), weight=1.0, save=False, save_as="", regularization="auto",
+    )  # fmt: skip
+    report = graph.add("Probe_Values", value=node[2])
+    (text,) = host.run(graph).require_ok().values(report)
+    assert "Caution: liked latents, batch item 1 of 4: looks like noise" in text
+    assert "Caution: disliked" not in text
+
+
+def test_reno_shows_below_its_curve_what_the_reward_cannot_read(host, new_graph):
+    heights = []
+    for text in (KNOWN, UNKNOWN):
+        bench = Sampling(host, new_graph())
+        reward = bench.graph.add("LatentCLIP_TextReward", latent_clip=bench.clip, text=text, weight=1.0)[0]
+        empty = bench.graph.add("EmptyLatentImage", width=64, height=64, batch_size=1)[0]
+        node = bench.graph.add(
+            "LatentCLIP_ReNO", model=bench.model, steps=1, cfg=1.0, sampler_name="euler", scheduler="simple",
+            positive=bench.positive, negative=bench.negative, latent_image=empty, denoise=1.0, reward=reward,
+            regularization=0.01, checkpointing="off", seed=5, iterations=2, custom_lr=False, lr=5.0,
+            method="gradient", optimizer="sgd", grad_clip=0.1, candidates=1, keep=1, stop_on_plateau=False,
+            patience=10, stop_at_target=False, target=0.3,
+        )  # fmt: skip
+        bench.graph.add("Probe_Values", value=node[3])
+        heights.append(height(host, bench.graph, node))
+    assert heights[1] > heights[0] + 20
