@@ -166,11 +166,11 @@ def test_a_name_that_is_not_there_is_refused(host, graph):
 
 def test_video_or_wrong_channels_name_the_models_space(host, graph):
     numpy.savez(host.input / "flux.npz", samples=numpy.ones((1, 16, 8, 8), numpy.float32))
-    scores = score_with(graph, "good.safetensors")
+    score_with(graph, "good.safetensors")
     reader = next(name for name, node in graph.nodes.items() if node["class_type"] == "Probe_ReadLatent")
     graph.nodes[reader]["inputs"]["name"] = "flux"
     error = host.run(graph).error
-    assert "16 channels" in error and "mini world" in error and scores
+    assert "16 channels" in error and "mini world" in error
 
 
 def test_a_wired_name_is_not_loaded_again_at_every_queue(host, graph):
