@@ -25,9 +25,9 @@ from .real.probe_plan import NATIVE, WAYS
 from .real.taesd import CAVEAT, TinyMissing, load_taesd
 
 QUESTIONS = {
-    "style": "another hand's drawings of names that were learnt",
-    "names": "the same hands' drawings of names that were not learnt",
-    "both": "another hand's drawings of names that were not learnt",
+    "style": "another hand's drawings of names that were learnt, on white",
+    "grounds": "the same on plain colours and photographs",
+    "names": "the same hands' drawings of names that were not learnt, on white",
 }
 SIZES: dict[str, Size] = {"1.5x": 192, "2x": 256, "2.4x1.6 (as 1216x832)": (304, 208)}
 JUDGE = "patch-4"
@@ -110,7 +110,7 @@ def _asked(cache: Path, model: LatentCLIP, question: str, space: str, size: Size
     except FileNotFoundError:
         return Asked(Encoded(torch.empty(0), []), torch.empty(0))
     known = {item["name"] for item in probes.load_learnt(cache, "sdxl").items}
-    chosen = [i for i, item in enumerate(found.items) if (item["name"] in known) == (question == "style")]
+    chosen = [i for i, item in enumerate(found.items) if (item["name"] in known) == (question != "names")]
     chosen = chosen[: len(chosen) // WAYS * WAYS]
     items = [found.items[i] for i in chosen]
     with torch.inference_mode():

@@ -15,9 +15,10 @@ from PIL import Image, ImageFilter, ImageOps
 
 from .catalogue import Picture, unit_hash
 from .packages import PHOTOGRAPH
-from .reading import PictureError, read_cutout, read_picture
+from .reading import WHITE, PictureError, read_cutout, read_picture
 
 SCALES = (0.6, 0.95)  # of a drawing's longer side, as a share of the picture's shorter one
+WHITE_GROUND = "white"
 GROUNDS = 0.2  # share of drawings that lie on a photograph
 GROUND_PIXELS = 1_000_000  # of such a photograph at most: larger ones take longer to read than to encode
 
@@ -28,7 +29,7 @@ class Item:
 
     box: left, top and side of the square crop in the source's pixels, of a photograph; empty for a drawing.
     variant: the place, scale, flip and ground that a drawing has, as a seed. ground: path of the photograph
-    behind a drawing, or "".
+    behind a drawing, WHITE_GROUND, or "" for one plain colour.
     """
 
     id: str
@@ -93,6 +94,11 @@ def small_photographs(pictures: Iterable[Picture]) -> dict[str, list[Picture]]:
     return {split: [p for p in small if p.split == split] for split in ("train", "dev", "test")}
 
 
+def on_white(picture: Picture, variant: int) -> Item:
+    """A drawing in one of its places, scales and flips on white."""
+    return _item(picture, f"{picture.id}-{variant}", variant=variant, ground=WHITE_GROUND)
+
+
 def drawing_variant(picture: Picture, variant: int, grounds: list[Picture]) -> Item:
     """A drawing in one of its places, scales, flips and grounds."""
     rng = random.Random(f"ground {variant} {picture.id}")
@@ -154,6 +160,8 @@ def _on_ground(item: Item, size: tuple[int, int], cache: Path) -> Image.Image:
 
 def _ground(item: Item, rng: random.Random, cache: Path) -> Image.Image:
     """A photograph's crop, softened or not, or one plain colour, mostly light."""
+    if item.ground == WHITE_GROUND:
+        return Image.new("RGB", (1, 1), WHITE)
     if item.ground:
         try:
             return _softened(read_picture(cache / item.ground), rng)

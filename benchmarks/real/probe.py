@@ -84,7 +84,7 @@ def make(cache: Path, say: Callable[[str], None] = print) -> None:
     """
     pictures = catalogue.load(cache)
     for space in ("sdxl", PIXELS):
-        encode_plan(cache, "probe-learnt", learnt(pictures, 1), space, NATIVE, SHARD, LEARNT, say)
+        encode_plan(cache, "probe-learnt", learnt(pictures, LEARNT), space, NATIVE, SHARD, say=say)
         for question in GROUPS:
             items = asked(pictures, question)
             encode_plan(cache, f"probe-{question}", items, space, NATIVE, SHARD, say=say)
