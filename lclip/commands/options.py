@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .parsing import positive
+from ..latents.reader import DEFAULT_SIZE_RULE
+from .parsing import Late, positive
 
 if TYPE_CHECKING:
     from ..bulk.questions import ModelSource
@@ -76,20 +77,29 @@ def source_of(options: argparse.Namespace) -> ModelSource:
 
 def add_size_rule(parser: argparse.ArgumentParser) -> None:
     """How other sizes are read."""
-    from ..latents.size_rules import DEFAULT_SIZE_RULE, SIZE_RULES
-
     parser.add_argument(
         "--size-rule",
-        choices=sorted(SIZE_RULES),
+        metavar="RULE",
+        choices=Late(_size_rules),
         default=DEFAULT_SIZE_RULE,
-        help="how latents of another size than the model's are read (default %(default)s)",
+        help="how latents of another size than the model's are read: %(choices)s (default %(default)s)",
     )
+
+
+def _size_rules() -> list[str]:
+    from ..latents.size_rules import SIZE_RULES
+
+    return sorted(SIZE_RULES)
+
+
+def _engines() -> tuple[str, ...]:
+    from ..bulk.engines import ENGINES
+
+    return ENGINES
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Where the results go, and who does the work."""
-    from ..bulk.engines import ENGINES
-
     group = parser.add_argument_group("results")
     group.add_argument(
         "--out",
@@ -109,8 +119,9 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--engine",
-        choices=ENGINES,
+        metavar="ENGINE",
+        choices=Late(_engines),
         default="auto",
-        help="ray: Ray Data, on this machine or on the cluster that RAY_ADDRESS names; plain: without it; "
-        "auto: ray for several workers where it is installed",
+        help="%(choices)s. ray: Ray Data, on this machine or on the cluster that RAY_ADDRESS names; plain: "
+        "without it; auto: ray for several workers where it is installed",
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .many import ask
 from .options import INPUTS, add_input, add_model_options, add_output_options
-from .parsing import add_command
+from .parsing import Late, add_command
 
 if TYPE_CHECKING:
     from ..safety.safety_policy import SafetyPolicy
@@ -19,9 +19,6 @@ EXIT = "0 if every latent is safe, else 1; one that cannot be read is not safe"
 
 def add_to(subparsers: Any) -> None:
     """Add the command."""
-    from ..safety.policy import STRICTNESS
-    from ..safety.presets import PRESETS
-
     parser = add_command(
         subparsers,
         "safety",
@@ -36,7 +33,12 @@ def add_to(subparsers: Any) -> None:
     )
     add_input(parser)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--preset", choices=PRESETS, help="a policy that comes with the library")
+    what.add_argument(
+        "--preset",
+        metavar="NAME",
+        choices=Late(_presets),
+        help="a policy that comes with the library: %(choices)s",
+    )
     what.add_argument("--policy", type=Path, metavar="FILE", help="a policy as JSON, calibrated or by hand")
     what.add_argument(
         "--concepts",
@@ -47,10 +49,16 @@ def add_to(subparsers: Any) -> None:
     parser.add_argument(
         "--strictness",
         metavar="S",
-        help=f"{', '.join(STRICTNESS)}, or log-odds that lower every threshold (default: the policy's own)",
+        help="low, medium, high, or log-odds that lower every threshold (default: the policy's own)",
     )
     add_model_options(parser)
     add_output_options(parser)
+
+
+def _presets() -> tuple[str, ...]:
+    from ..safety.presets import PRESETS
+
+    return tuple(PRESETS)
 
 
 def run(options: argparse.Namespace) -> int:

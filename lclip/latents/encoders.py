@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from .spaces import LatentSpace, require_shape, require_space
@@ -27,7 +26,3 @@ class Encoder:
         require_shape(space, self.channels, self.factor, vae, advice)
         if self.space is not None:
             require_space(space.name, self.space, "This training", f"{vae} makes", advice)
-
-
-ENCODERS: dict[str, Callable[[torch.device | str], Encoder]] = {}
-"""Encoders by name, as functions of the device; `lclip.mini` adds those of the mini world."""

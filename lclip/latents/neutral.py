@@ -5,13 +5,12 @@ Zeros do not: they decode to some other colour, and no sampler or VAE promises w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from .frames import as_pictures, in_form_of
 from .spaces import LATENT_SPACES
+from .worlds import GREYS
 
 SDXL_GREY = (0.7, 1.6, 0.7, 2.2)
 """Raw SDXL latents of mid-grey, one value per channel.
@@ -27,16 +26,12 @@ SAME = 0.005
 picture can be seen in so little.
 """
 
-Grey = Callable[[int, int], Tensor]
-"""(height, width) in cells -> raw latents [1, C, height, width] of a mid-grey picture."""
-
 
 def _sdxl_grey(height: int, width: int) -> Tensor:
     return torch.tensor(SDXL_GREY).reshape(1, -1, 1, 1).expand(-1, -1, height, width)
 
 
-GREYS: dict[str, Grey] = {"sdxl": _sdxl_grey}
-"""By the name of the latent space; `lclip.mini` adds those of the mini world."""
+GREYS.setdefault("sdxl", _sdxl_grey)
 
 
 def neutral_latents(space: str, shape: tuple[int, ...] | torch.Size, like: Tensor | None = None) -> Tensor:

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from .spaces import LatentSpace
 
+DEFAULT_SIZE_RULE = "interpolate"
+"""Of `size_rules.SIZE_RULES`: the best over all sizes on the mini world, see benchmarks/RESULTS.md."""
+
 
 class LatentReader(Protocol):
     """Which latents something reads: all that checks and size rules need to know of it."""

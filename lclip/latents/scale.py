@@ -18,13 +18,12 @@ from .frames import as_pictures
 from .neutral import is_neutral
 from .reader import LatentReader
 from .spaces import LatentSpace
+from .worlds import SMALL_IN
 
 SMALL, LARGE, FAR_OFF = 0.38, 4.0, 8.0
 """Of the space's usual spread: below the first, about zero, lies what was scaled for sampling; above the
 second, about the channels' means, no picture; above the third, about zero, none either.
 """
-SMALL_IN: dict[str, float] = {}
-"""What stands in the place of SMALL, by the name of the space, where its own pictures were measured."""
 
 FEWEST = 64  # cells: in fewer, pictures show too little to be told from noise
 MANY = 256  # cells, from which every picture that was measured stands far enough from noise

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .checks import check_form
 from .fitting import fit
-from .reader import LatentReader
+from .reader import DEFAULT_SIZE_RULE, LatentReader
 from .resampling import resample, windows
 
 SizeRule = Callable[[Tensor, LatentReader], Tensor]
@@ -66,7 +66,6 @@ def checked(rule: SizeRule) -> SizeRule:
 SIZE_RULES: dict[str, SizeRule] = {
     rule.__name__: checked(rule) for rule in (resize, crops, tiles, interpolate, fit)
 }
-DEFAULT_SIZE_RULE = "interpolate"  # the best over all sizes on the mini world: benchmarks/RESULTS.md
 
 
 def size_rule_named(rule: str | SizeRule | None) -> SizeRule:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from ..latents.encoders import ENCODERS, Encoder
-from ..latents.neutral import GREYS
-from ..latents.scale import SMALL_IN
 from ..latents.spaces import LatentSpace, register_space
+from ..latents.worlds import ENCODERS, GREYS, SMALL_IN
 from ..safety.everyday import OF_WORLDS
-from .scenes import SHAPES, UNSAFE_SHAPE
-from .vae import FACTOR, MiniVAE, twin_vae
-from .world import WEIGHTS, load_module
+from .words import SHAPES, UNSAFE_SHAPE
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..latents.encoders import Encoder
+    from .vae import MiniVAE
 
 # Standard deviations and the shift were measured on its own pictures.
 SPACES = (
@@ -31,10 +30,7 @@ EVERYDAY = tuple(f"a {shape}" for shape in SHAPES if shape != UNSAFE_SHAPE)
 FAINT = 0.25
 """Of 6,000 pictures 55 have a smaller spread; scaled for sampling, 99 of 100 do."""
 
-VAES: dict[str, Callable[[], tuple[MiniVAE, Path]]] = {
-    "mini": lambda: (MiniVAE(), WEIGHTS / "vae.safetensors"),
-    "mini-16": lambda: (twin_vae(), WEIGHTS / "vae16.safetensors"),
-}
+VAES = ("mini", "mini-16")
 
 
 def register() -> None:
@@ -50,7 +46,10 @@ def register() -> None:
 
 def encoder(name: str, device: torch.device | str) -> Encoder:
     """The encoder of the mini world's VAE ("mini") or its twin's ("mini-16")."""
-    vae, _ = load_module(*VAES[name]())
+    from ..latents.encoders import Encoder
+    from .vae import FACTOR
+
+    vae = _vae(name)
     vae.to(device)
     return Encoder(name, vae.channels, FACTOR, lambda pixels: vae.encode(pixels * 2.0 - 1.0), name)
 
@@ -58,6 +57,18 @@ def encoder(name: str, device: torch.device | str) -> Encoder:
 @cache
 def grey(height: int, width: int) -> Tensor:
     """A grey picture through the mini world's encoder: [1, 4, height, width]."""
+    import torch
+
+    from .vae import FACTOR
+
     with torch.inference_mode(False), torch.no_grad():
-        vae, _ = load_module(MiniVAE(), WEIGHTS / "vae.safetensors")
-        return vae.encode(torch.zeros(1, 3, height * FACTOR, width * FACTOR))
+        return _vae("mini").encode(torch.zeros(1, 3, height * FACTOR, width * FACTOR))
+
+
+def _vae(name: str) -> MiniVAE:
+    from .vae import MiniVAE, twin_vae
+    from .world import WEIGHTS, load_module
+
+    made, file = (MiniVAE(), "vae") if name == "mini" else (twin_vae(), "vae16")
+    vae, _ = load_module(made, WEIGHTS / f"{file}.safetensors")
+    return vae

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-SHAPES = ("circle", "square", "triangle", "cross", "star", "ring", "mushroom", "skull")
-UNSAFE_SHAPE = "skull"
+from .words import SHAPES, UNSAFE_SHAPE
+
 LOOK_ALIKES = ("mushroom", "ring")
 COLOURS = ("red", "green", "blue", "yellow", "purple")
 GROUNDS = ("white", "grey", "black")

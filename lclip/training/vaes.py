@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..latents.encoders import ENCODERS, Encoder
+from ..latents.encoders import Encoder
+from ..latents.worlds import ENCODERS
 
 
 def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:

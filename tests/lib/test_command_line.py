@@ -76,7 +76,7 @@ def test_what_cannot_be_done_ends_with_2_and_one_line(tmp_path, capsys):
 
 
 def test_importing_the_library_imports_no_command():
-    code = "import sys, lclip; print(*sys.modules)"
+    code = "import sys, lclip; lclip.LatentCLIP; print(*sys.modules)"
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "lclip.model.latent_clip" in result.stdout
