@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,20 +22,18 @@ STEPS, CANDIDATES, FEW = 20, 16, 6
 LOOKS = (1, 2, 4, 6, 8, 12, 16, 20)
 AT_ONCE = 25  # prompts to a part of the section
 
+FOUR_LOOKS = (0.2, 0.4, 0.6, 0.8)
 RACES = {
     "race, 30 % and 60 %, keep 1/4 (default)": RaceSettings(CANDIDATES),
-    "race, 20 % and 50 %, keep 1/4": RaceSettings(CANDIDATES, checks=(0.2, 0.5)),
+    "race, 20 %, 40 %, 60 % and 80 %, keep 1/2": RaceSettings(CANDIDATES, checks=FOUR_LOOKS, keep=0.5),
+    "race, 20 % and 50 %, keep 0.3": RaceSettings(CANDIDATES, checks=(0.2, 0.5), keep=0.3),
     "race, 20 %, keep 1/4": RaceSettings(CANDIDATES, checks=(0.2,)),
-    "race, 20 %, 40 %, 60 % and 80 %, keep 1/2": RaceSettings(
-        CANDIDATES, checks=(0.2, 0.4, 0.6, 0.8), keep=0.5
-    ),
 }
 STEERED = {
-    "stochastic, best of 6": RaceSettings(FEW, checks=(0.5,), keep=1.0),
-    "stochastic, 6 resampled at 20, 40, 60, 80 %": RaceSettings(
-        FEW, checks=(0.2, 0.4, 0.6, 0.8), method="resample"
+    f"stochastic, best of {FEW}": RaceSettings(FEW, checks=(0.5,), keep=1.0),
+    f"stochastic, {FEW} resampled at 20, 40, 60, 80 %": RaceSettings(
+        FEW, checks=FOUR_LOOKS, method="resample"
     ),
-    "stochastic, race of 16 (default)": RaceSettings(CANDIDATES),
 }
 
 
@@ -72,14 +72,28 @@ def _prompt(
     row: dict[str, np.ndarray] = {}
     rewards, latents = stage.watched(noise, settings[next(iter(RACES))])
     row["rewards"] = rewards  # [looks, candidates]
-    end = rewards[-1]
-    for name, number in (("plain", 1), (f"best of {FEW}", FEW), (f"best of {CANDIDATES}", CANDIDATES)):
-        best = int(end[:number].argmax())
-        row[name] = np.array([end[best], stage.correct(latents[best : best + 1]), number * steps])
+    right = stage.correct(latents)
+    for number in (1, FEW, CANDIDATES):
+        row[_best_of(number)] = np.array([*_expected_best(rewards[-1], right, number), number * steps])
     for name, each in settings.items():
         result = stage.race(noise, each, _stochastic(each.seed) if name in STEERED else euler)
-        row[name] = np.array([float(result.rewards[0]), stage.correct(result.latents), result.passes])
+        row[name] = np.array([float(result.rewards[0]), stage.correct(result.latents)[0], result.passes])
     return row
+
+
+def _best_of(number: int) -> str:
+    return "plain" if number == 1 else f"best of {number}"
+
+
+def _expected_best(rewards: np.ndarray, right: np.ndarray, number: int) -> tuple[float, float]:
+    """Reward and truth of the best of so many, the mean over all subsets of the candidates.
+
+    The one of rank r from below is the best of C(r, n - 1) of the subsets.
+    """
+    order = rewards.argsort()
+    ways = np.array([comb(rank, number - 1) for rank in range(len(rewards))], dtype=np.float64)
+    weights = ways / ways.sum()
+    return float(weights @ rewards[order]), float(weights @ right[order])
 
 
 class _Stage:
@@ -101,9 +115,11 @@ class _Stage:
     def race(self, noise: Tensor, settings: RaceSettings, sampler=euler) -> RaceResult:
         return race(self.denoise, noise, self.reward, self.sigmas, settings, sampler)
 
-    def correct(self, x0: Tensor) -> float:
+    def correct(self, x0: Tensor) -> np.ndarray:
+        """Whether the oracle sees all of the caption: float [N]."""
         raw = self.world.latent_format.to_raw(x0)
-        return float(judge_latents(self.world, raw, [self.scene] * len(raw))[0].correct)
+        seen = judge_latents(self.world, raw, [self.scene] * len(raw))
+        return np.array([float(item.correct) for item in seen])
 
     def watched(self, noise: Tensor, settings: RaceSettings) -> tuple[np.ndarray, Tensor]:
         """Every candidate to the end, and its predicted reward on the way: [looks, candidates], latents."""
@@ -162,7 +178,7 @@ def _correlations(found: dict[str, np.ndarray]) -> str:
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     ranks = [values.argsort().argsort() for values in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _gains(found: dict[str, np.ndarray], races: list[str]) -> str:
@@ -188,7 +204,8 @@ def _row(found: dict[str, np.ndarray], name: str, best: str) -> tuple[str, ...]:
 
 def _notes() -> str:
     return (
-        "All methods start from the same noises; best of n is the random search of "
+        f"All methods start from the same noises; plain and best of {FEW} are means over all choices of so "
+        f"many of the {CANDIDATES}. Best of n is the random search of "
         "ComfyUI-InferenceTimeScaling, with the same verifier, in as many passes. Differences are paired. "
         "The stochastic rows have noise in every step; resampling (Feynman-Kac steering) saves no passes."
     )

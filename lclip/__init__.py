@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .adapters.training import AdapterSettings, AdapterTraining, train_adapter
     from .checkpoints.checkpoint import load, save_checkpoint
     from .checkpoints.convert import convert
+    from .choosing.pick import Pick, diversity, pick
     from .choosing.race import RaceRun, race
     from .choosing.types import RaceCheck, RaceResult, RaceSettings
     from .data.pictures import find_pictures
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .rewards.rewards import ImageReward, LatentReward, Reward, RewardSum, TextReward
     from .rewards.taste import Taste, TasteReward, train_taste
     from .rewards.taste_files import load_taste, save_taste
+    from .rewards.variety import VarietyReward
     from .safety.calibration import Calibration, calibrate
     from .safety.judge import SafetyJudge, Verdict
     from .safety.policy import Concept

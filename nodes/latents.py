@@ -48,6 +48,8 @@ def take_items(latent: Mapping[str, Any], indices: list[int]) -> dict[str, Any]:
     mask = latent.get("noise_mask")
     if isinstance(mask, Tensor) and mask.ndim > 2 and mask.shape[0] > 1:
         taken["noise_mask"] = mask[[index % mask.shape[0] for index in indices]]
+    if seeds := latent.get("seeds"):  # of Race KSampler
+        taken["seeds"] = [seeds[index % len(seeds)] for index in indices]
     numbers = list(latent.get("batch_index") or range(samples.shape[0]))
     taken["batch_index"] = [numbers[index % len(numbers)] for index in indices]
     return taken

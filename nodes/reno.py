@@ -12,9 +12,7 @@ from .host import ksampler as host_ksampler
 from .host import models, sockets
 from .host import sampling as host_sampling
 from .host.feedback import say, shown
-from .host.search_widgets import sampler_input, scheduler_input, search_inputs, settings_of
-
-REWARD_HINT = "What is good: wire a Text Reward, or several chained. Higher is better."
+from .host.search_widgets import sampler_input, search_inputs, settings_of, stage_inputs
 
 
 class ReNOSampler(io.ComfyNode):
@@ -35,7 +33,7 @@ class ReNOSampler(io.ComfyNode):
                 "initial noise",
             ],
             inputs=[
-                sockets.LATENT_REWARD.Input("reward", tooltip=REWARD_HINT),
+                sockets.LATENT_REWARD.Input("reward", tooltip=sockets.REWARD_HINT),
                 sampler_input(),
                 *search_inputs(),
             ],
@@ -86,50 +84,13 @@ class ReNO(io.ComfyNode):
                 "improve image",
             ],
             inputs=[
-                io.Model.Input("model", tooltip="The model that makes the latents, as for KSampler."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Seed of the noise that the search starts from, 0 to 2^64 - 1, as for KSampler.",
+                *stage_inputs(
+                    1,
+                    steps="Steps per render, 1 to 4: each multiplies time and memory. The default, 1, suits "
+                    "SDXL-Turbo.",
+                    seed="Seed of the noise that the search starts from, 0 to 2^64 - 1, as for KSampler.",
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=1,
-                    min=1,
-                    max=10000,
-                    tooltip="Steps per render, 1 to 4: each multiplies time and memory. The default, 1, "
-                    "suits SDXL-Turbo.",
-                ),
-                io.Float.Input(
-                    "cfg",
-                    default=1.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Classifier-free guidance. 1, the default, is for distilled models and costs "
-                    "half; others want 3 to 8.",
-                ),
-                sampler_input(),
-                scheduler_input(),
-                io.Conditioning.Input("positive", tooltip="The prompt: what to include, as for KSampler."),
-                io.Conditioning.Input("negative", tooltip="What to leave out; unused where cfg is 1."),
-                io.Latent.Input(
-                    "latent_image", tooltip="The latent to render from: empty, or a picture for img2img."
-                ),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.01,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Share of noise, 0.01 to 1. 1, the default, renders from noise alone; below, the "
-                    "structure of the latent image is kept, as for KSampler.",
-                ),
-                sockets.LATENT_REWARD.Input("reward", tooltip=REWARD_HINT),
+                sockets.LATENT_REWARD.Input("reward", tooltip=sockets.REWARD_HINT),
                 *search_inputs(),
             ],
             outputs=[
@@ -145,6 +106,11 @@ class ReNO(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="curve", tooltip="Reward per render, with parts and held-out reward."
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="How the search of every item ended: whether it reached the target or its budget "
+                    "ended, after how many renders, and with what reward.",
                 ),
             ],
         )
@@ -183,5 +149,6 @@ class ReNO(io.ComfyNode):
             found.noise,
             found.outcome.gather("best_reward").tolist(),
             chart,
+            "\n".join(f"item {number}: {text}" for number, text in enumerate(found.outcome.endings)),
             ui=shown(sheets.with_cautions(chart, cautions)),
         )

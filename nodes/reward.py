@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..lclip.rewards import rewards
+from ..lclip.rewards import rewards, variety
 from .host import memory, models, sockets
 from .host.feedback import warn
 from .latents import samples_of
@@ -112,3 +112,41 @@ class ImageReward(io.ComfyNode):
             own = rewards.ImageReward(model, samples, weight)
         warn(cls.hidden.unique_id, cautions)
         return io.NodeOutput(models.add_reward(add_to, models.wire_reward(own, (latent_clip,), cautions)))
+
+
+class VarietyReward(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return sockets.schema(
+            node_id="LatentCLIP_VarietyReward",
+            display_name="Variety Reward",
+            category="latent-clip/rewards",
+            description="How far each latent of a batch is from the others, as a reward: with guidance it "
+            "drives a batch apart that looks all alike.",
+            search_aliases=["diversity", "variety", "repulsion", "particle guidance", "different images"],
+            inputs=[
+                sockets.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=-100.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="How much this reward counts in a sum: weight x 0.01 x logit scale x distance to "
+                    "the others. 1 is the default; a negative weight draws the batch together; 0 switches it "
+                    "off.",
+                ),
+                sockets.add_to_input(),
+            ],
+            outputs=[sockets.reward_output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        latent_clip: models.LoadedLatentCLIP,
+        weight: float,
+        add_to: models.WiredReward | None = None,
+    ) -> io.NodeOutput:
+        own = variety.VarietyReward(latent_clip.ready(), weight)
+        return io.NodeOutput(models.add_reward(add_to, models.wire_reward(own, (latent_clip,))))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from .. import lclip
 from ..lclip.scoring import too_many
@@ -13,6 +17,8 @@ from .host import memory, models, sockets
 from .host import spaces as host_spaces
 from .host.feedback import shown
 from .latents import samples_of, take_items
+
+KEEP_BY = ("k", "threshold", "both")
 
 
 class Select(io.ComfyNode):
@@ -23,9 +29,22 @@ class Select(io.ComfyNode):
             is_output_node=True,
             display_name="Select Best Latents",
             category="latent-clip",
-            description="Keeps the k latents of a batch that a reward likes best, before anything is "
-            "decoded. The others leave by the second socket.",
-            search_aliases=["best of n", "pick best", "rank latents", "top k", "filter batch", "cherry pick"],
+            description="Keeps the k latents of a batch that a reward likes best, or all that are good "
+            "enough, before anything is decoded. The others leave by the second socket.",
+            search_aliases=[
+                "best of n",
+                "pick best",
+                "rank latents",
+                "top k",
+                "filter batch",
+                "cherry pick",
+                "sort",
+                "rank",
+                "cull",
+                "rating",
+                "quality",
+                "diversity",
+            ],
             inputs=[
                 io.Latent.Input("latent", tooltip="A batch of clean latents, such as a sampler's output."),
                 sockets.LATENT_REWARD.Input(
@@ -41,11 +60,56 @@ class Select(io.ComfyNode):
                     tooltip="How many items to keep, 1 (the default: the best one) to the size of the batch. "
                     "Where there are fewer, all are kept, and the node says so.",
                 ),
+                io.Combo.Input(
+                    "keep_by",
+                    options=list(KEEP_BY),
+                    default="k",
+                    optional=True,
+                    tooltip="k, the default: the k best. threshold: all whose reward reaches it, which may "
+                    "be none. both: of these at most k.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.3,
+                    min=-1000.0,
+                    max=1000.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="With keep_by threshold or both: the reward that is good enough. 0.3, the "
+                    "default, is a good match for one Text Reward of weight 1.",
+                ),
+                io.Boolean.Input(
+                    "sort",
+                    default=True,
+                    optional=True,
+                    tooltip="on, the default: best first. off: in the order of the batch.",
+                ),
+                io.Float.Input(
+                    "variety",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How much the kept should differ from each other, 0 to 1. 0, the default, "
+                    "looks at the reward alone, 1 at the difference alone, after the best.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    optional=True,
+                    force_input=True,
+                    control_after_generate=False,
+                    tooltip="Wire the seed that the batch was sampled with, and captions and seeds tell it.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
                     display_name="best",
-                    tooltip="The k best, best first. Masks and batch indices stay with their items.",
+                    tooltip="Who is kept, best first. Masks and batch indices stay with their items. Where "
+                    "none is, what hangs on this socket does not run.",
                 ),
                 io.Latent.Output(
                     display_name="rest",
@@ -62,22 +126,111 @@ class Select(io.ComfyNode):
                     display_name="pick_list",
                     tooltip="The kept items' places in the batch, from 0, best first.",
                 ),
+                io.Float.Output(
+                    display_name="kept_scores",
+                    is_output_list=True,
+                    tooltip="The reward of every kept item, in their order.",
+                ),
+                io.Int.Output(
+                    display_name="indices",
+                    is_output_list=True,
+                    tooltip="The kept items' places in the batch that came in, from 0, in their order.",
+                ),
+                io.Int.Output(
+                    display_name="seeds",
+                    is_output_list=True,
+                    tooltip="The seed of every kept item: what Race KSampler wrote, or the one wired in. "
+                    "Where there is none, what hangs on this socket does not run.",
+                ),
+                io.String.Output(
+                    display_name="captions",
+                    is_output_list=True,
+                    tooltip="One text for every kept item, such as 0.312 seed 7 no 3: its reward, seed and "
+                    "number in the batch that was sampled. Fit for filename_prefix.",
+                ),
+                io.Float.Output(
+                    display_name="diversity",
+                    tooltip="How unlike the kept are: mean distance of their embeddings, 0 for one or for "
+                    "all alike. NaN where the reward asks no Latent-CLIP.",
+                ),
+                io.Image.Output(
+                    display_name="grid",
+                    tooltip="All items with their rewards, the kept ones framed; rough previews.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, latent: dict[str, Any], reward: models.WiredReward, k: int) -> io.NodeOutput:
+    def execute(
+        cls,
+        latent: dict[str, Any],
+        reward: models.WiredReward,
+        k: int,
+        keep_by: str = "k",
+        threshold: float = 0.0,
+        sort: bool = True,
+        variety: float = 0.0,
+        seed: int | None = None,
+    ) -> io.NodeOutput:
         samples = samples_of(latent)
         cautions = reward.check(samples)
         values = memory.to_host(reward.ready(samples)(samples))
-        best, rest = lclip.top_k(values, k)
-        if (text := too_many(k, len(samples))) is not None:
+        embeddings = _embeddings(reward, samples)
+        if variety and embeddings is None:
+            raise ValueError(
+                f"variety is {variety}, which compares embeddings, and this reward asks no Latent-CLIP. Set "
+                "variety to 0, or add a Text Reward to it."
+            )
+        by_k, by_value = keep_by != "threshold", keep_by != "k"
+        if by_k and (text := too_many(k, len(samples))) is not None:
             cautions.append(text)
+        found = lclip.pick(
+            values, k if by_k else None, threshold if by_value else None, sort, variety, embeddings
+        )
+        kept = found.kept
+        labels = Labels.of(latent, seed)
         previews = memory.to_host(host_spaces.preview(samples, reward.space))
         return io.NodeOutput(
-            take_items(latent, best),
-            take_items(latent, rest) if rest else sockets.nothing(),
+            take_items(latent, kept) if kept else sockets.nothing(),
+            take_items(latent, found.rest) if found.rest else sockets.nothing(),
             values.tolist(),
-            ", ".join(str(index) for index in best),
-            ui=shown(sheets.pick_sheet(previews, values, best, cautions)),
+            ", ".join(str(index) for index in kept),
+            values[kept].tolist() or [sockets.nothing()],
+            kept or [sockets.nothing()],
+            labels.seeds(kept) or [sockets.nothing()],
+            [labels.caption(index, float(values[index])) for index in kept] or [sockets.nothing()],
+            math.nan if embeddings is None else lclip.diversity(embeddings[kept]),
+            sheets.pick_sheet(previews, values, kept, most=len(values)),
+            ui=shown(sheets.pick_sheet(previews, values, kept, cautions)),
         )
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of a batch's items: the number that each has in the batch that was sampled, its seed."""
+
+    numbers: Sequence[int]
+    known: Sequence[int]
+
+    @classmethod
+    def of(cls, latent: dict[str, Any], seed: int | None) -> Labels:
+        batch = len(samples_of(latent))
+        numbers = list(latent.get("batch_index") or range(batch))
+        own = list(latent.get("seeds") or []) if seed is None else [seed]
+        return cls(*([each[i % len(each)] for i in range(batch)] if each else [] for each in (numbers, own)))
+
+    def seeds(self, indices: Sequence[int]) -> list[int]:
+        """The seeds of these items; none where they are not known."""
+        return [self.known[index] for index in indices] if self.known else []
+
+    def caption(self, index: int, value: float) -> str:
+        """Such as "0.312 seed 7 no 3"."""
+        seed = f" seed {self.known[index]}" if self.known else ""
+        return f"{value:.3f}{seed} no {self.numbers[index]}"
+
+
+def _embeddings(reward: models.WiredReward, samples: Tensor) -> Tensor | None:
+    """[B, D] by the reward's own Latent-CLIP, or None where it asks none. NaN for a broken item."""
+    if not reward.models:
+        return None
+    return memory.to_host(reward.models[0].ready(samples).encode_latents(samples))

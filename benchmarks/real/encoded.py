@@ -23,8 +23,6 @@ from .reading import PictureError
 from .taesd import Taesd, load_taesd
 
 PIXELS = "pixels"
-Size = int | tuple[int, int]
-"""Of a square's side, or width and height, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,9 @@ class Encoded:
         return Encoded(self.latents[chosen], [self.items[index] for index in chosen])
 
 
-def folder_of(cache: Path, plan: str, space: str, size: Size) -> Path:
+def folder_of(cache: Path, plan: str, space: str, size: int) -> Path:
     """Where the shards of a plan in a space at a size lie."""
-    return cache / "encoded" / plan / f"{space}-{size if isinstance(size, int) else 'x'.join(map(str, size))}"
+    return cache / "encoded" / plan / f"{space}-{size}"
 
 
 def encode_plan(
@@ -54,14 +52,14 @@ def encode_plan(
     plan: str,
     items: Sequence[Item],
     space: str,
-    size: Size,
+    size: int,
     shard: int = 16,
     most: int | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
     """Encode what is not there yet, a shard of `shard` items at a time. -> pictures encoded by this call.
 
-    most: stop when so many items are there, at the end of a shard. Raises TinyMissing
+    size: pixels. most: stop when so many items are there, at the end of a shard. Raises TinyMissing
     without TAESD; ValueError where the shards there are of another plan.
     """
     folder = folder_of(cache, plan, space, size)
@@ -80,7 +78,7 @@ def encode_plan(
     return done
 
 
-def load_encoded(cache: Path, plan: str, space: str, size: Size) -> Encoded:
+def load_encoded(cache: Path, plan: str, space: str, size: int) -> Encoded:
     """All shards that are there, in the plan's order. FileNotFoundError where there is none."""
     paths = sorted(folder_of(cache, plan, space, size).glob("*.safetensors"))
     if not paths:
@@ -119,7 +117,7 @@ def _is_there(target: Path, batch: Sequence[Item]) -> bool:
 
 
 def _encode(
-    encoder: Taesd | None, batch: Sequence[Item], size: Size, cache: Path
+    encoder: Taesd | None, batch: Sequence[Item], size: int, cache: Path
 ) -> tuple[Tensor, list[Item]]:
     encoded, kept = [], []
     with torch.inference_mode():

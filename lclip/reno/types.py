@@ -13,6 +13,13 @@ from .proposals import PROPOSALS
 
 METHODS = ("gradient", *PROPOSALS)
 OPTIMIZERS = ("sgd", "adam")
+ENDINGS = {
+    "target": "reached the target in render {},",
+    "iterations": "the budget of {} renders ended,",
+    "patience": "no new best for long, stopped after render {},",
+    "cancelled": "cancelled after render {},",
+}
+"""How an item's search ended, in words; {} is how many renders it took."""
 DEFAULT_LR = {"sgd": 5.0, "adam": 0.02}
 
 
@@ -164,6 +171,16 @@ class ReNOResult:
     finite."""
     hacked_since: list[int | None]
     """Per item the index into history after which the reward rose while the held-out one fell, or None."""
+
+    @property
+    def endings(self) -> list[str]:
+        """Per item in words how its search ended, such as "reached the target in render 7, reward 0.4120"."""
+        return [self._ending(item) for item in range(len(self.stopped))]
+
+    def _ending(self, item: int) -> str:
+        renders = sum(bool(record.active[item]) for record in self.history)
+        how = ENDINGS.get(self.stopped[item], f"stopped because of {self.stopped[item]},")
+        return f"{how.format(renders)} reward {float(self.best_reward[item]):.4f}"
 
 
 def _copied(value: Any) -> Any:

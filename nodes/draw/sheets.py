@@ -74,16 +74,21 @@ def heat_sheet(
 
 
 def pick_sheet(
-    previews: Tensor, rewards: Tensor, kept: Sequence[int], cautions: Sequence[str] = ()
+    previews: Tensor,
+    rewards: Tensor,
+    kept: Sequence[int],
+    cautions: Sequence[str] = (),
+    most: int | None = None,
 ) -> Tensor:
-    """Every item with its reward, the kept ones framed and numbered, best first."""
+    """Every item with its reward, the kept ones framed and numbered. most: items at all; None: MOST_TILES."""
     values = rewards.tolist()
     tiles = []
     for index, picture in enumerate(_shown(previews, values)):
         place = kept.index(index) + 1 if index in kept else None
         note = [] if place is None else [f"kept, no. {place}"]
         tiles.append(Tile(picture, (f"{index}: {number(values[index])}", *note), *_frame(place is not None)))
-    return _sheet(f"kept {len(kept)} of {len(tiles)} by reward", tiles, _by(values), cautions)
+    heading = f"kept {len(kept)} of {len(tiles)} by reward"
+    return _sheet(heading, tiles, _by(values), cautions, most or MOST_TILES)
 
 
 def gate_sheet(previews: Sequence[Tensor | None], notes: Sequence[str], safe: Sequence[int]) -> Tensor:
@@ -126,12 +131,13 @@ def _sheet(
     tiles: Sequence[Tile],
     order: Sequence[int] | None = None,
     cautions: Sequence[str] = (),
+    most: int = MOST_TILES,
 ) -> Tensor:
     """Tiles in rows; of many items the first in `order`, in the order of the batch. -> [1, H, W, 3]
 
     cautions: what to be careful of, said below the tiles.
     """
-    shown = sorted((order or range(len(tiles)))[:MOST_TILES])
+    shown = sorted((order or range(len(tiles)))[:most])
     columns = min(4, math.ceil(len(shown) ** 0.5))
     width = (WIDTH - 2 * MARGIN - GAP * (columns - 1)) // columns
     side = min(width, LARGEST)

@@ -167,6 +167,8 @@ class _Run:
 
     def judge_end(self, samples: Tensor) -> None:
         """Judge what a sampler made. Latents with noise left are as unsafe as what they were to become."""
+        if len(samples) != len(self.unsafe):  # a race gives as many as are to finish
+            self.unsafe = torch.zeros(len(samples), dtype=torch.bool)
         predicted = [] if self.complete else [self.known, self.shown and self.shown.judged]
         last = [each for each in predicted if each and len(each.verdicts) == len(self.unsafe)]
         for judged in last or [self._judge(samples)]:

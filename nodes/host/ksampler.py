@@ -13,9 +13,11 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
+from ... import lclip
 from ...lclip.latents.items import per_item
 from ..latents import samples_of
 from . import exits
+from .race import RaceSampler
 from .sampling import NoiseSearch, SearchOutcome
 
 
@@ -49,6 +51,12 @@ class Stage:
     scheduler: str
     denoise: float
 
+    def nothing_left(self) -> ValueError:
+        """The error where the sampler was never asked."""
+        return ValueError(
+            f"{self.steps} steps at denoise {self.denoise} leave nothing to sample. Raise denoise or steps."
+        )
+
 
 @dataclass(frozen=True)
 class Found:
@@ -72,6 +80,72 @@ def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any], prev
     What a guard of the model would not let out leaves by no output: grey takes its place, and its noise is 0.
     preview: show the best so far while it runs, not only the progress.
     """
+    outcomes: list[SearchOutcome] = []
+    search.on_outcome = outcomes.append
+    search.settings = replace(search.settings, places=_places(latent, len(samples_of(latent))))
+    best = _sampled(search, search.sampler_name, stage, latent, search.settings.renders, preview)
+    if not outcomes:
+        raise stage.nothing_left()
+    kept = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
+    outcome = outcomes[0]
+    unsafe = exits.unsafe_to_leave(stage.model, outcome.best_latents)
+    found = outcome.gather("best_noise").cpu()
+    return Found(
+        {**kept, "samples": best},
+        {**kept, "samples": exits.cleared(stage.model, outcome.initial_latents)},
+        FixedNoise(found.masked_fill(per_item(unsafe, found), 0.0), stage.seed),
+        outcome,
+    )
+
+
+@dataclass(frozen=True)
+class RaceFound:
+    """The result of a race as it goes onto wires; noises: by rank, each for the whole batch."""
+
+    best: dict[str, Any]
+    noises: list[FixedNoise]
+    result: lclip.RaceResult
+
+
+def run_race(sampler: RaceSampler, stage: Stage, latent: dict[str, Any]) -> RaceFound:
+    """Run a race as the stock KSampler runs a sampler; its first candidate is what that would give.
+
+    What a guard of the model would not let out leaves by no output: see `search_noise`.
+    """
+    batch = len(samples_of(latent))
+    sampler.numbers = latent.get("batch_index")
+    sampler.settings = replace(sampler.settings, places=_places(latent, batch))
+    best = _sampled(sampler, sampler.sampler_name, stage, latent, stage.steps)
+    outcome = sampler.outcome
+    if outcome is None:
+        raise stage.nothing_left()
+    unsafe = exits.unsafe_to_leave(stage.model, outcome.latents)
+    noise = outcome.noise.cpu()
+    noise = noise.masked_fill(per_item(unsafe, noise), 0.0)
+    seeds = outcome.result.seeds
+    return RaceFound(
+        {**_wide(latent, best, len(best) // batch), "seeds": seeds},
+        # A stochastic sampler draws on by the seed of the winner; a batch has one, its first item's.
+        [FixedNoise(each, seeds[rank * batch]) for rank, each in enumerate(noise.split(batch))],
+        outcome.result,
+    )
+
+
+def _wide(latent: dict[str, Any], samples: Tensor, times: int) -> dict[str, Any]:
+    """A LATENT of so many times the items, with what belongs to an item repeated."""
+    wide = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
+    mask = wide.get("noise_mask")
+    if isinstance(mask, Tensor) and mask.shape[0] > 1:
+        wide["noise_mask"] = mask.repeat(times, *[1] * (mask.ndim - 1))
+    if wide.get("batch_index") is not None:
+        wide["batch_index"] = list(wide["batch_index"]) * times
+    return {**wide, "samples": samples}
+
+
+def _sampled(
+    sampler: Any, name: str, stage: Stage, latent: dict[str, Any], shown: int, preview: bool = True
+) -> Tensor:
+    """What the stock KSampler does around its sampler. shown: how often the sampler shows how far it is."""
     model, samples = stage.model, samples_of(latent)
     if samples.numel() == 0:
         raise ValueError(
@@ -80,45 +154,22 @@ def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any], prev
     extra = [latent[key] for key in ("downscale_ratio_spacial",) if key in latent]
     samples = comfy.sample.fix_empty_latent_channels(model, samples, *extra)
     plan = comfy.samplers.KSampler(
-        model,
-        stage.steps,
-        model.load_device,
-        search.sampler_name,
-        stage.scheduler,
-        stage.denoise,
-        model.model_options,
+        model, stage.steps, model.load_device, name, stage.scheduler, stage.denoise, model.model_options
     )
     noise = comfy.sample.prepare_noise(samples, stage.seed, latent.get("batch_index"))
-    outcomes: list[SearchOutcome] = []
-    search.on_outcome = outcomes.append
-    search.settings = replace(search.settings, places=_places(latent, len(noise)))
-    best = comfy.sample.sample_custom(
+    return comfy.sample.sample_custom(
         model,
         noise,
         stage.cfg,
-        search,
+        sampler,
         plan.sigmas,
         stage.positive,
         stage.negative,
         samples,
         noise_mask=latent.get("noise_mask"),
-        callback=_callback(model, search.settings.renders, preview),
+        callback=_callback(model, shown, preview),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=stage.seed,
-    )
-    if not outcomes:
-        raise ValueError(
-            f"{stage.steps} steps at denoise {stage.denoise} leave nothing to sample. Raise denoise or steps."
-        )
-    kept = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
-    outcome = outcomes[0]
-    unsafe = exits.unsafe_to_leave(model, outcome.best_latents)
-    found = outcome.gather("best_noise").cpu()
-    return Found(
-        {**kept, "samples": best},
-        {**kept, "samples": exits.cleared(model, outcome.initial_latents)},
-        FixedNoise(found.masked_fill(per_item(unsafe, found), 0.0), stage.seed),
-        outcome,
     )
 
 

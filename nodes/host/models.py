@@ -111,6 +111,16 @@ def load_together(
     management.load_models_gpu(patchers, memory_required=room, force_full_load=True)
 
 
+def load_beside(guider: Any, models: Iterable[LoadedLatentCLIP], room: float, whole: bool) -> None:
+    """Bring the model that a guider samples with in, and Latent-CLIPs beside it: in one go, so that nothing
+    evicts another; what is in stays in. room: bytes to leave free; whole: no part is left out."""
+    patchers = [guider.model_patcher, *guider.loaded_models]
+    for patcher in (each for loaded in models for each in loaded.patchers):
+        if not any(patcher.is_clone(other) for other in patchers):  # guidance may have brought it
+            patchers.append(patcher)
+    management.load_models_gpu(patchers, memory_required=room, force_full_load=whole)
+
+
 def wire_reward(
     reward: Any, models: tuple[LoadedLatentCLIP, ...], cautions: Iterable[str] = ()
 ) -> WiredReward:

@@ -72,6 +72,11 @@ class SearchOutcome:
         return [since for result in self.results for since in result.hacked_since]
 
     @property
+    def endings(self) -> list[str]:
+        """Per item in words how its search ended."""
+        return [ending for result in self.results for ending in result.endings]
+
+    @property
     def best_latents(self) -> Tensor:
         return self._raw("best_latents")
 
@@ -133,7 +138,7 @@ class NoiseSearch(comfy.samplers.Sampler):
     def _search_without(
         self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
     ) -> list[lclip.ReNOResult]:
-        self._load(scene, scene.room(1), whole=False)
+        models.load_beside(scene.model_wrap, self._models(), scene.room(1), whole=False)
         with scene.prepared(differentiable=False) as prepared:
             return [self._search(prepared, settings, report)]
 
@@ -151,7 +156,7 @@ class NoiseSearch(comfy.samplers.Sampler):
         lean = self.checkpointing == "on"
         room = scene.room(GRADIENT_MEMORY * scene.passes)
         least = scene.room(CHECKPOINTED_MEMORY * scene.passes)
-        self._load(scene, least if lean else room, whole=True)
+        models.load_beside(scene.model_wrap, self._models(), least if lean else room, whole=True)
         refuse_partly_loaded(patcher)
         if self.checkpointing == "auto":
             lean = management.get_free_memory(patcher.load_device) < room
@@ -225,19 +230,12 @@ class NoiseSearch(comfy.samplers.Sampler):
                     since,
                 )
         if self.tell is not None:
-            self.tell(f"last search: reward {float(best.mean()):.4f}\nat first: {float(first.mean()):.4f}")
+            ended = f"\n{outcome.endings[0]}" if len(first) == 1 else ""
+            means = f"reward {float(best.mean()):.4f}\nat first: {float(first.mean()):.4f}"
+            self.tell(f"last search: {means}{ended}")
         if self.on_outcome is not None:
             self.on_outcome(outcome)
         return torch.cat([result.best_latents for result in results])
-
-    def _load(self, scene: Scene, room: float, whole: bool) -> None:
-        """Bring everything in, in one go, so that nothing evicts another; the models that are in stay in."""
-        patchers = [scene.model_wrap.model_patcher, *scene.model_wrap.loaded_models]
-        for patcher in (each for loaded in self._models() for each in loaded.patchers):
-            known = any(patcher.is_clone(other) for other in patchers)  # guidance may have brought it
-            if not known:
-                patchers.append(patcher)
-        management.load_models_gpu(patchers, memory_required=room, force_full_load=whole)
 
     def _models(self) -> list[models.LoadedLatentCLIP]:
         return [*self.reward.models, *(self.held_out.models if self.held_out else ())]

@@ -40,6 +40,43 @@ def scheduler_input(use: str = "") -> Any:
     )
 
 
+def stage_inputs(default_steps: int, steps: str, seed: str) -> list[Any]:
+    """What the stock KSampler asks for, as every node asks that does its work too. steps, seed: tooltips."""
+    return [
+        io.Model.Input("model", tooltip="The model that makes the latents, as for KSampler."),
+        io.Int.Input(
+            "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip=seed
+        ),
+        io.Int.Input("steps", default=default_steps, min=1, max=10000, tooltip=steps),
+        io.Float.Input(
+            "cfg",
+            default=1.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            tooltip="Classifier-free guidance. 1, the default, is for distilled models and costs half; "
+            "others want 3 to 8.",
+        ),
+        sampler_input(),
+        scheduler_input(),
+        io.Conditioning.Input("positive", tooltip="The prompt: what to include, as for KSampler."),
+        io.Conditioning.Input("negative", tooltip="What to leave out; unused where cfg is 1."),
+        io.Latent.Input(
+            "latent_image", tooltip="The latent to render from: empty, or a picture for img2img."
+        ),
+        io.Float.Input(
+            "denoise",
+            default=1.0,
+            min=0.01,
+            max=1.0,
+            step=0.01,
+            tooltip="Share of noise, 0.01 to 1. 1, the default, renders from noise alone; below, the "
+            "structure of the latent image is kept, as for KSampler.",
+        ),
+    ]
+
+
 def search_inputs() -> list[Any]:
     """The widgets that both nodes share, the frequent ones first."""
     return [

@@ -12,6 +12,8 @@ LATENT_CLIP = io.Custom("LATENT_CLIP")
 LATENT_REWARD = io.Custom("LATENT_REWARD")
 LATENT_SAFETY_POLICY = io.Custom("LATENT_SAFETY_POLICY")
 
+REWARD_HINT = "What is good: wire a Text Reward, or several chained. Higher is better."
+
 _SCHEMA_FIELDS = {field.name for field in fields(io.Schema)}
 
 

@@ -32,8 +32,20 @@ SOCKETS = {
         ["LATENT", "STRING", "FLOAT", "IMAGE"],
     ),
     "LatentCLIP_Select": (
-        [("latent", "LATENT"), ("reward", "LATENT_REWARD"), ("k", "INT")],
-        ["LATENT", "LATENT", "FLOAT", "STRING"],
+        [
+            ("latent", "LATENT"),
+            ("reward", "LATENT_REWARD"),
+            ("k", "INT"),
+            ("keep_by", "COMBO"),
+            ("threshold", "FLOAT"),
+            ("sort", "BOOLEAN"),
+            ("variety", "FLOAT"),
+            ("seed", "INT"),
+        ],
+        [
+            *("LATENT", "LATENT", "FLOAT", "STRING"),
+            *("FLOAT", "INT", "INT", "STRING", "FLOAT", "IMAGE"),
+        ],
     ),
     "LatentCLIP_Heatmap": (
         [("latent_clip", "LATENT_CLIP"), ("latent", "LATENT"), ("text", "STRING")],
@@ -80,6 +92,43 @@ SOCKETS = {
         ],
         ["LATENT_REWARD"],
     ),
+    "LatentCLIP_VarietyReward": (
+        [("latent_clip", "LATENT_CLIP"), ("weight", "FLOAT"), ("add_to", "LATENT_REWARD")],
+        ["LATENT_REWARD"],
+    ),
+    "LatentCLIP_Race": (
+        [
+            ("reward", "LATENT_REWARD"),
+            ("sampler_name", "COMBO"),
+            ("candidates", "INT"),
+            ("checks", "STRING"),
+            ("keep", "FLOAT"),
+            ("finish", "INT"),
+            ("method", "COMBO"),
+            ("strength", "FLOAT"),
+        ],
+        ["SAMPLER"],
+    ),
+    "LatentCLIP_RaceKSampler": (
+        [
+            ("model", "MODEL"),
+            ("seed", "INT"),
+            ("steps", "INT"),
+            ("cfg", "FLOAT"),
+            ("sampler_name", "COMBO"),
+            ("scheduler", "COMBO"),
+            ("positive", "CONDITIONING"),
+            ("negative", "CONDITIONING"),
+            ("latent_image", "LATENT"),
+            ("denoise", "FLOAT"),
+            ("reward", "LATENT_REWARD"),
+            ("candidates", "INT"),
+            ("checks", "STRING"),
+            ("keep", "FLOAT"),
+            ("finish", "INT"),
+        ],
+        ["LATENT", "NOISE", "FLOAT", "INT", "FLOAT", "STRING", "IMAGE"],
+    ),
     "LatentCLIP_TrainTaste": (
         [
             ("latent_clip", "LATENT_CLIP"),
@@ -120,7 +169,7 @@ SOCKETS = {
             ("iterations", "INT"),
             ("lr", "FLOAT"),
         ],
-        ["LATENT", "LATENT", "NOISE", "FLOAT", "IMAGE"],
+        ["LATENT", "LATENT", "NOISE", "FLOAT", "IMAGE", "STRING"],
     ),
     "LatentCLIP_Guidance": (
         [
@@ -163,7 +212,7 @@ def test_every_node_explains_itself(host):
 
 
 # A new seed means a new picture here. Anywhere else it would only run the graph behind the node again.
-SAMPLES = {"LatentCLIP_ReNO"}
+SAMPLES = {"LatentCLIP_ReNO", "LatentCLIP_RaceKSampler"}
 
 
 def test_only_what_samples_gets_a_control_after_generate(host):
@@ -189,13 +238,20 @@ RARE = {
     *("repair_iterations", "custom_side", "side", "batch"),
 }
 RARE_IN_THE_GATE = {"seed", "steps", "cfg", "sampler_name", "scheduler"}  # they serve repair alone
+RARE_IN_A_RACE, EVERYDAY_IN_A_RACE = {"method", "strength"}, {"candidates", "keep"}
+
+
+def rare_in(name):
+    if name == "LatentCLIP_SafetyGate":
+        return RARE | RARE_IN_THE_GATE
+    return (RARE | RARE_IN_A_RACE) - EVERYDAY_IN_A_RACE if "Race" in name else RARE
 
 
 def test_rare_knobs_are_marked_as_such_and_no_others(host):
     for name in SOCKETS:
         rare = {socket for socket, spec in inputs_of(host.object_info[name]) if spec[1].get("advanced")}
         inputs = {socket for socket, _ in inputs_of(host.object_info[name])}
-        wanted = inputs & (RARE | (RARE_IN_THE_GATE if name == "LatentCLIP_SafetyGate" else set()))
+        wanted = inputs & rare_in(name)
         assert rare == (wanted - {"target"} if name == "LatentCLIP_CalibrateSafety" else wanted), name
 
 

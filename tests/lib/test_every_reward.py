@@ -1,5 +1,8 @@
 """Every reward answers what is asked of its kind; see kinds/rewards.py."""
 
+import math
+
+import pytest
 import torch
 from kinds import inputs
 from kinds.rewards import RewardKind
@@ -60,6 +63,49 @@ class TestCaptionReward(RewardKind):
 
     def make(self, model, items, **weight):
         return CaptionReward(model, [TEXTS[item] for item in items], **weight)
+
+
+class TestVarietyReward(RewardKind):
+    """Its items look at each other, which is its purpose; the others stand still in the gradient."""
+
+    of = lclip.VarietyReward
+
+    def make(self, model, items, **weight):
+        return lclip.VarietyReward(model, **weight)
+
+    def test_a_batch_equals_its_items_one_by_one(self, clip):
+        """Not so here: it equals the formula, pair by pair, and one alone gets nothing."""
+        z, reward = inputs.pictures(), self.whole(clip)
+        unit = clip.encode_latents(z)
+        scale = 0.01 * clip.logit_scale
+        for i in range(3):
+            pairs = [1 - unit[i] @ unit[j] for j in range(3) if j != i]
+            torch.testing.assert_close(reward(z)[i], scale * torch.stack(pairs).mean())
+            assert float(reward(z[i : i + 1])) == 0
+
+    def test_the_gradient_equals_finite_differences(self, clip):
+        clip = clip.double()
+        z, reward = inputs.pictures().double(), self.whole(clip)
+        for item in range(3):
+
+            def moved(x, item=item):
+                return reward(torch.cat([z[:item], x, z[item + 1 :]]))[item : item + 1]
+
+            found, expected = inputs.slope(moved, z[item : item + 1].clone())
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9)
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    def test_a_broken_item_is_nan_and_the_others_are_as_they_were(self, clip, bad):
+        """As they are without it."""
+        z, reward = inputs.pictures(), self.whole(clip)
+        good = reward(z[[0, 2]])
+        z[1, 2, 3, 4] = bad
+        x = z.requires_grad_()
+        value = reward(x)
+        assert value.isnan().tolist() == [False, True, False]
+        torch.testing.assert_close(value[[0, 2]], good)
+        (gradient,) = torch.autograd.grad(value[[0, 2]].sum(), x)
+        assert bool(torch.isfinite(gradient).all()) and bool(gradient[0].any())
 
 
 def taste_of(model):

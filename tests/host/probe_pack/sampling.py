@@ -55,7 +55,7 @@ class DumpNoise:
 
 
 class RunsOutOfMemory:
-    """A MODEL that runs out of memory when more than one item is rendered with gradients."""
+    """A MODEL that runs out of memory when more than one item is rendered with gradients, or at all."""
 
     RETURN_TYPES = ("MODEL",)
     CATEGORY = "probe"
@@ -63,11 +63,11 @@ class RunsOutOfMemory:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}}
+        return {"required": {"model": ("MODEL",)}, "optional": {"always": ("BOOLEAN", {"default": False})}}
 
-    def run(self, model):
+    def run(self, model, always=False):
         def guarded(apply_model, args):
-            if args["input"].requires_grad and args["input"].shape[0] > 1:
+            if (always or args["input"].requires_grad) and args["input"].shape[0] > 1:
                 raise torch.cuda.OutOfMemoryError("the probe pretends that this batch does not fit")
             return apply_model(args["input"], args["timestep"], **args["c"])
 

@@ -1,0 +1,90 @@
+"""What a race found, drawn with Pillow and in words. Knows nothing of the host."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from PIL import Image
+from torch import Tensor
+
+from ...lclip.choosing.types import RaceCheck, RaceResult
+from . import charts
+from .charts import BLUE, FAINT, INK, LABEL, MARGIN, REST, SMALL, WIDTH
+from .lettering import fit_text
+from .pen import Pen, Point
+
+PLOT, TOP, LEFT, RIGHT, BOTTOM = 200, 44, 72, 30, 60
+MOST_ITEMS = 4
+
+
+def race_chart(result: RaceResult) -> Tensor:
+    """Reward of every candidate at every check, one plot for each batch item. -> IMAGE [1, H, W, 3]"""
+    items = min(MOST_ITEMS, len(result.checks[-1].rewards))
+    pictures = [_plot(result, item) for item in range(items)]
+    whole = Image.new("RGB", (WIDTH, sum(picture.height for picture in pictures)), charts.PAPER)
+    for number, picture in enumerate(pictures):
+        whole.paste(picture, (0, number * picture.height))
+    return charts.as_image([whole])
+
+
+def race_report(result: RaceResult) -> str:
+    """The race in words: what was saved, who won, and every check."""
+    lines = [f"{result.passes} passes instead of {result.passes_all}, {result.saved:.0%} saved"]
+    batch = len(result.checks[-1].rewards)
+    for number, (place, seed) in enumerate(zip(result.places, result.seeds, strict=True)):
+        reward = float(result.rewards[number])
+        lines.append(
+            f"item {number % batch}, no. {number // batch + 1}: {reward:.4f}, candidate {place}, seed {seed}"
+        )
+    for check in result.checks:
+        lines += [
+            f"after step {check.step} of {check.steps}, item {i}: {_field(check, i)}" for i in range(batch)
+        ]
+    return "\n".join(lines)
+
+
+def _field(check: RaceCheck, item: int) -> str:
+    """Who was in, best first; who goes on has a star."""
+    values = check.rewards[item].tolist()
+    order = sorted((i for i in range(len(values)) if math.isfinite(values[i])), key=lambda i: -values[i])
+    return ", ".join(f"{i}{'*' * bool(check.kept[item, i])} {values[i]:.4f}" for i in order) or "no number"
+
+
+def _plot(result: RaceResult, item: int) -> Image.Image:
+    pen = Pen(WIDTH, TOP + PLOT + BOTTOM, charts.PAPER)
+    count = result.checks[-1].rewards.shape[1]
+    heading = f"item {item}: {count} candidates, {result.saved:.0%} of the passes saved"
+    pen.text((MARGIN, 10), fit_text(heading, WIDTH - 2 * MARGIN, LABEL), LABEL, INK)
+    known = [v for check in result.checks for v in check.rewards[item].tolist() if math.isfinite(v)] or [0.0]
+    low, high = min(known), max(known)
+    margin = 0.06 * (high - low) or 0.01
+    low, high = low - margin, high + margin
+    steps = result.checks[-1].steps
+
+    def place(step: float, value: float) -> Point:
+        x = LEFT + (WIDTH - LEFT - RIGHT) * step / max(steps, 1)
+        return x, TOP + PLOT * (1 - (value - low) / (high - low))
+
+    for value in charts.ticks(low, high, 5):
+        pen.line([place(0, value), place(steps, value)], FAINT)
+        pen.text((LEFT - 8, place(0, value)[1]), f"{value:.3g}", SMALL, INK, "rm")
+    for check in result.checks:
+        pen.text((place(check.step, low)[0], TOP + PLOT + 6), str(check.step), SMALL, INK, "ma")
+    pen.text((WIDTH - RIGHT, TOP + PLOT + 30), "reward after step; blue goes on", SMALL, INK, "ra")
+    _runs(pen, result, item, place)
+    return pen.picture()
+
+
+def _runs(pen: Pen, result: RaceResult, item: int, place: Callable[[float, float], Point]) -> None:
+    for kept in (False, True):  # who goes on is drawn on top
+        for number, check in enumerate(result.checks):
+            for candidate, value in enumerate(check.rewards[item].tolist()):
+                if bool(check.kept[item, candidate]) != kept or not math.isfinite(value):
+                    continue
+                at, colour = place(check.step, value), BLUE if kept else REST
+                before = result.checks[number - 1] if number else check
+                last = float(before.rewards[item, candidate])
+                if number and math.isfinite(last):
+                    pen.line([place(before.step, last), at], colour, 2)
+                pen.disc(at, 4, colour)
