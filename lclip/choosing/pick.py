@@ -75,9 +75,9 @@ def marginal_relevance(scores: Tensor, embeddings: Tensor, variety: float, numbe
     Deviation: scores and cosines are each brought to 0..1 over the batch, as they have no scale in common.
     scores: [B], all finite. embeddings: [B, D] of length 1. -> `number` indices in the order picked.
     """
-    cosine = (embeddings @ embeddings.T).double().cpu()
+    cosine = (embeddings @ embeddings.T).cpu().double()
     apart = ~torch.eye(len(scores), dtype=torch.bool)
-    worth, likeness = _unit(scores.double().cpu()), torch.zeros_like(cosine)
+    worth, likeness = _unit(scores.cpu().double()), torch.zeros_like(cosine)
     likeness[apart] = _unit(cosine[apart])
     picked = [int(worth.argmax())]
     while len(picked) < min(number, len(scores)):
@@ -100,7 +100,7 @@ def diversity(embeddings: Tensor) -> float:
 
     embeddings: [B, D] of length 1; items that are not finite are left out.
     """
-    known = embeddings[torch.isfinite(embeddings).all(1)].double()
+    known = embeddings[torch.isfinite(embeddings).all(1)].cpu().double()
     count = len(known)
     if count < 2:
         return 0.0
