@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..lclip.rewards import rewards, variety
 from .host import memory, models, sockets
-from .host.feedback import warn
+from .host.feedback import cautioned
 from .latents import samples_of
 
 
@@ -59,8 +59,8 @@ class TextReward(io.ComfyNode):
         with memory.ordinary_tensors():
             own = rewards.TextReward(model, text, weight)
         cautions = latent_clip.cautions(texts=own.texts)
-        warn(cls.hidden.unique_id, cautions)
-        return io.NodeOutput(models.add_reward(add_to, models.wire_reward(own, (latent_clip,), cautions)))
+        wired = models.wire_reward(own, (latent_clip,), cautions)
+        return io.NodeOutput(models.add_reward(add_to, wired), ui=cautioned(cls.hidden.unique_id, cautions))
 
 
 class ImageReward(io.ComfyNode):
@@ -110,8 +110,8 @@ class ImageReward(io.ComfyNode):
         model = latent_clip.ready(samples)
         with memory.ordinary_tensors():
             own = rewards.ImageReward(model, samples, weight)
-        warn(cls.hidden.unique_id, cautions)
-        return io.NodeOutput(models.add_reward(add_to, models.wire_reward(own, (latent_clip,), cautions)))
+        wired = models.wire_reward(own, (latent_clip,), cautions)
+        return io.NodeOutput(models.add_reward(add_to, wired), ui=cautioned(cls.hidden.unique_id, cautions))
 
 
 class VarietyReward(io.ComfyNode):

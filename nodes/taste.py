@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from .. import lclip
 from ..lclip.rewards.taste import REGULARIZATION, taste_inputs
 from .host import memory, models, sockets
-from .host.feedback import warn
+from .host.feedback import cautioned
 from .host.folders import NOT_GIVEN, TASTES
 from .latents import samples_of
 
@@ -26,8 +26,8 @@ class TrainTaste(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return sockets.schema(
             node_id="LatentCLIP_TrainTaste",
-            is_output_node=True,
             hidden=[io.Hidden.unique_id],
+            is_output_node=True,
             display_name="Train Taste",
             category="latent-clip/rewards",
             description="Learns your taste from latents that you like and others that you do not, as a "
@@ -109,13 +109,13 @@ class TrainTaste(io.ComfyNode):
             reward = lclip.TasteReward(model, taste, weight)
         cautions = latent_clip.cautions_of_examples(good, "liked")
         cautions += latent_clip.cautions_of_examples(bad, "disliked")
-        warn(cls.hidden.unique_id, cautions)
         report = "\n".join([taste.text(), *(f"Caution: {text}" for text in cautions)])
         report += f"\nsaved as {keep(taste, name)}" if save else ""
         if known:
             report += "\nlearnt from the same latents before: not learnt again"
         wired = models.add_reward(add_to, models.wire_reward(reward, (latent_clip,)))
-        return io.NodeOutput(wired, taste.figures.accuracy if taste.figures else 0.0, report)
+        shown = cautioned(cls.hidden.unique_id, [*cautions, *taste.notes])
+        return io.NodeOutput(wired, taste.figures.accuracy if taste.figures else 0.0, report, ui=shown)
 
 
 def learnt_before(name: str, inputs: str) -> lclip.Taste | None:

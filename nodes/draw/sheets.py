@@ -91,7 +91,12 @@ def pick_sheet(
     return _sheet(heading, tiles, _by(values), cautions, most or MOST_TILES)
 
 
-def gate_sheet(previews: Sequence[Tensor | None], notes: Sequence[str], safe: Sequence[int]) -> Tensor:
+def gate_sheet(
+    previews: Sequence[Tensor | None],
+    notes: Sequence[str],
+    safe: Sequence[int],
+    cautions: Sequence[str] = (),
+) -> Tensor:
     """Every item with its verdict. previews: per item [h, w, 3]; None for a blocked one, not shown."""
     tiles = []
     for index, (preview, note) in enumerate(zip(previews, notes, strict=True)):
@@ -100,7 +105,7 @@ def gate_sheet(previews: Sequence[Tensor | None], notes: Sequence[str], safe: Se
         tiles.append(Tile(picture, (word, note), BLUE if index in safe else RED, thick=index not in safe))
     blocked = [index for index in range(len(tiles)) if index not in safe]
     heading = f"{len(blocked)} of {len(tiles)} blocked" if blocked else f"all {len(tiles)} safe"
-    return _sheet(heading, tiles, [*blocked, *sorted(safe)])
+    return _sheet(heading, tiles, [*blocked, *sorted(safe)], cautions)
 
 
 def number(value: float, form: str = ".4f") -> str:
@@ -169,6 +174,16 @@ def with_cautions(picture: Tensor, cautions: Sequence[str]) -> Tensor:
     pen = Pen(WIDTH, chart.height + caution_height(notes) + 4, PAPER)
     pen.paste(chart, (0, 0), chart.size)
     draw_cautions(pen, chart.height, notes)
+    return charts.as_image([pen.picture()])
+
+
+def caution_sheet(cautions: Sequence[str]) -> Tensor:
+    """Nothing but cautions, or that there is none, for a node without a picture. -> [1, H, W, 3]"""
+    notes = caution_lines(cautions)
+    pen = Pen(WIDTH, MARGIN + (caution_height(notes) or NOTE + GAP) + 4, PAPER)
+    draw_cautions(pen, MARGIN, notes)
+    if not notes:
+        pen.text((MARGIN, MARGIN), "No caution any more.", NOTE, INK)
     return charts.as_image([pen.picture()])
 
 

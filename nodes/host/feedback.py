@@ -11,7 +11,12 @@ from comfy_api.latest import ui
 from server import PromptServer
 from torch import Tensor
 
+from ..draw import sheets
+
 logger = logging.getLogger("latent-clip")
+
+_CAUTIONED: set[str | None] = set()
+"""Nodes that show a caution, by their ids."""
 
 
 def shown(pictures: Tensor) -> Any:
@@ -26,15 +31,21 @@ def shown(pictures: Tensor) -> Any:
         return None
 
 
+def cautioned(node_id: str | None, cautions: Sequence[str]) -> Any:
+    """For NodeOutput's ui of a node that shows nothing else: its cautions as a picture, or nothing.
+
+    A picture, because text on a node is an event: it is gone with the page, and in Nodes 2.0 with the run.
+    The browser keeps a picture until another comes: where one was, it is said that nothing is odd now.
+    """
+    if not cautions and node_id not in _CAUTIONED:
+        return None
+    (_CAUTIONED.add if cautions else _CAUTIONED.discard)(node_id)
+    return shown(sheets.caution_sheet(cautions))
+
+
 def say(node_id: str | None, text: str) -> None:
     """Show a line of text on a node while it runs. It is an event: nothing repeats it for a cached result."""
     server = getattr(PromptServer, "instance", None)
     if server is None or node_id is None:
         return
     server.send_progress_text(html.escape(text), node_id)  # the browser takes it as HTML; labels are any text
-
-
-def warn(node_id: str | None, cautions: Sequence[str]) -> None:
-    """Show cautions on a node that has no picture to show them below."""
-    if cautions:
-        say(node_id, "\n".join(f"Caution: {text}" for text in cautions))

@@ -114,7 +114,16 @@ class Gate:
             memory.to_host(host_spaces.preview(passed, self.policy.config.latent_space)) if self.safe else ()
         )
         pictures = [next(previews) if index in self.safe else None for index in range(len(self.samples))]
-        return sheets.gate_sheet(pictures, [self._note(index) for index in range(len(pictures))], self.safe)
+        notes = [self._note(index) for index in range(len(pictures))]
+        return sheets.gate_sheet(pictures, notes, self.safe, self._cautions())
+
+    def _cautions(self) -> list[str]:
+        """Why items were blocked that nothing could be asked about, each reason once."""
+        reasons: dict[str, list[int]] = {}
+        for index in self.blocked:
+            if not self.verdicts[index].probabilities:
+                reasons.setdefault(self.verdicts[index].reason, []).append(index)
+        return [f"item {_places(items)}: {reason}" for reason, items in reasons.items()]
 
     def _note(self, index: int) -> str:
         verdict = self.verdicts[index]

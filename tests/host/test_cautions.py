@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 import torch
 from PIL import Image
+from safety_bench import GATE, POLICY
 from sampling_bench import Sampling
 from scoring_bench import read, score, select, smooth, write_latents
 
@@ -131,3 +133,69 @@ def test_reno_shows_below_its_curve_what_the_reward_cannot_read(host, new_graph)
         bench.graph.add("Probe_Values", value=node[3])
         heights.append(height(host, bench.graph, node))
     assert heights[1] > heights[0] + 20
+
+
+def pictures_on(host, graph, node):
+    graph.add("LatentCLIP_Select", latent=read(graph), reward=node[0], k=1)
+    return host.run(graph).require_ok().images(node)
+
+
+def test_a_text_reward_shows_its_own_cautions_and_nothing_else(host, new_graph):
+    pictures = []
+    for text in (KNOWN, UNKNOWN, CUT, f"{KNOWN} on a white ground", f"{KNOWN} on a black ground"):
+        graph = new_graph()
+        for _ in range(40):  # no other test has a node of that number
+            clip = graph.add("LatentCLIP_MiniWorld")[3]
+        node = graph.add("LatentCLIP_TextReward", latent_clip=clip, text=text, weight=1.0)
+        pictures.append(pictures_on(host, graph, node))
+    # A browser keeps a picture until another comes: the first good text after a caution says so.
+    assert [len(found) for found in pictures] == [0, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("name", "shows"), [("latents", 0), ("noise_to_like", 1)])
+def test_an_image_reward_shows_what_is_odd_about_its_reference(host, graph, name, shows):
+    write_latents(host, "noise_to_like", 14 * torch.randn(1, 4, 16, 16))
+    clip = graph.add("LatentCLIP_MiniWorld")[3]
+    node = graph.add("LatentCLIP_ImageReward", latent_clip=clip, reference=read(graph, name), weight=1.0)
+    assert len(pictures_on(host, graph, node)) == shows
+
+
+def test_a_taste_of_few_examples_shows_its_warning(host, graph):
+    write_latents(host, "few_liked", smooth((3, 4, 16, 16), 5))
+    write_latents(host, "few_disliked", smooth((3, 4, 16, 16), 6))
+    clip = graph.add("LatentCLIP_MiniWorld")[3]
+    node = graph.add(
+        "LatentCLIP_TrainTaste", latent_clip=clip, liked=read(graph, "few_liked"),
+        disliked=read(graph, "few_disliked"), weight=1.0, save=False, save_as="", regularization="auto",
+    )  # fmt: skip
+    assert len(pictures_on(host, graph, node)) == 1
+
+
+def policy_on_the_mini_world(graph):
+    clip = graph.add("LatentCLIP_MiniWorld")[3]
+    own = {"own_concepts": "skull: a skull // a red star"}
+    return graph.add("LatentCLIP_SafetyPolicy", latent_clip=clip, **{**POLICY, **own})[0]
+
+
+def test_the_gate_says_below_its_verdicts_why_an_item_is_unreadable(host, new_graph):
+    odd = smooth((3, 4, 8, 8))
+    odd[1] = float("nan")
+    write_latents(host, "unreadable", odd)
+    heights = []
+    for name in ("latents", "unreadable"):
+        graph = new_graph()
+        node = graph.add(
+            "LatentCLIP_SafetyGate", policy=policy_on_the_mini_world(graph), latent=read(graph, name), **GATE
+        )
+        graph.add("Probe_Values", value=node[5])
+        heights.append(height(host, graph, node))
+    assert heights[1] > heights[0] + 20
+
+
+def test_calibrating_with_few_examples_says_so_below_the_chart(host, graph):
+    node = graph.add(
+        "LatentCLIP_CalibrateSafety", policy=policy_on_the_mini_world(graph), safe=read(graph),
+        unsafe=read(graph), target=0.05,
+    )  # fmt: skip
+    graph.add("Probe_DumpTensor", tensor=node[2], name="roc")
+    assert height(host, graph, node) > numpy.load(host.output / "roc.npy").shape[1] + 20
