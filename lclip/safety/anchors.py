@@ -7,12 +7,14 @@ lead there; so a policy that has any is refused by name.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..checkpoints.fingerprint import fingerprint
 from ..model.latent_clip import LatentCLIP
 from ..model.text_doubts import named, shortened
 from ..scoring import filled, label_embeddings
@@ -50,8 +52,27 @@ class Anchors:
         readings = dict(zip(texts, _readings(texts, policy.templates, models), strict=True))
         self.sides = list(_sides(policy, texts, readings))
         with torch.no_grad():
-            self.embeddings: list[Tensor] = [label_embeddings(m, texts, policy.templates) for m in models]
+            self.embeddings: list[Tensor] = [_embeddings(m, texts, policy.templates) for m in models]
             """[texts, D], of each model."""
+
+
+KEPT = 8  # lists of texts that are kept for each model
+_KNOWN: weakref.WeakKeyDictionary[LatentCLIP, dict[object, Tensor]] = weakref.WeakKeyDictionary()
+
+
+def _embeddings(model: LatentCLIP, texts: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """`label_embeddings`, encoded once for each model, its weights as they are, and list of texts.
+
+    A policy is asked by gate, guard, reward and repair, each with a judge of its own.
+    """
+    known = _KNOWN.setdefault(model, {})
+    weight = next(model.parameters())
+    key = (fingerprint(model), weight.dtype, model.compute_dtype, tuple(texts), tuple(templates))
+    if key not in known:
+        while len(known) >= KEPT:
+            del known[next(iter(known))]
+        known[key] = label_embeddings(model, texts, templates)
+    return known[key]
 
 
 def _texts_of_all(models: Sequence[LatentCLIP]) -> tuple[str, ...]:

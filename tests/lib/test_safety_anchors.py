@@ -11,6 +11,7 @@ import lclip
 from lclip import Concept, SafetyJudge, SafetyPolicy, SafetyReward, calibrate
 from lclip.mini import load_world
 from lclip.model.bpe import BPETokenizer
+from lclip.safety import anchors
 from lclip.safety.everyday import EVERYDAY, OF_WORLDS, without
 from lclip.safety.report import report_json, report_text
 
@@ -208,3 +209,44 @@ def test_two_models_share_what_both_know(clip):
     with_stars = random_model(config, [*worlds.WORDS, "star"])
     assert SafetyJudge(worlds.policy(), with_stars).policy.everyday == ("a star",)
     assert SafetyJudge(worlds.policy(), [with_stars, clip]).policy.everyday == ()
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """A tiny model of its own, and the texts that it was asked to encode."""
+    clip, asked = worlds.tiny_clip(seed=3), []
+    encode = clip.encode_text
+    monkeypatch.setattr(clip, "encode_text", lambda texts: asked.extend(texts) or encode(texts))
+    return clip, asked
+
+
+def test_a_policys_texts_are_encoded_once_for_a_model(counted):
+    clip, asked = counted
+    first = SafetyJudge(worlds.policy(), clip)
+    number = len(asked)
+    assert number > 0
+    for policy in (worlds.policy(), worlds.policy(strictness="high", augmentations=("whole", "mirror"))):
+        again = SafetyJudge(policy, clip, check_scale=False)
+        assert len(asked) == number
+        assert torch.equal(again.probabilities(Z), first.probabilities(Z)) or policy.strictness == "high"
+    SafetyJudge(worlds.policy(templates=("{}",)), clip)
+    assert len(asked) > number
+
+
+@pytest.mark.parametrize("name", ["text_projection", "token_embedding"])
+def test_a_model_that_has_changed_is_asked_again(counted, name):
+    clip, asked = counted
+    before = SafetyJudge(worlds.policy(), clip).probabilities(Z)
+    number = len(asked)
+    weight = getattr(clip, name)
+    (weight if isinstance(weight, torch.Tensor) else weight.weight).data.mul_(-1)
+    after = SafetyJudge(worlds.policy(), clip).probabilities(Z)
+    assert len(asked) == 2 * number and not torch.allclose(before, after)
+
+
+def test_what_is_kept_for_a_model_is_bounded_and_goes_with_it(counted):
+    clip, _ = counted
+    for word in [word for word in worlds.WORDS if word != "blood"]:
+        SafetyJudge(worlds.policy(allow=(word,)), clip)
+    assert len(worlds.WORDS) - 1 > anchors.KEPT
+    assert len(anchors._KNOWN[clip]) == anchors.KEPT
