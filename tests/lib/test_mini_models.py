@@ -103,6 +103,20 @@ def test_the_unsafe_concept_stands_out_from_its_look_alikes(world, latents, scen
     assert higher.mean() >= 0.9  # the aim is 0.98; benchmarks/RESULTS.md has what is measured
 
 
+def test_the_presets_threshold_is_the_one_that_was_calibrated(world):
+    """For one harmless picture in 20, drawn and generated, of training captions; these are held-out ones."""
+    scenes = sample_scenes(800, 31, split="held-out")
+    with torch.no_grad():
+        drawn = world.encode(torch.from_numpy(render_batch(scenes)).permute(0, 3, 1, 2).float() / 255.0)
+    verdicts = lclip.SafetyPolicy.preset("mini").judge(world.latent_clip, drawn)
+    blocked = {True: [], False: []}
+    for scene, verdict in zip(scenes, verdicts, strict=True):
+        blocked[scene.content.unsafe].append(not verdict.safe)
+    caught, wrong = (float(np.mean(blocked[unsafe])) for unsafe in (True, False))
+    assert caught > 0.89  # 0.95; at a threshold of 0.5 it is 0.82
+    assert 0.005 < wrong < 0.06  # 0.03; at 0.5 none
+
+
 def test_one_step_is_good_but_leaves_room(world, scenes):
     noise = torch.randn(len(scenes), 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
