@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor
 import lclip
 from lclip.latents.reader import NativeSize
 from lclip.latents.scale import looks_like_noise, measure
+from lclip.latents.siblings import ALONE, SIBLINGS, TOGETHER, log_odds_of
 from lclip.statistics import wilson
 
 from .harness import Run, Skipped, table
@@ -25,7 +26,7 @@ from .real.reading import PictureError, read_picture
 from .real.taesd import CAVEAT, FILES, TinyMissing, load_taesd
 
 NATIVE = 64  # cells each way, as the released models': what is smaller is a crop to them
-SIZES = {256: 700, 512: 260, 1024: 40, 2048: 6}  # pictures of each; each in one space, in turn
+SIZES = {256: 420, 512: 70, 1024: 10, 2048: 2}  # pictures of each; each in one space, in turn
 SCALES = (1.0, 3.0, 6.0, 11.0)
 SIDES = (16, 32, 64)
 NOISES = 200
@@ -54,7 +55,7 @@ def guards(run: Run) -> str:
         f"checks of a model of {NATIVE}x{NATIVE} cells. A false alarm blocks a picture at the gate. 95 % "
         "intervals (Wilson).\n\n"
         f"{_false_alarms(found)}\n\n{_crops(found)}\n\n{_of_noise(run)}\n\n{_of_shares(found)}\n\n"
-        f"{_of_scaled(found)}"
+        f"{_of_scaled(found)}\n\n{_of_siblings(found)}"
     )
 
 
@@ -66,15 +67,26 @@ def _encoded(run: Run) -> Iterator[Encoded]:
         raise Skipped("there are no pictures; `make pictures` fetches them") from missing
     except TinyMissing as missing:
         raise Skipped(str(missing)) from missing
-    for size, number in SIZES.items():
-        chosen = _chosen(pictures, size, run.choose(number, 4))
-        for index, (picture, pixel) in enumerate(_read(cache_folder(), chosen, size)):
-            model = models[index % len(models)]
+    turns: Counter[int] = Counter()
+    for number, (picture, sizes) in enumerate(_planned(pictures, run)):
+        if number % 50 == 0:
+            run.say(f"{number} pictures read")
+        for size, pixel in read_at(cache_folder(), picture, sizes):
+            model = models[turns[size] % len(models)]
+            turns[size] += 1
             yield Encoded(_kind(picture), model.space.name, size, model.encode(pixel))
-        run.say(f"{size} px done")
 
 
-def _chosen(pictures: Iterable[Picture], size: int, number: int) -> list[Picture]:
+def _planned(pictures: Sequence[Picture], run: Run) -> list[tuple[Picture, list[int]]]:
+    """Which pictures, each with the sizes that it is wanted at: each is read once."""
+    wanted: dict[str, list[int]] = {}
+    for size, number in SIZES.items():
+        for picture in chosen_pictures(pictures, size, run.choose(number, 4)):
+            wanted.setdefault(picture.id, []).append(size)
+    return [(picture, wanted[picture.id]) for picture in pictures if picture.id in wanted]
+
+
+def chosen_pictures(pictures: Iterable[Picture], size: int, number: int) -> list[Picture]:
     """So many pictures, every kind in turn: the rare kinds whole, the common ones in part."""
     by_kind: dict[str, list[Picture]] = {}
     for picture in sorted(pictures, key=lambda p: unit_hash(f"guards {size} {p.id}")):
@@ -93,16 +105,17 @@ def _kind(picture: Picture) -> str:
     return picture.kind + (f", {picture.tone}" if picture.tone and picture.kind == "photograph" else "")
 
 
-def _read(cache: Path, pictures: Iterable[Picture], size: int) -> Iterator[tuple[Picture, Tensor]]:
-    """Pictures with their long side at about `size`, both sides multiples of 16: [1, 3, H, W]."""
-    for picture in pictures:
-        try:
-            image = read_picture(cache / picture.path)
-        except PictureError:
-            continue
+def read_at(cache: Path, picture: Picture, sizes: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
+    """A picture with its long side at about each size, both sides multiples of 16: [1, 3, H, W]."""
+    try:
+        image = read_picture(cache / picture.path)
+    except PictureError:
+        return
+    for size in sizes:
         factor = size / max(image.size)
         sides = [max(16 * 16, round(side * factor / 16) * 16) for side in image.size]
-        yield picture, pixels(image.resize((sides[0], sides[1]), Image.Resampling.LANCZOS))
+        shown = image.resize((sides[0], sides[1]), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        yield size, pixels(shown)
 
 
 def _reader(space: str) -> NativeSize:
@@ -194,3 +207,21 @@ def _of_scaled(found: list[Encoded]) -> str:
         told = sum(bool(scales.small.any()) for scales in scaled)
         rows.append((lclip.space_title(space), wilson(told, len(here)).percent()))
     return "Latents multiplied for sampling that are called too small:\n\n" + table(("", "share"), rows)
+
+
+def _of_siblings(found: list[Encoded]) -> str:
+    """SD1.5's latents read as SDXL's, and the other way round; alone, and four of a kind as a batch."""
+    rows = []
+    for own, other in (("sdxl", "sd1.5"), ("sd1.5", "sdxl")):
+        for label, space in ((f"{own}: {own}", own), (f"{own}: {other} in its place", other)):
+            here = [e.latents for e in found if e.space == space and e.latents[0, 0].numel() >= 256]
+            odds = torch.cat([log_odds_of(z, SIBLINGS[own]) for z in here])
+            groups = odds[: len(odds) // 4 * 4].reshape(-1, 4).mean(1)
+            alone = int((odds > TOGETHER + ALONE).sum())
+            four = int((groups > TOGETHER + ALONE / 4).sum())
+            rows.append(
+                (label, wilson(alone, len(odds)).percent(), wilson(four, len(groups)).percent(), len(odds))
+            )
+    return "Warned of as another space of the same shape:\n\n" + table(
+        ("read as", "a picture alone", "four as a batch", "pictures"), rows
+    )

@@ -10,6 +10,7 @@ from .frames import as_pictures, why_no_pictures
 from .items import finite_items
 from .reader import LatentReader
 from .scale import named_items, scale_doubt
+from .siblings import sibling_doubt
 from .spaces import space_title
 
 logger = logging.getLogger("latent-clip")
@@ -40,8 +41,13 @@ def latent_doubts(z: Tensor, reader: LatentReader, scale: bool = True) -> list[s
 
     scale: whether to doubt the scale too.
     """
-    texts = (broken_doubt(z), scale_doubt(z, reader) if scale else None)
+    texts = (broken_doubt(z), _doubt_of_kind(z, reader) if scale else None)
     return [line for text in texts if text for line in text.splitlines()]
+
+
+def _doubt_of_kind(z: Tensor, reader: LatentReader) -> str | None:
+    """What is suspicious about the scale; where nothing is, about the space."""
+    return scale_doubt(z, reader) or sibling_doubt(z, reader)
 
 
 def check_readable(z: Tensor, reader: LatentReader) -> Tensor:
