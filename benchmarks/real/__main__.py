@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import catalogue
+from . import catalogue, probe
 from .encoded import PIXELS, encode_plan
 from .fetching import cache_folder, fetch, licences
 from .maps import PLANS as PLANS_OF_MAPS
@@ -58,6 +58,7 @@ def main() -> None:
     encode.add_argument("space", choices=(*FILES, PIXELS))
     encode.add_argument("size", type=int, help="pixels each way")
     encode.add_argument("--most", type=int, help="stop when so many items are there")
+    commands.add_parser("probe", help="encode named drawings and train small Latent-CLIPs on them")
     maps = commands.add_parser("maps", help="learn the size map and the adapters that ship")
     maps.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(PLANS_OF_MAPS)}")
     parser.add_argument("--threads", type=int, default=1)
@@ -66,6 +67,8 @@ def main() -> None:
     cache = cache_folder()
     if arguments.command == "pictures":
         fetch_and_catalogue(cache)
+    elif arguments.command == "probe":
+        train_probes(cache)
     elif arguments.command == "maps":
         learn_maps(cache, arguments.names)
     else:
@@ -82,6 +85,17 @@ def fetch_and_catalogue(cache: Path) -> None:
     if missing:
         say("not to be had: " + ", ".join(missing))
     say(f"{len(pictures)} pictures in {cache}")
+
+
+def train_probes(cache: Path) -> None:
+    """Train the probes, or say what is missing for it."""
+    try:
+        probe.make(cache, say)
+        say(f"trained, {CAVEAT}")
+    except FileNotFoundError:
+        say(f"no pictures in {cache}; `make pictures` fetches them")
+    except TinyMissing as missing:
+        say(str(missing))
 
 
 def learn_maps(cache: Path, names: list[str]) -> None:

@@ -23,6 +23,8 @@ from .reading import PictureError
 from .taesd import Taesd, load_taesd
 
 PIXELS = "pixels"
+Size = int | tuple[int, int]
+"""Of a square's side, or width and height, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ class Encoded:
         return Encoded(self.latents[chosen], [self.items[index] for index in chosen])
 
 
-def folder_of(cache: Path, plan: str, space: str, size: int) -> Path:
+def folder_of(cache: Path, plan: str, space: str, size: Size) -> Path:
     """Where the shards of a plan in a space at a size lie."""
-    return cache / "encoded" / plan / f"{space}-{size}"
+    return cache / "encoded" / plan / f"{space}-{size if isinstance(size, int) else 'x'.join(map(str, size))}"
 
 
 def encode_plan(
@@ -52,14 +54,14 @@ def encode_plan(
     plan: str,
     items: Sequence[Item],
     space: str,
-    size: int,
+    size: Size,
     shard: int = 16,
     most: int | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
     """Encode what is not there yet, a shard of `shard` items at a time. -> pictures encoded by this call.
 
-    size: pixels. most: stop when so many items are there, at the end of a shard. Raises TinyMissing
+    most: stop when so many items are there, at the end of a shard. Raises TinyMissing
     without TAESD; ValueError where the shards there are of another plan.
     """
     folder = folder_of(cache, plan, space, size)
@@ -78,7 +80,7 @@ def encode_plan(
     return done
 
 
-def load_encoded(cache: Path, plan: str, space: str, size: int) -> Encoded:
+def load_encoded(cache: Path, plan: str, space: str, size: Size) -> Encoded:
     """All shards that are there, in the plan's order. FileNotFoundError where there is none."""
     paths = sorted(folder_of(cache, plan, space, size).glob("*.safetensors"))
     if not paths:
@@ -117,7 +119,7 @@ def _is_there(target: Path, batch: Sequence[Item]) -> bool:
 
 
 def _encode(
-    encoder: Taesd | None, batch: Sequence[Item], size: int, cache: Path
+    encoder: Taesd | None, batch: Sequence[Item], size: Size, cache: Path
 ) -> tuple[Tensor, list[Item]]:
     encoded, kept = [], []
     with torch.inference_mode():

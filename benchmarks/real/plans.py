@@ -15,9 +15,12 @@ from PIL import Image, ImageFilter, ImageOps
 
 from .catalogue import Picture, unit_hash
 from .packages import PHOTOGRAPH
-from .reading import PictureError, read_cutout, read_picture
+from .reading import WHITE, PictureError, read_cutout, read_picture
 
-GROUND_SIDE = 256
+SCALES = (0.6, 0.95)  # of a drawing's longer side, as a share of the picture's shorter one
+WHITE_GROUND = "white"
+GROUNDS = 0.2  # share of drawings that lie on a photograph
+GROUND_PIXELS = 1_000_000  # of such a photograph at most: larger ones take longer to read than to encode
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Item:
 
     box: left, top and side of the square crop in the source's pixels, of a photograph; empty for a drawing.
     variant: the place, scale, flip and ground that a drawing has, as a seed. ground: path of the photograph
-    behind a drawing, or "".
+    behind a drawing, WHITE_GROUND, or "" for one plain colour.
     """
 
     id: str
@@ -76,19 +79,31 @@ def _boxes(picture: Picture, side: int, each: int) -> list[tuple[int, int, int]]
 def drawing_variants(pictures: Iterable[Picture], most: int) -> list[Item]:
     """Named drawings, each first once, then a second time with another place, scale and ground, and so on."""
     drawings = [p for p in pictures if p.named]
-    grounds = {
-        s: [p for p in pictures if p.kind == PHOTOGRAPH and p.split == s] for s in ("train", "dev", "test")
-    }
+    grounds = small_photographs(pictures)
     items, variant = [], 0
     while len(items) < most and drawings:
         for picture in sorted(drawings, key=lambda p: unit_hash(f"variant {variant} {p.id}")):
-            rng = random.Random(f"ground {variant} {picture.id}")
-            choice = grounds[picture.split]
-            ground = rng.choice(choice).path if choice and rng.random() < 0.4 else ""
-            name = f"{picture.id}-{variant}"
-            items.append(_item(picture, name, variant=variant, ground=ground))
+            items.append(drawing_variant(picture, variant, grounds[picture.split]))
         variant += 1
     return items[:most]
+
+
+def small_photographs(pictures: Iterable[Picture]) -> dict[str, list[Picture]]:
+    """Photographs to lay drawings on, by split."""
+    small = [p for p in pictures if p.kind == PHOTOGRAPH and p.width * p.height <= GROUND_PIXELS]
+    return {split: [p for p in small if p.split == split] for split in ("train", "dev", "test")}
+
+
+def on_white(picture: Picture, variant: int) -> Item:
+    """A drawing in one of its places, scales and flips on white."""
+    return _item(picture, f"{picture.id}-{variant}", variant=variant, ground=WHITE_GROUND)
+
+
+def drawing_variant(picture: Picture, variant: int, grounds: list[Picture]) -> Item:
+    """A drawing in one of its places, scales, flips and grounds."""
+    rng = random.Random(f"ground {variant} {picture.id}")
+    ground = rng.choice(grounds).path if grounds and rng.random() < GROUNDS else ""
+    return _item(picture, f"{picture.id}-{variant}", variant=variant, ground=ground)
 
 
 def _item(picture: Picture, name: str, **more) -> Item:
@@ -114,45 +129,52 @@ def interleaved(items: list[Item]) -> list[Item]:
     return [item for _, item in sorted(placed, key=lambda x: (x[0], x[1].id))]
 
 
-def render(item: Item, size: int, cache: Path) -> np.ndarray:
-    """The item's picture, uint8 [size, size, 3]: a photograph's crop, antialiased, or a drawing.
+def render(item: Item, size: int | tuple[int, int], cache: Path) -> np.ndarray:
+    """The item's picture, uint8 [height, width, 3]: a photograph's crop, antialiased, or a drawing.
 
-    Raises PictureError.
+    size: a square's side, or width and height. A drawing has the same share of the shorter side at every
+    size. Raises PictureError.
     """
+    size = (size, size) if isinstance(size, int) else size
     if item.box:
         left, top, side = item.box
         crop = read_picture(cache / item.path).crop((left, top, left + side, top + side))
-        return np.asarray(crop.resize((size, size), Image.Resampling.BICUBIC))
-    return np.asarray(_on_ground(item, cache).resize((size, size), Image.Resampling.BICUBIC))
+        return np.asarray(crop.resize(size, Image.Resampling.BICUBIC))
+    return np.asarray(_on_ground(item, size, cache))
 
 
-def _on_ground(item: Item, cache: Path) -> Image.Image:
+def _on_ground(item: Item, size: tuple[int, int], cache: Path) -> Image.Image:
     rng = random.Random(f"place {item.variant} {item.id}")
-    ground = _ground(item, rng, cache)
+    ground = _ground(item, rng, cache).resize(size, Image.Resampling.BICUBIC)
     drawing = read_cutout(cache / item.path)
     if rng.random() < 0.5:
         drawing = ImageOps.mirror(drawing)
     drawing = drawing.crop(drawing.getchannel("A").getbbox()) if drawing.mode == "RGBA" else drawing
-    scale = rng.uniform(0.4, 0.95) * GROUND_SIDE / max(drawing.size)
-    size = tuple(max(1, round(side * scale)) for side in drawing.size)
-    drawing = drawing.resize((size[0], size[1]), Image.Resampling.BICUBIC)
-    place = tuple(rng.randint(0, GROUND_SIDE - side) for side in size)
-    ground.paste(drawing, (place[0], place[1]), drawing if drawing.mode == "RGBA" else None)
+    scale = rng.uniform(*SCALES) * min(size) / max(drawing.size)
+    width, height = (max(1, round(side * scale)) for side in drawing.size)
+    drawing = drawing.resize((width, height), Image.Resampling.BICUBIC)
+    place = (round(rng.random() * (size[0] - width)), round(rng.random() * (size[1] - height)))
+    ground.paste(drawing, place, drawing if drawing.mode == "RGBA" else None)
     return ground
 
 
 def _ground(item: Item, rng: random.Random, cache: Path) -> Image.Image:
     """A photograph's crop, softened or not, or one plain colour, mostly light."""
+    if item.ground == WHITE_GROUND:
+        return Image.new("RGB", (1, 1), WHITE)
     if item.ground:
         try:
-            picture = read_picture(cache / item.ground)
+            return _softened(read_picture(cache / item.ground), rng)
         except PictureError:
-            picture = None
-        if picture is not None:
-            side = rng.randint(GROUND_SIDE, max(GROUND_SIDE, min(picture.size) - 1))
-            left, top = (rng.randint(0, max(0, length - side)) for length in picture.size)
-            crop = picture.crop((left, top, left + side, top + side)).resize((GROUND_SIDE, GROUND_SIDE))
-            return crop.filter(ImageFilter.GaussianBlur(rng.choice([0, 1, 2, 4])))
+            pass
     tone = rng.choice([(255, 255, 255), tuple(rng.randint(120, 255) for _ in range(3)), None])
     colour = tone or tuple(rng.randint(0, 255) for _ in range(3))
-    return Image.new("RGB", (GROUND_SIDE, GROUND_SIDE), colour)
+    return Image.new("RGB", (1, 1), colour)
+
+
+def _softened(picture: Image.Image, rng: random.Random) -> Image.Image:
+    side = round(min(picture.size) * rng.uniform(0.5, 1))
+    left, top = (rng.randint(0, length - side) for length in picture.size)
+    return picture.crop((left, top, left + side, top + side)).filter(
+        ImageFilter.GaussianBlur(side / 128 * rng.choice([0, 1, 2, 4]))
+    )

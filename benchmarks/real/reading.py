@@ -6,8 +6,9 @@ import io
 import warnings
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from lclip.data.pictures import in_eight_bits
 
 SMALLEST, LARGEST = 32, 150_000_000  # pixels on the short side; pixels in all
 VECTOR_SIDE = 512  # pixels on the long side of a rendered SVG
@@ -60,10 +61,7 @@ def _open(path: Path) -> Image.Image:
 
 
 def _opaque_or_not(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture, dtype=np.float64)
-        scale = 257 if picture.mode.startswith("I") else 1 / 255
-        return Image.fromarray((values / scale).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    picture = in_eight_bits(picture)
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     cutout = picture.convert("RGBA")

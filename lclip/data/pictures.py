@@ -6,12 +6,16 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .folders import walk
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 logger = logging.getLogger("latent-clip")
 
@@ -32,6 +36,32 @@ def find_pictures(folder: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
+def as_rgb(file: Image.Image) -> Image.Image:
+    """A picture as it is seen: upright, its first frame, transparency laid on white, 16 bits brought to 8.
+
+    Pillow's own conversion shows whatever colour hides under transparency, and makes 16 bits white.
+    """
+    from PIL import Image, ImageOps
+
+    picture = in_eight_bits(ImageOps.exif_transpose(file))
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    cutout = picture.convert("RGBA")
+    seen = Image.new("RGB", cutout.size, "white")
+    seen.paste(cutout, mask=cutout.getchannel("A"))
+    return seen
+
+
+def in_eight_bits(picture: Image.Image) -> Image.Image:
+    """A picture of 16 or 32 bits a value as grey of 8 bits, another as it is. Floats are in 0..1."""
+    from PIL import Image
+
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    values = np.asarray(picture, dtype=np.float64) * (255 if picture.mode == "F" else 1 / 257)
+    return Image.fromarray(np.nan_to_num(values).round().clip(0, 255).astype(np.uint8))
+
+
 def load_picture(path: Path, side: int, smallest: int = 1) -> Tensor:
     """The middle square of a picture, resampled to that side: [3, side, side] in 0..1.
 
@@ -41,7 +71,7 @@ def load_picture(path: Path, side: int, smallest: int = 1) -> Tensor:
 
     try:
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGB")
+            picture = as_rgb(file)
     except Exception as error:  # Pillow raises whatever a malformed file leads to
         raise ValueError(f"{path.name} is no picture that can be read: {error}") from error
     if min(picture.size) < smallest:

@@ -120,4 +120,9 @@ def _broken(z: Tensor) -> str:
 def _hint(z: Tensor, channels: int | None) -> str:
     if z.shape[-1] == channels:
         return "The last dimension fits: pass z.permute(0, 3, 1, 2)."
+    if channels is not None and channels == 4 * z.shape[1] and z.shape[1] > 4:
+        return (
+            "These may be the same before 2x2 cells are folded into one, as FLUX.2's are: take them as "
+            "ComfyUI's VAE Encode gives them, or fold normalised ones yourself: pixel_unshuffle(z, 2)."
+        )
     return "Use latents of the VAE that it was trained on."

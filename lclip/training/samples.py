@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..data.items import one_line
+from ..data.pictures import as_rgb
 from ..data.samples import LABEL, Sample, Unusable
 from ..model.tokenizer import Tokenizer
 
@@ -104,7 +105,7 @@ def read_picture(raw: Sample) -> Image.Image:
     member = raw.picture()
     try:
         with Image.open(io.BytesIO(raw.read(member))) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGB")
+            picture = as_rgb(file)
     except Exception as error:  # Pillow raises whatever a malformed file leads to
         raise Unusable("unreadable picture", one_line(error)[:200]) from error
     if min(picture.size) < SMALLEST_PICTURE:

@@ -1,0 +1,109 @@
+"""The probe's data leak no answer, its shards are what the trainer reads, its figures can be had by hand."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from test_real_pictures import built, cache, quiet  # noqa: F401
+
+from benchmarks import real_probe
+from benchmarks.harness import Run, Skipped
+from benchmarks.real import encoded, plans, probe, probe_plan
+from lclip.data.finding import find_shards
+from lclip.data.samples import PICTURE
+from lclip.training.objectives import VAE_PICTURE
+from lclip.training.samples import Decoder
+from lclip.training.towers import new_towers
+
+
+@pytest.fixture
+def pictures(cache, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(probe_plan, "WAYS", 2)
+    return built(cache)[0]
+
+
+def test_no_question_is_of_what_was_learnt_but_the_other_hands_names(pictures):
+    taught = probe_plan.learnt(pictures, 99)
+    asked = {question: probe_plan.asked(pictures, question) for question in probe_plan.GROUPS}
+    names, paths = {item.name for item in taught}, {item.path for item in taught}
+    assert taught and asked["style"] and not any(item.held_out for item in taught)
+    for question, items in asked.items():
+        assert not paths & {item.path for item in items}
+        assert len(items) % 2 == 0 and len({item.name for item in items}) == len(items)
+        assert all((item.name in names) == (question in ("style", "grounds")) for item in items)
+        assert all(item.held_out == (question in ("style", "grounds")) for item in items)
+
+
+def test_a_drawing_has_the_same_share_of_the_picture_at_every_size(cache, pictures):  # noqa: F811
+    item = next(i for i in probe_plan.learnt(pictures, 9) if i.ground == plans.WHITE_GROUND)
+    small, large, wide = (plans.render(item, size, cache) for size in (64, 256, (384, 256)))
+    assert (small.shape, large.shape, wide.shape) == ((64, 64, 3), (256, 256, 3), (256, 384, 3))
+
+    def covered(picture):
+        return float((np.abs(picture.astype(int) - picture[0, 0].astype(int)).max(-1) > 60).sum())
+
+    assert covered(large) / covered(small) == pytest.approx(16, rel=0.15)
+    assert covered(wide) == pytest.approx(covered(large), rel=0.1)
+
+
+def test_moving_keeps_cells_and_repeats_the_edge():
+    z = torch.arange(2 * 16 * 16.0).reshape(2, 16, 16)
+    found = [probe.moved(z, random.Random(seed)) for seed in range(20)]
+    assert all(
+        each.shape == z.shape and set(each.unique().tolist()) <= set(z.unique().tolist()) for each in found
+    )
+    inner = {tuple(each[0, 8, 7:9].tolist()) for each in found}
+    assert len(inner) > 10 and {b - a for a, b in inner} == {1.0, -1.0}  # mirrored or not
+    moved = probe.moved(torch.rand(3, 128, 128), random.Random(1), probe.CELL)
+    assert moved.shape == (3, 128, 128)
+
+
+@pytest.mark.parametrize("reader", probe.READERS)
+def test_shards_are_what_the_trainer_reads(tmp_path, reader):
+    _, space = probe.READERS[reader]
+    pixels = space == encoded.PIXELS
+    z = (
+        torch.randint(0, 255, (3, 3, 128, 128), dtype=torch.uint8)
+        if pixels
+        else torch.randn(3, 4, 16, 16).half()
+    )
+    items = [{"name": f"red apple {n}", "keywords": ["fruit", "apple"]} for n in "abc"]
+    folder = probe.write_shards(tmp_path, encoded.Encoded(z, items), space)
+    towers = new_towers(probe.config(reader))
+    config = towers.config
+    decode = Decoder(
+        latents=None if pixels else (config.channels, config.native_size, config.native_size),
+        tokenizer=towers.tokenizer,
+        pictures={VAE_PICTURE: config.native_size} if pixels else {},
+    )
+    shards = list(find_shards([folder], holding=(PICTURE,)))
+    read = [decode(sample) for shard in shards for sample in shard.samples()]
+    assert len(read) == 3 * probe.VERSIONS[space]
+    first = read[0][VAE_PICTURE if pixels else "latents"]
+    values = set(z[0].float().unique().tolist())
+    assert set(first.float().unique().tolist()) <= values
+    picture = probe.pixels_as_read(first[None] / 255) if pixels else first[None]
+    assert (
+        towers.encode_latents(picture).shape == towers.encode_tokens(read[0]["ids"][None]).shape == (1, 128)
+    )
+
+
+def test_a_caption_says_each_word_once():
+    item = {"name": "red apple", "keywords": ["Apple", "fruit", "food", *"abcdefg"]}
+    assert probe.caption(item) == "red apple, fruit, food, a, b, c, d"
+    said = {probe.caption(item, random.Random(seed)) for seed in range(20)}
+    assert len(said) > 5 and all("red apple" in text for text in said)
+
+
+def test_hits_are_counted_within_each_group():
+    texts = torch.eye(4)
+    images = texts[[0, 0, 2, 3]]
+    assert real_probe.hits(images, texts, 2).tolist() == [True, False, True, True]
+    assert not real_probe.hits(texts[[1, 0, 3, 2]], texts, 2).any()
+
+
+def test_without_drawings_or_probes_the_section_is_skipped(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCLIP_PICTURES", str(tmp_path))
+    with pytest.raises(Skipped, match=r"benchmarks\.real probe"):
+        real_probe.probe(Run(tiny=True))
