@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from .adapters.training import AdapterSettings, AdapterTraining, train_adapter
     from .checkpoints.checkpoint import load, save_checkpoint
     from .checkpoints.convert import convert
+    from .checkpoints.hub import pretrained
     from .choosing.pick import Pick, diversity, pick
     from .choosing.race import RaceRun, race
     from .choosing.types import RaceCheck, RaceResult, RaceSettings
     from .data.pictures import find_pictures
     from .errors import CheckpointError
+    from .evaluation.clip_benchmark import clip_benchmark
     from .latents.checks import check_latents, latent_doubts
     from .latents.scale import scale_doubt
     from .latents.size_rules import DEFAULT_SIZE_RULE, SIZE_RULES

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from ..model.config import LatentCLIPConfig, config_from_state_dict
 from ..model.latent_clip import LatentCLIP, stored_name
 from ..model.tokenizer import Tokenizer
 from ..model.tokenizers import tokenizer_for
+from .folders import open_folder
 from .formats import Format
+from .layouts import from_transformers, said_by_clip_model
 from .pickles import is_old_pickle, read_pickle
 from .tensors import read_tensors, write_tensors
 
 FORMAT = Format("latent-clip", "Latent-CLIP")
+FOLDER_ENTRY = "latent_clip"  # what is ours in a config.json
 # The training checkpoints carry the frozen VAE encoder that made their latents.
 DROPPED = ("visual.vae_encoder.", "visual.vae_quant_conv.")
 
@@ -36,6 +39,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     config: LatentCLIPConfig
     tokenizer: dict[str, Any]  # as tokenizer_for takes it
+    files: tuple[Path, ...] = ()  # that hold the weights
 
     def make_tokenizer(self) -> Tokenizer | None:
         """The stored tokenizer; None for CLIP's own, whose vocabulary is looked for at the first text."""
@@ -56,7 +60,8 @@ def load(
 ) -> LatentCLIP:
     """Load a Latent-CLIP for inference: frozen, in eval mode.
 
-    path: a released training checkpoint (.pt), a bare state dict, or .safetensors; told apart by content.
+    path: a released training checkpoint (.pt), a bare state dict, or .safetensors, told apart by content; or
+        a folder with one of them, as a hub repository's snapshot is, or as transformers saves a CLIPModel.
     dtype: of the weights and the maths; None is float32: exact for every stored type, and fast on a CPU.
     operations: see LatentCLIP. size_rule: how the model reads latents of another size, everywhere; None is
     the default. Pickles, those of PyTorch before 1.6 too, are followed by a reader that can call nothing.
@@ -103,7 +108,7 @@ def write_checkpoint(
 ) -> Path:
     """Write weights under their stored names, with all that is needed to load them, as one atomic step."""
     stored = {name: tensor.to(dtype or tensor.dtype) for name, tensor in weights.items()}
-    _check_finite(stored, path, f"in {dtype}; choose bfloat16 or float32" if dtype else "")
+    check_written(stored, path, dtype)
     metadata = {
         **FORMAT.head(),
         "config": config.to_json(),
@@ -114,12 +119,51 @@ def write_checkpoint(
     return write_tensors(path, stored, metadata)
 
 
+def check_written(weights: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None) -> None:
+    """Weights that the type they are stored in can hold; CheckpointError otherwise."""
+    _check_finite(weights, path, f"in {dtype}; choose bfloat16 or float32" if dtype else "")
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Open and check a file of any kind that `load` takes. Raises FileNotFoundError, CheckpointError."""
+    """Open and check what `load` takes, a file or a folder. Raises FileNotFoundError, CheckpointError."""
     path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
     weights, metadata = read_weights(path)
     with _naming(path):
         return _checked(path, weights, metadata)
+
+
+def _read_folder(path: Path) -> Checkpoint:
+    folder = open_folder(path)
+    if folder.about is None:
+        return read_checkpoint(folder.files[0])
+    raw: dict[str, Any] = {}
+    for file in folder.files:
+        part, _ = read_weights(file)
+        with _naming(file):
+            check_tensors(part, file)  # before any of them is copied
+        raw |= part
+    with _naming(path):
+        weights = from_transformers(raw)
+        checked = _checked(folder.files[0].parent, weights, _folder_metadata(folder.about))
+    return replace(checked, path=path, files=folder.files)
+
+
+def _folder_metadata(about: Mapping[str, Any]) -> dict[str, str]:
+    """A config.json as the head of a file of our own would say it."""
+    said, ours = said_by_clip_model(about), about.get(FOLDER_ENTRY, {})
+    if not isinstance(ours, dict) or not isinstance(config := ours.get("config", {}), dict):
+        raise CheckpointError(
+            f"config.json: {FOLDER_ENTRY} is {ours!r:.60}; expected an object with a config"
+        )
+    for name, value in said.items():
+        if config.get(name, value) != value:
+            raise CheckpointError(f"config.json says both {name} = {value!r} and {config[name]!r}")
+    metadata = {name: ours[name] for name in ("format", "version") if name in ours}
+    if "tokenizer" in ours:
+        metadata["tokenizer"] = json.dumps(ours["tokenizer"])
+    return {**metadata, "config": json.dumps({**config, **said})}
 
 
 def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -176,15 +220,19 @@ def _checked(path: Path, raw: dict[str, Any], metadata: Mapping[str, str]) -> Ch
         FORMAT.check(metadata)
     weights = normalise_keys(raw)
     if not weights.keys() & {"visual.conv1.weight", "token_embedding.weight", "text_projection"}:
+        if "text_model.final_layer_norm.weight" in weights:
+            raise CheckpointError(
+                "named as transformers names a CLIPModel; give its folder, with config.json"
+            )
         names = ", ".join(repr(name[:60]) for name in list(weights)[:3]) or "no weights at all"
         raise CheckpointError(f"not a Latent-CLIP: it holds {names}")
     check_tensors(weights, path)
     config = config_from_state_dict(weights, _metadata_json(metadata, "config", {}))
-    if not metadata and config.channels == 3:
+    if "format" not in metadata and config.channels == 3:
         raise CheckpointError("a CLIP that reads pictures (3 channels), not latents; expected a Latent-CLIP")
     check_weights(weights, config, path)
     tokenizer = _metadata_json(metadata, "tokenizer", {"kind": config.tokenizer})
-    return Checkpoint(path, weights, config, tokenizer)
+    return Checkpoint(path, weights, config, tokenizer, (path,))
 
 
 def normalise_keys(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +250,7 @@ def normalise_keys(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_tensors(weights: Mapping[str, Any], path: Path) -> None:
     """Plain floating-point tensors that claim no more than the file holds; CheckpointError for others."""
-    room = path.stat().st_size
+    room = sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
     for name, value in weights.items():
         if not isinstance(value, Tensor):
             raise CheckpointError(f"{name!r} is a {type(value).__name__}; expected a tensor")

@@ -1,42 +1,68 @@
-"""From the released training checkpoints to small files: the two towers alone, in half precision."""
+"""From the released training checkpoints to small files: the two towers alone; or to others' layouts."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from .checkpoint import read_checkpoint, write_checkpoint
+from .exports import check_folder, write_for_transformers
 from .tensors import check_target
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+LAYOUTS = {"safetensors": torch.float16, "transformers": torch.float32}
+"""What can be written, and the numbers' type by default. transformers computes in the type that is stored."""
+NOT_OPEN_CLIP = (
+    "open_clip builds its image towers for pictures of 3 channels, and its model configs have no word for "
+    "another number (open_clip_torch 3.3 and before): a Latent-CLIP cannot be said in its layout. Write "
+    "--to transformers, or use lclip.clip_benchmark where open_clip's contract is asked"
+)
 
 
 def convert(
-    src: str | os.PathLike[str], dst: str | os.PathLike[str], dtype: torch.dtype = torch.float16
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    dtype: torch.dtype | None = None,
+    to: str = "safetensors",
 ) -> Path:
-    """Write a released .pt (or anything that `load` reads) as .safetensors, without optimizer and VAE.
+    """Write a released .pt (or anything that `load` reads) without optimizer and VAE, for us or for others.
 
-    dtype: float16, bfloat16 or float32, of the stored weights. The source is mapped, not read into memory,
-    and dst appears only when it is whole. Its metadata name the source and its SHA-256. Returns dst.
+    dtype: float16, bfloat16 or float32, of the stored weights; None is float16, and float32 for transformers,
+    which computes in the type that is stored. to: "safetensors", one file; or "transformers", a folder that
+    its CLIPModel.from_pretrained reads, and `load` too. The source is mapped, not read into memory, and dst
+    appears only when it is whole. It names the source and its SHA-256. Returns dst.
     Raises ValueError for the arguments, FileNotFoundError, and CheckpointError for a source that is not a
     Latent-CLIP or that float16 cannot hold.
     """
     src, dst = Path(src), Path(dst)
-    if dtype not in DTYPES:
+    if to not in LAYOUTS:
+        reason = NOT_OPEN_CLIP if to == "open_clip" else f"expected {' or '.join(map(repr, LAYOUTS))}"
+        raise ValueError(f"the layout is {to!r}; {reason}")
+    if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype is {dtype}; expected one of {', '.join(map(str, DTYPES))}")
-    check_target(dst)
+    check_folder(dst) if to == "transformers" else check_target(dst)
     checkpoint = read_checkpoint(src)
-    source = {"source_name": src.name, "source_sha256": file_sha256(src)}
-    return write_checkpoint(dst, checkpoint.weights, checkpoint.config, checkpoint.tokenizer, dtype, source)
+    source = {"source_name": src.resolve().name, "source_sha256": files_sha256(checkpoint.files)}
+    stored = dtype or LAYOUTS[to]
+    if to == "transformers":
+        return write_for_transformers(dst, checkpoint, stored, source)
+    return write_checkpoint(dst, checkpoint.weights, checkpoint.config, checkpoint.tokenizer, stored, source)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, in hexadecimal, read in pieces."""
+    return files_sha256([Path(path)])
+
+
+def files_sha256(paths: Sequence[Path]) -> str:
+    """SHA-256 of files one after the other."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
+    for path in paths:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 22):
+                digest.update(piece)
     return digest.hexdigest()

@@ -14,6 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 COMMANDS = (
     "info", "convert", "score", "classify", "select", "safety", "embed", "reno", "adapter", "train", "demo",
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
+    rest = _late(options, rest)
     if rest and not getattr(options, "passes_on", False):
         parser.error(f"unknown arguments: {' '.join(rest)}; see python -m lclip {options.command} --help")
     options.all_arguments = arguments[1:]
@@ -70,6 +72,18 @@ def make_parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         importlib.import_module(f".{name}", __package__).add_to(subparsers)
     return parser
+
+
+def _late(options: argparse.Namespace, rest: list[str]) -> list[str]:
+    """What is left of the rest once a positional that a command calls `late` has its word.
+
+    argparse gives an optional positional its turn with the first one, so that it cannot stand after options.
+    """
+    late = getattr(options, "late", None)
+    if late is None or getattr(options, late) is not None or len(rest) != 1 or rest[0].startswith("-"):
+        return rest
+    setattr(options, late, Path(rest[0]))
+    return []
 
 
 class _FirstFew(logging.Filter):

@@ -30,7 +30,12 @@ def add_to(subparsers: Any) -> None:
         python -m lclip info ComfyUI/output/latents/ComfyUI_00001_.latent
         """,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="of any kind that this library reads")
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="of any kind that this library reads, or a folder with a model",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -49,6 +54,8 @@ def describe(path: Path) -> Facts:
     """The facts of a file of any kind. Raises FileNotFoundError, ValueError."""
     from ..data.shards import is_shard
 
+    if path.is_dir():
+        return {"folder": str(path), **_checkpoint(path, {})}
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     about: Facts = {"file": str(path), "size": f"{path.stat().st_size / 1e6:.1f} MB"}

@@ -67,7 +67,7 @@ def load_picture(path: Path, side: int, smallest: int = 1) -> Tensor:
 
     ValueError for a file that is no picture, or one with a side of less than `smallest` pixels.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with Image.open(path) as file:
@@ -78,7 +78,14 @@ def load_picture(path: Path, side: int, smallest: int = 1) -> Tensor:
         raise ValueError(
             f"{path.name} is {picture.width}x{picture.height} pixels; expected at least {smallest} a side"
         )
-    picture = ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC)
+    return middle_square(picture, side)
+
+
+def middle_square(image: Image.Image, side: int) -> Tensor:
+    """The middle square of a Pillow image in RGB, resampled to that side: [3, side, side] in 0..1."""
+    from PIL import Image, ImageOps
+
+    picture = ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / 255)
 
 

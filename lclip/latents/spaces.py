@@ -114,6 +114,13 @@ def register_space(space: LatentSpace) -> None:
         raise ValueError(f"there is another latent space {space.name!r} already; expected a name of its own")
 
 
+def space_scaled_by(channels: int, scale: float, shift: float | None = None) -> LatentSpace | None:
+    """The known space of so many channels whose latents are scaled so for sampling, or None."""
+    wanted = (channels, scale, shift or 0.0)
+    known = LATENT_SPACES.values()
+    return next((space for space in known if (space.channels, space.scale, space.shift) == wanted), None)
+
+
 def space_title(name: str) -> str:
     """A latent space as said to people, known or not."""
     known = LATENT_SPACES.get(name)

@@ -51,7 +51,14 @@ def encoder(name: str, device: torch.device | str) -> Encoder:
 
     vae = _vae(name)
     vae.to(device)
-    return Encoder(name, vae.channels, FACTOR, lambda pixels: vae.encode(pixels * 2.0 - 1.0), name)
+    return Encoder(
+        name,
+        vae.channels,
+        FACTOR,
+        lambda pixels: vae.encode(pixels * 2.0 - 1.0),
+        name,
+        lambda z: ((vae.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0),
+    )
 
 
 @cache

@@ -41,7 +41,7 @@ class BPETokenizer(RowTokenizer):
 
     def __init__(self, context_length: int = 77, vocabulary: str | Path | None = None) -> None:
         self.context_length = context_length
-        self._ids, self._ranks = _vocabulary(Path(vocabulary) if vocabulary else find_vocabulary())
+        self._ids, self._ranks = read_vocabulary(Path(vocabulary) if vocabulary else find_vocabulary())
         self.vocab_size = len(self._ids)
         self.start, self.end = (self._ids[marker] for marker in MARKERS)
         self._merge = lru_cache(maxsize=1 << 16)(self._merge_word)
@@ -123,8 +123,8 @@ _BYTE_SIGNS = _byte_signs()
 
 
 @lru_cache(maxsize=4)
-def _vocabulary(path: Path) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
-    """Ids by token, and ranks by pair, from a list of merges."""
+def read_vocabulary(path: Path) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
+    """Ids by token, and ranks by pair in their order, from a list of merges."""
     raw = path.read_bytes()
     text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
     rows = [line.split() for line in text.split("\n")[1 : MERGES + 1]]

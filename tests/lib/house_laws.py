@@ -16,6 +16,7 @@ FLOORS = (
     ("checkpoints",),
     ("scoring", "rewards", "reno", "safety", "adapters", "data", "choosing"),
     ("training", "bulk"),
+    ("evaluation",),
     ("mini",),
     ("lclip",),  # the front door, lclip/__init__.py
     ("commands", "benchmarks"),

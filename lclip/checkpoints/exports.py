@@ -1,0 +1,140 @@
+"""Writing a Latent-CLIP as other programs lay models out: a folder that transformers' CLIPModel reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .checkpoint import FOLDER_ENTRY, FORMAT, Checkpoint, check_written
+from .folders import CONFIG, WEIGHTS
+from .layouts import clip_model_config, to_transformers
+from .tensors import write_tensors
+from .tokenizer_files import tokenizer_files
+
+NOTE = "preprocessor_config.json"
+README = "README.md"
+KNOWN = {CONFIG, WEIGHTS, NOTE, README, "vocab.json", "merges.txt", "tokenizer.json"}
+KNOWN |= {"tokenizer_config.json", "special_tokens_map.json"}
+
+CARD = """---
+library_name: transformers
+tags: [clip, latent-clip, latent-diffusion]
+---
+# A Latent-CLIP as a CLIPModel
+`pixel_values` are not pixels. They are latents as the VAE encodes them ({space}):
+[B, {channels}, {size}, {size}], not scaled for sampling, and clean. Pass them to the model as they are;
+nothing resizes, rescales or normalises them.
+
+```python
+import torch
+from transformers import AutoTokenizer, CLIPModel
+
+model = CLIPModel.from_pretrained(folder).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder)
+words = tokenizer(["a red fox", "a blue car"], padding=True, truncation=True, return_tensors="pt")
+with torch.no_grad():
+    seen = model(pixel_values=latents, **words)
+seen.image_embeds, seen.text_embeds, seen.logits_per_image
+```
+
+`lclip.load(folder)` reads it back, with latents of any size. Text with broken encoding or HTML's entities
+is repaired there, and not by transformers. Made from `{source}`, SHA-256 `{sha}`.
+The licence is that of the weights.
+"""
+
+
+def write_for_transformers(
+    folder: Path, checkpoint: Checkpoint, dtype: torch.dtype, source: Mapping[str, str]
+) -> Path:
+    """Write config, weights, tokenizer and a note on what goes in, as one step. Returns the folder.
+
+    A folder of that name is replaced where it holds nothing else than such files.
+    Raises ValueError, FileNotFoundError, CheckpointError.
+    """
+    weights = {name: tensor.to(dtype) for name, tensor in checkpoint.weights.items()}
+    check_written(weights, folder, dtype)
+    texts = tokenizer_files(checkpoint.config, checkpoint.tokenizer)
+    texts[CONFIG] = _json(_about(checkpoint, dtype, source))
+    texts[NOTE] = _json(_preprocessing(checkpoint))
+    texts[README] = _card(checkpoint, source)
+    with atomic_folder(folder) as temporary:
+        write_tensors(temporary / WEIGHTS, to_transformers(weights), {"format": "pt"})
+        for name, text in texts.items():
+            (temporary / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def check_folder(folder: Path) -> Path:
+    """A folder that can be written or replaced. Raises ValueError, FileNotFoundError."""
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"the folder {folder.parent} does not exist; create it first")
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ValueError(f"{folder} is a file or a link; expected the name of a folder")
+    others = sorted({path.name for path in folder.iterdir()} - KNOWN) if folder.is_dir() else []
+    if others:
+        raise ValueError(f"{folder} holds other files, such as {others[0]}; give the name of a new folder")
+    return folder
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside the final one: it takes its place on success, and is removed on failure."""
+    check_folder(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(temporary, folder)
+    finally:
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _about(checkpoint: Checkpoint, dtype: torch.dtype, source: Mapping[str, str]) -> dict[str, Any]:
+    ours = {**FORMAT.head(), "config": json.loads(checkpoint.config.to_json())}
+    ours |= {
+        "latent_space": checkpoint.config.latent_space,
+        "tokenizer": dict(checkpoint.tokenizer),
+        **source,
+    }
+    named = str(dtype).removeprefix("torch.")
+    return {**clip_model_config(checkpoint.config), "torch_dtype": named, FOLDER_ENTRY: ours}
+
+
+def _preprocessing(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Nothing is done to latents; for programs that look before they load, and for people."""
+    config = checkpoint.config
+    nothing = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
+    size = {"height": config.native_size, "width": config.native_size}
+    space = config.space.title if config.space else config.latent_space
+    note = (
+        f"pixel_values are raw, clean VAE latents ({space}), {config.channels} channels; no picture goes in"
+    )
+    return {
+        **dict.fromkeys(nothing, False),
+        "image_processor_type": "CLIPImageProcessor",
+        "size": size,
+        "crop_size": size,
+        "latents": note,
+    }
+
+
+def _card(checkpoint: Checkpoint, source: Mapping[str, str]) -> str:
+    config = checkpoint.config
+    space = config.space.title if config.space else config.latent_space
+    name, sha = source.get("source_name", ""), source.get("source_sha256", "")
+    return CARD.format(space=space, channels=config.channels, size=config.native_size, source=name, sha=sha)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
