@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def run(host, graph, name: str):
 
 
 def test_there_are_workflows_and_each_has_a_small_thumbnail_and_nothing_else():
-    twins = {f"{world} {number}" for world in ("Mini", "SDXL") for number in range(1, 6)}
+    twins = {f"{world} {number}" for world in ("Mini", "SDXL") for number in range(1, 8)}
     assert {path.stem[:6] for path in FILES} == twins and len(FILES) == len(twins)
     wanted = {path.name for path in FILES} | {path.with_suffix(".jpg").name for path in FILES}
     assert {path.name for path in (ROOT / "workflows").iterdir()} == wanted
@@ -261,3 +262,18 @@ def test_the_heatmap_finds_the_blue_triangle_below_the_yellow_ring(host, graph):
         thing = numpy.abs(picture - picture[0, 0]).max(axis=-1) > 60
         assert bright[32:][thing[32:]].mean() > bright[:32][thing[:32]].mean()
         assert bright[32:].max() > bright[:32].max()
+
+
+def test_the_race_saves_the_best_two_and_says_what_it_saved(host, graph):
+    workflow, result = run(host, graph, "Mini 6 Race")
+    best = pictures(result, workflow, "The best two of sixteen")
+    assert len(best) == 2 and (best[0] != best[1]).any()
+    assert sorted(seen(best[0])) == ["green ring", "purple star"]
+    assert "passes instead of 320" in shown_texts(result)
+
+
+def test_again_until_good_ends_before_its_budget_and_says_so(host, graph):
+    workflow, result = run(host, graph, "Mini 7 Again until good")
+    (good,) = pictures(result, workflow, "Good enough")
+    assert sorted(seen(good)) == ["blue cross", "yellow mushroom"]
+    assert re.search(r"item 0: reached the target in render \d+, reward 0\.\d+", shown_texts(result))

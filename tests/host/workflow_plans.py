@@ -1,4 +1,4 @@
-"""The example workflows: five plans, each for the mini world and for SDXL.
+"""The example workflows: seven plans, each for the mini world and for SDXL.
 
 Both twins of a plan are the same graph. Wires run left to right and never cross, but in guidance; where
 a wire has to travel far, it has a lane of its own under or over the nodes.
@@ -233,20 +233,87 @@ def guidance(canvas: Canvas, world: World) -> None:
     canvas.group("3 With and without guidance", b + 250, TOP, end + 25, FLOOR, VIOLET)
 
 
+def race(canvas: Canvas, world: World) -> None:
+    prompt = world.says(
+        "a purple star left of a green ring on a white ground", "a photo of a red fox under a blue umbrella"
+    )
+    values = {"seed": 3, "finish": 2, "steps": 20, "cfg": 1.0 if world.mini else 6.0}
+    notes = (
+        "Sixteen seeds start in one sampler. After 30 % and 60 % of the steps Latent-CLIP looks at what each "
+        "is going to be, and only the best go on: 4, then 2.",
+        "More than half of the passes are saved, no gradient is needed, and the seed of each winner comes "
+        "out: the same seed in KSampler makes the same picture.",
+    )
+    _searched(canvas, world, prompt, "LatentCLIP_RaceKSampler", values, "The best two of sixteen", notes)
+
+
+def again(canvas: Canvas, world: World) -> None:
+    prompt = world.says(
+        "a blue cross above a yellow mushroom", "a photo of a green bottle on top of a yellow book"
+    )
+    values = {"seed": 6, "method": "best_of_n", "iterations": 60, "stop_at_target": True, "target": 0.295}
+    notes = (
+        "It draws again and again, each time from fresh noise, until the reward reaches the target or the "
+        "budget of 60 renders ends. The report says which.",
+        "No gradient is needed. What is good enough? Look at the curve: a target that is never reached "
+        "costs the whole budget.",
+    )
+    _searched(canvas, world, prompt, "LatentCLIP_ReNO", values, "Good enough", notes)
+
+
+def _searched(
+    canvas: Canvas,
+    world: World,
+    prompt: str,
+    kind: str,
+    values: dict[str, Any],
+    title: str,
+    notes: tuple[str, str],
+) -> None:
+    """A node that does KSampler's work and reports on it, between prompt and pictures."""
+    begin = start(canvas, world, prompt, batch=1)
+    judge = world.judge(canvas, (begin.left, 500))
+    a = begin.left + world.loader + 40
+    wanted = {"text": prompt}
+    reward = canvas.node("LatentCLIP_TextReward", (a, 500), (230, 140), None, wanted, latent_clip=judge)
+    b = a + 230 + 60
+    search = canvas.node(
+        kind, (b, 0), (270, 800), None, values, model=begin.model, positive=begin.prompt,
+        negative=begin.negative, latent_image=begin.empty, reward=reward["reward"],
+    )  # fmt: skip
+    c = b + 270 + 60
+    canvas.node("PreviewAny", (c, 160), (280, 360), "The report", source=search["report"])
+    d = c + 280 + 75
+    pictures = decode(canvas, (d, 60), search["best"], begin.vae.via((d - 35, FLOOR - 25), (d - 30, 170)))
+    end = show(canvas, world, (d + 190, 60), (240, 440), title, pictures, title.lower().replace(" ", "-"))
+    note(canvas, (begin.left, 700), (a + 230 - begin.left, 130), "What is good",
+         "The reward: how well Latent-CLIP finds the text. Chain more by add_to.")  # fmt: skip
+    note(canvas, (c, 560), (280, 270), "How it is found", notes[0])
+    note(canvas, (d, 560), (end - d, 270), "What it costs", notes[1], *filter(None, [world.files]))
+    canvas.group("1 Prompt and reward", -30, TOP, b - 30, FLOOR, BLUE)
+    canvas.group("2 Search", b - 20, TOP, d - 60, FLOOR, GREEN)
+    canvas.group("3 Look", d - 50, TOP, end + 25, FLOOR, VIOLET)
+
+
 PLANS: dict[str, Callable[[Canvas, World], None]] = {
     "1 Score and choose": score_and_choose,
     "2 ReNO": reno,
     "3 Safety gate": safety_gate,
     "4 Guidance": guidance,
     "5 Heatmap": heatmap,
+    "6 Race": race,
+    "7 Again until good": again,
 }
+
+
+MANY_STEPS = ("4 Guidance", "6 Race")
 
 
 def workflows(definitions: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Every example workflow by name, as saved."""
     made = {}
     for title, plan in PLANS.items():
-        for world in (MINI, SDXL_BASE if "Guidance" in title else SDXL_TURBO):
+        for world in (MINI, SDXL_BASE if title in MANY_STEPS else SDXL_TURBO):
             canvas = Canvas(f"{world.name} {title}", definitions)
             plan(canvas, world)
             made[canvas.name] = canvas.saved()
