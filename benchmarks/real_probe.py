@@ -29,7 +29,6 @@ QUESTIONS = {
     "grounds": "the same on plain colours and photographs",
     "names": "the same hands' drawings of names that were not learnt, on white",
 }
-SIZES: dict[str, Size] = {"1.5x": 192, "2x": 256, "2.4x1.6 (as 1216x832)": (304, 208)}
 JUDGE = "patch-4"
 
 
@@ -48,15 +47,15 @@ class Asked:
 def probe(run: Run) -> str:
     """100-way retrieval of drawings by their captions."""
     cache = cache_folder()
-    rows = [_retrieval(cache, reader, run) for reader in probes.READERS]
-    if not any("%" in cell for row in rows for cell in row[1:]):
-        raise Skipped("no probe is trained; `python -m benchmarks.real probe` trains them")
-    questions = "; ".join(f"{name}: {text}" for name, text in QUESTIONS.items())
     number, hands = _learnt(cache)
+    if not probes.checkpoint(cache, JUDGE).is_file():
+        raise Skipped("no probe is trained; `python -m benchmarks.real probe` trains them")
+    rows = [_retrieval(cache, reader, run) for reader in probes.READERS]
+    questions = "; ".join(f"{name}: {text}" for name, text in QUESTIONS.items())
     return (
-        f"Small CLIPs ({_weights()}) trained alike by `lclip train`'s recipe on {number} drawings of "
-        f"{hands} sets, {NATIVE} px, {probes.CELLS}x{probes.CELLS} cells of SDXL's latents, {CAVEAT}: a "
-        "quarter of the side that the released models read. Emoji and clip art with names and key words, at "
+        f"Small CLIPs ({_weights()}) trained alike by `lclip train`'s recipe on {number} renderings "
+        f"of drawings of {hands} sets, {NATIVE} px, {probes.CELLS}x{probes.CELLS} cells of SDXL's latents, "
+        f"{CAVEAT}: a quarter of the side that the released models read. Emoji and clip art with names and key words, at "
         "random places and scales, a fifth of them on photographs. A patch of 4 cells is 16 tokens, of 2 "
         "cells 64. "
         f"{WAYS}-way retrieval by caption, chance {100 / WAYS:.0f} %. {questions}.\n\n"
@@ -122,7 +121,7 @@ def _sizes(cache: Path, run: Run) -> str:
     """What each size rule keeps of larger latents of the same drawings."""
     model = lclip.load(probes.checkpoint(cache, JUDGE))
     rows = []
-    for title, size in SIZES.items():
+    for title, size in probes.SIZES.items():
         asked = _asked(cache, model, "style", "sdxl", size)
         if not asked.number:
             continue
@@ -130,8 +129,7 @@ def _sizes(cache: Path, run: Run) -> str:
         run.say(f"{title}: {asked.number} drawings")
         z = asked.found.latents
         ways = {rule: embeddings(partial(model.encode_latents, size_rule=rule), z) for rule in SIZE_RULES}
-        if isinstance(size, int):
-            ways["through pixels"] = _through(run, model, f"{title} through", "sdxl", asked)
+        ways["through pixels"] = _through(run, model, f"{title} through", "sdxl", asked)
         rows += [[title, *_kept(way, images, native, asked)] for way, images in ways.items()]
     if not rows:
         return "Other sizes: not encoded."
@@ -146,7 +144,7 @@ def _adapters(cache: Path, run: Run) -> str:
     """What the shipped adapters keep of other models' latents of the same drawings."""
     model = lclip.load(probes.checkpoint(cache, JUDGE))
     rows = []
-    for space in ("flux", "sd3", "flux2", "sd1.5"):
+    for space in probes.OTHERS:
         asked = _asked(cache, model, "style", space, NATIVE)
         if not asked.number:
             continue

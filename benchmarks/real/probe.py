@@ -6,7 +6,7 @@ equal towers that reads the same drawings' pixels.
     python -m benchmarks.real probe
 
 encodes the drawings, writes them as tar shards (mirrored, and moved by whole cells, which latents allow
-nearly exactly), and trains; the same command goes on where it was stopped.
+nearly exactly; with other colours and some noise), and trains; the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -39,13 +39,18 @@ from lclip.training.samples import Decoder
 from lclip.training.towers import new_towers
 
 from . import catalogue
-from .encoded import PIXELS, Encoded, encode_plan, load_encoded
+from .encoded import PIXELS, Encoded, Size, encode_plan, load_encoded
 from .probe_plan import GROUPS, NATIVE, asked, learnt
 
 LEARNT = 2200  # drawings
+COMPARED = 106  # drawings at other sizes and in other spaces; of 100 and a few more the names were learnt
+SIZES: dict[str, Size] = {"1.5x": 192, "2x": 256}
+OTHERS = ("flux", "sd3", "flux2", "sd1.5")
 SHARD = 50  # drawings encoded at once
-VERSIONS = {"sdxl": 12, PIXELS: 6}  # of each drawing, mirrored and moved
+VERSIONS = {"sdxl": 12, PIXELS: 6}  # of each drawing, mirrored, moved, recoloured
 MOVED = 2  # cells at most, each way
+JITTER, NOISE = 0.15, 0.2  # of the spread
+SPREAD = {"sdxl": 6.5, PIXELS: 64.0}
 CELLS, CELL = NATIVE // 8, 8  # cells a side, pixels a cell
 STEPS, BATCH, RATE, WARMUP, AVERAGE = 320, 256, 2e-3, 30, 0.98
 READERS = {"patch-4": (4, "sdxl"), "pixels": (4, PIXELS), "patch-2": (2, "sdxl")}
@@ -88,6 +93,9 @@ def make(cache: Path, say: Callable[[str], None] = print) -> None:
         for question in GROUPS:
             items = asked(pictures, question)
             encode_plan(cache, f"probe-{question}", items, space, NATIVE, SHARD, say=say)
+    compared = asked(pictures, "style")[:COMPARED]
+    for space, size in (*(("sdxl", size) for size in SIZES.values()), *((s, NATIVE) for s in OTHERS)):
+        encode_plan(cache, "probe-style", compared, space, size, SHARD, say=say)
     for reader, (_, space) in READERS.items():
         if not checkpoint(cache, reader).is_file():
             say(f"training the probe {reader}")
@@ -120,6 +128,18 @@ def moved(z: Tensor, rng: random.Random, cell: int = 1) -> Tensor:
     return wide[:, top : top + z.shape[-2], left : left + z.shape[-1]].contiguous()
 
 
+def jittered(z: Tensor, rng: random.Random, spread: float) -> Tensor:
+    """A picture [C, h, w] with other colours, more or less: channels shifted and scaled, and a little noise.
+
+    spread: the usual standard deviation of what is read.
+    """
+    draws = torch.Generator().manual_seed(rng.getrandbits(40))
+    shift, gain = (torch.randn(2, len(z), 1, 1, generator=draws) * JITTER).unbind()
+    noise = rng.uniform(0, NOISE) * torch.randn(z.shape, generator=draws)
+    changed = z.float() * (1 + gain) + spread * (shift + noise)
+    return changed.to(z.dtype) if z.is_floating_point() else changed.round().clamp(0, 255).to(z.dtype)
+
+
 def write_shards(folder: Path, drawings: Encoded, space: str) -> Path:
     """Tar shards as the trainer reads them, one a version of all drawings, made once. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +151,8 @@ def write_shards(folder: Path, drawings: Encoded, space: str) -> Path:
         part = target.with_suffix(".part")
         with tarfile.open(part, "w") as archive:
             for number, (z, item) in enumerate(zip(drawings.latents, drawings.items, strict=True)):
-                kind, content = _member(moved(z, rng, CELL if space == PIXELS else 1), space)
+                z = jittered(moved(z, rng, CELL if space == PIXELS else 1), rng, SPREAD[space])
+                kind, content = _member(z, space)
                 for name, data in ((kind, content), ("txt", caption(item, rng).encode())):
                     entry = tarfile.TarInfo(f"{version:03d}-{number:05d}.{name}")
                     entry.size = len(data)
