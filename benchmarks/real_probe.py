@@ -55,9 +55,8 @@ def probe(run: Run) -> str:
     return (
         f"Small CLIPs ({_weights()}) trained alike by `lclip train`'s recipe on {number} renderings "
         f"of drawings of {hands} sets, {NATIVE} px, {probes.CELLS}x{probes.CELLS} cells of SDXL's latents, "
-        f"{CAVEAT}: a quarter of the side that the released models read. Emoji and clip art with names and key words, at "
-        "random places and scales, a fifth of them on photographs. A patch of 4 cells is 16 tokens, of 2 "
-        "cells 64. "
+        f"{CAVEAT}: a quarter of the side that the released models read. Emoji and clip art with names and "
+        "key words, at random places and scales. A patch of 4 cells is 16 tokens, of 2 cells 64. "
         f"{WAYS}-way retrieval by caption, chance {100 / WAYS:.0f} %. {questions}.\n\n"
         + table(("reads", *QUESTIONS), rows)
         + "\n\n"

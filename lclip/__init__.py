@@ -83,6 +83,6 @@ def __dir__() -> list[str]:
 import_module(".reno", __name__)
 del globals()["reno"]
 
-# Worlds that come with the library, and register themselves: the core knows none by name.
-for _world in ("mini",):
-    import_module(f".{_world}", __name__)
+# Worlds and maps that come with the library, and register themselves: what asks for them knows none by name.
+for _part in ("adapters", "mini"):
+    import_module(f".{_part}", __name__)

@@ -6,13 +6,13 @@ how well, and how to make them again.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..latents.fitting import SIZE_MAPS, fit
+from ..latents.fitting import fit
 from ..latents.reader import NativeSize
 from ..latents.spaces import space_named
 from .adapter import Adapter
@@ -64,7 +64,3 @@ def fit_latents(z: Tensor, space: str = "sdxl", native: int = 64) -> Tensor:
     side been encoded at the native size; differentiable. ValueError for an unknown space.
     """
     return fit(z, NativeSize(space_named(space), native))
-
-
-for _space in MAPS:
-    SIZE_MAPS[_space] = partial(size_map, _space)

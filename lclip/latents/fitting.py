@@ -8,19 +8,12 @@ without either.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from .reader import LatentReader
 from .resampling import resample, windows
-
-Halve = Callable[[Tensor], Tensor]
-"""Raw latents [B, C, 2h, 2w] -> those of the picture at half the size, [B, C, h, w]; differentiable."""
-
-SIZE_MAPS: dict[str, Callable[[torch.device, torch.dtype], Halve]] = {}
-"""By the name of the latent space: what gives its map, on a device and in a precision."""
+from .worlds import SIZE_MAPS, Halve
 
 
 def fit(z: Tensor, reader: LatentReader) -> Tensor:
@@ -33,8 +26,9 @@ def fit(z: Tensor, reader: LatentReader) -> Tensor:
     height, width = (max(native, round(side * native / shorter)) for side in z.shape[-2:])
     fits = reader.space is None or reader.space.channels == z.shape[1]
     if shorter > native and fits and reader.latent_space in SIZE_MAPS:
-        halve = SIZE_MAPS[reader.latent_space](z.device, torch.promote_types(z.dtype, torch.float32))
-        z = _shrunk(z, height, width, halve).to(z.dtype)
+        wide = z.to(torch.promote_types(z.dtype, torch.float32))  # nothing is rounded between the steps
+        halve = SIZE_MAPS[reader.latent_space](z.device, wide.dtype)
+        z = _shrunk(wide, height, width, halve).to(z.dtype)
     return windows(resample(z, height, width), native)
 
 

@@ -6,7 +6,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from ..latents.spaces import LatentSpace, register_space
-from ..latents.worlds import ENCODERS, GREYS, SMALL_IN
+from ..latents.worlds import ENCODERS, GREYS, SIZE_MAPS, SMALL_IN
 from ..safety.everyday import OF_WORLDS
 from .words import SHAPES, UNSAFE_SHAPE
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ..adapters.adapter import Adapter
     from ..latents.encoders import Encoder
     from .vae import MiniVAE
 
@@ -38,6 +39,7 @@ def register() -> None:
     for space in SPACES:
         register_space(space)
     GREYS["mini"] = grey
+    SIZE_MAPS["mini"] = halve
     SMALL_IN["mini"] = FAINT
     OF_WORLDS.update(dict.fromkeys((space.name for space in SPACES), EVERYDAY))
     for name in VAES:
@@ -59,6 +61,18 @@ def encoder(name: str, device: torch.device | str) -> Encoder:
         name,
         lambda z: ((vae.decode(z) + 1.0) / 2.0).clamp(0.0, 1.0),
     )
+
+
+@cache
+def halve(device: torch.device, dtype: torch.dtype) -> Adapter:
+    """Its size map, kept for each device and precision."""
+    import torch
+
+    from ..adapters.files import load_adapter
+    from .world import HALF, WEIGHTS
+
+    with torch.inference_mode(False):
+        return load_adapter(WEIGHTS / HALF, device).to(dtype)
 
 
 @cache

@@ -3,6 +3,7 @@
 vae -> generator
 vae, vae16, generator -> generator16
 vae, pixel_clip, generator -> latent_clip
+vae, latent_clip -> half
 
 Two stages are at work at a time. Every stage writes one file of half-precision weights, can be stopped at any
 moment and goes on where it was. The same seed, thread count, torch and kind of processor give the same
@@ -24,17 +25,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..adapters.files import save_adapter
 from ..checkpoints.checkpoint import load, save_checkpoint
 from ..checkpoints.tensors import write_tensors
 from .drawing import render_batch, sample_scenes
 from .train_clip import GROUPS, POOL_GROUPS, Pool, draw_pool, tokenizer, train_clip
 from .train_generator import Generator, draw_pairs, train_generator
 from .train_latent_clip import NAMELESS, PICTURES_SEED, new_student, train_latent_clip
+from .train_size_map import train_size_map
 from .train_twin import PAIRS as TWIN_PAIRS
 from .train_twin import make_ways, train_twin
 from .train_vae import TWIN, to_pixels, train_vae
 from .vae import RAW_STD, TWIN_STD, MiniVAE, twin_vae
-from .world import FORMAT, WEIGHTS, load_module, load_world
+from .world import FORMAT, HALF, WEIGHTS, load_module, load_world
 
 logger = logging.getLogger("latent-clip")
 
@@ -80,6 +83,13 @@ def make_latent_clip(work: Path, out: Path, steps: int | None) -> None:
     save_checkpoint(model, out / "latent_clip.safetensors", torch.float16, source_name="lclip.mini.train")
 
 
+def make_size_map(work: Path, out: Path, steps: int | None) -> None:
+    """Train and ship the map that halves latents, for the size rule "fit"; short enough to begin anew."""
+    vae, _ = load_module(MiniVAE(), out / "vae.safetensors")
+    adapter = train_size_map(vae, load(out / "latent_clip.safetensors"), steps)
+    save_adapter(adapter, out / HALF, torch.float16)
+
+
 def make_pixel_clip(work: Path, out: Path, steps: int | None) -> None:
     """Train and ship the CLIP of equal size that reads pixels in 0..1."""
     model = train_clip(work / "pixel_clip.pt", steps)
@@ -102,6 +112,7 @@ STAGES = {
     "vae16": Stage(make_twin_vae),
     "latent_clip": Stage(make_latent_clip, ("vae", "pixel_clip", "generator")),
     "generator16": Stage(make_twin_generator, ("vae", "generator", "vae16")),
+    "half": Stage(make_size_map, ("vae", "latent_clip")),
 }
 WORKERS = 2
 

@@ -24,6 +24,7 @@ from .twin import TwinDenoiser, TwinWays
 from .vae import MiniVAE, twin_vae
 
 WEIGHTS = Path(__file__).parent / "weights"
+HALF = "half.safetensors"  # its size map
 FORMAT = Format("latent-clip-mini", "file of the mini world")
 
 M = TypeVar("M", bound=nn.Module)

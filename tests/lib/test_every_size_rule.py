@@ -1,6 +1,9 @@
 """Every size rule answers what is asked of its kind; see kinds/size_rules.py."""
 
-from kinds.size_rules import SizeRuleKind
+import pytest
+from kinds.size_rules import SIZES, SizeRuleKind
+
+from lclip.latents.fitting import SIZE_MAPS
 
 
 class TestResize(SizeRuleKind):
@@ -22,3 +25,10 @@ class TestInterpolate(SizeRuleKind):
 
 class TestFit(SizeRuleKind):
     of = "fit"
+    rounding = 1e-5  # convolutions of a batch add in another order
+
+    @pytest.mark.parametrize(("height", "width"), SIZES)
+    def test_a_plain_colour_stays_as_it_is(self, reader, height, width, monkeypatch):
+        """Where there is no map: numbers that are no picture's latents are nothing that one could keep."""
+        monkeypatch.delitem(SIZE_MAPS, "mini")
+        super().test_a_plain_colour_stays_as_it_is(reader, height, width)

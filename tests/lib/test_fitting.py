@@ -1,5 +1,9 @@
 """The size rule "fit", shipped adapters, and the rule that a model was loaded with."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +14,8 @@ from lclip.adapters.shipped import FOLDER, MAPS, SHIPPED, size_map
 from lclip.latents.fitting import SIZE_MAPS, fit
 from lclip.latents.reader import NativeSize
 from lclip.latents.spaces import LatentSpace
+from lclip.mini import load_world
+from lclip.mini.drawing import render, sample_scenes
 
 WORDS = ("a", "red", "blue", "ring")
 PLAIN = LatentSpace("plain", "plain latents", 4, 8, 1.0, 1.0)
@@ -62,6 +68,38 @@ def test_smaller_latents_and_spaces_without_a_map_are_resampled(halved):
     large = torch.randn(1, 16, 24, 16)
     reader = NativeSize(lclip.space_named("sd3"), 8)
     assert torch.equal(fit(large, reader), lclip.SIZE_RULES["crops"](large, reader))
+
+
+def test_the_mini_worlds_map_brings_larger_pictures_nearer_to_their_native_latents():
+    """Than any resampling does; what is near is asked of the VAE, at 1.5 and 2 times the size."""
+    world = load_world()
+    scenes = sample_scenes(24, 4242)
+    reader = world.latent_clip.config
+
+    def encoded(side):
+        pixels = torch.from_numpy(np.stack([render(s, side, side) for s in scenes])).permute(0, 3, 1, 2) / 255
+        with torch.no_grad():
+            return world.encode(pixels)
+
+    native = encoded(64)
+    for side in (96, 128):
+        large = encoded(side)
+        errors = {
+            rule: float((lclip.SIZE_RULES[rule](large, reader)[:, 0] - native).square().mean())
+            for rule in ("fit", "resize")
+        }
+        assert errors["fit"] < 0.6 * errors["resize"], errors
+
+
+def test_shipped_maps_are_known_to_whoever_imports_the_library_alone():
+    code = (
+        "import torch, lclip; from lclip.latents.reader import NativeSize\n"
+        "for name in ('sdxl', 'mini'):\n"
+        "    reader, z = NativeSize(lclip.space_named(name), 8), torch.randn(1, 4, 16, 16)\n"
+        "    by = {rule: lclip.SIZE_RULES[rule](z, reader) for rule in ('fit', 'crops')}\n"
+        "    assert not torch.equal(by['fit'], by['crops']), name\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_one_cell_wide_is_read():

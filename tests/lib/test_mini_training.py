@@ -91,7 +91,7 @@ def test_the_adversarial_cycle_is_harder_for_the_model():
     assert losses[1] > losses[0]
 
 
-@pytest.mark.parametrize("stage", ["vae", "generator", "latent_clip", "pixel_clip"])
+@pytest.mark.parametrize("stage", ["vae", "generator", "latent_clip", "pixel_clip", "half"])
 def test_every_stage_writes_its_file_and_the_same_again(stage, tmp_path, monkeypatch):
     """Two steps of each stage, on a handful of pictures, through the real command's functions; twice the
     same."""
