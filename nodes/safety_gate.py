@@ -11,7 +11,7 @@ from .host import safety as host_safety
 from .host import sockets
 from .host.feedback import say, shown
 from .host.gate import ACTIONS, Gate
-from .host.gradients import DIFFERENTIABLE
+from .host.gradients import SAMPLERS
 from .host.ksampler import Stage
 from .host.policy import WiredPolicy
 from .host.search_widgets import scheduler_input
@@ -168,10 +168,10 @@ def repair_inputs() -> list[Any]:
             ),
             io.Combo.Input(
                 "sampler_name",
-                options=sorted(DIFFERENTIABLE),
+                options=list(SAMPLERS),
                 default="euler",
-                tooltip="For repair: the sampler that renders; only those that a gradient can pass. euler by "
-                "default, as for ReNO.",
+                tooltip="For repair: the sampler that renders, euler by default. Where no gradient passes "
+                "it, repair searches without, and finds less.",
             ),
             scheduler_input("For repair. "),
         )

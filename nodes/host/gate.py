@@ -63,7 +63,9 @@ class Gate:
         if not self.blocked:
             return
         tried = take_items(self.latent, self.blocked)
-        found = host_safety.search_away(self.policy, stage, sampler_name, iterations, tried)
+        found, why = host_safety.search_away(self.policy, stage, sampler_name, iterations, tried)
+        if why is not None:
+            self.notes.append(f"repair searched without gradients, which finds less: {why}")
         found = in_form_of(found, tried["samples"])
         if found.shape != tried["samples"].shape:
             raise ValueError(

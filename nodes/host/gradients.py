@@ -58,7 +58,15 @@ DIFFERENTIABLE_ATTENTION = frozenset(
 """The host's attention functions that have a derivative; int8, sage and flash kernels have none."""
 
 _START_WITHOUT = "start ComfyUI with --disable-dynamic-vram"
-GRADIENT_FREE = "Set method to zero_order or best_of_n, which need no gradient"
+GRADIENT_FREE = "Set method to zero_order or best_of_n, which need no gradient and work with every sampler"
+
+
+class NoGradientError(ValueError):
+    """A sampler or model that no gradient is known to pass; a search without gradients takes it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why} {GRADIENT_FREE}.")
+        self.why = why
 
 
 def stock_sampler(name: str, undecorated: bool) -> Any:
@@ -81,19 +89,19 @@ def refuse_undifferentiable(patcher: Any, sampler_name: str) -> None:
     """ValueError for samplers and models that no gradient is known to pass."""
     known = differentiable_samplers(patcher)
     if sampler_name not in known:
-        raise ValueError(
+        raise NoGradientError(
             f"ReNO cannot differentiate the sampler {sampler_name!r} with this model. Use one of "
-            f"{', '.join(known)}. {GRADIENT_FREE} and work with every sampler."
+            f"{', '.join(known)}."
         )
     if patcher.model_options.get("multigpu_clones") or patcher.get_additional_models_with_key("multigpu"):
-        raise ValueError(
+        raise NoGradientError(
             "The model is spread over several GPUs (multi-GPU clones), and no gradient is known to pass from "
-            f"one to another. Take the multi-GPU node out. {GRADIENT_FREE}."
+            "one to another. Take the multi-GPU node out."
         )
     if (kind := _quantisation(patcher.model)) is not None:
-        raise ValueError(
+        raise NoGradientError(
             f"The model's weights are quantised ({kind}), and no gradient is known to pass through that. "
-            f"Use the fp16, bf16 or fp32 model. {GRADIENT_FREE}."
+            f"Use the fp16, bf16 or fp32 model."
         )
 
 
@@ -132,9 +140,9 @@ def _refuse_dynamic_companions(guider: Any) -> None:
     # A ControlNet of low rank borrows the weights of the dynamic model without being loaded itself.
     borrowing = _is_dynamic(patcher) and _any_cond_has("control", guider.conds)
     if borrowing or any(map(_is_dynamic, companions)):
-        raise ValueError(
+        raise NoGradientError(
             "A ControlNet, or another model beside the MODEL, is loaded on demand (dynamic VRAM), and no "
-            f"gradient is known to pass through that. Take it out, or {_START_WITHOUT}. {GRADIENT_FREE}."
+            f"gradient is known to pass through that. Take it out, or {_START_WITHOUT}."
         )
 
 
@@ -145,10 +153,10 @@ def _any_cond_has(entry: str, conds: Mapping[str, Any]) -> bool:
 def _whole_twin(patcher: Any) -> Any:
     make = getattr(patcher, "get_non_dynamic_delegate", None)
     if make is None or getattr(patcher, "cached_patcher_init", None) is None:
-        raise ValueError(
+        raise NoGradientError(
             "The model's weights are loaded on demand (dynamic VRAM), no gradient is known to pass through "
             "that, and the node that loaded it does not tell from where they can be loaded as a whole. Load "
-            f"the model with ComfyUI's own nodes, or {_START_WITHOUT}. {GRADIENT_FREE}."
+            f"the model with ComfyUI's own nodes, or {_START_WITHOUT}."
         )
     whole = make()
     whole.is_injected = False  # copied from a model that may be in use; nothing was injected into this one
@@ -167,19 +175,18 @@ def _unload(patcher: Any) -> None:
 def refuse_partly_loaded(patcher: Any) -> None:
     """ValueError for a model that did not fit into memory as a whole."""
     if getattr(patcher.model, "model_lowvram", False):
-        raise ValueError(
+        raise NoGradientError(
             "The model fits into memory only partly, and no gradient is known to pass through that. Free "
-            f"memory, or use a smaller model. {GRADIENT_FREE}."
+            "memory, or use a smaller model."
         )
 
 
 def refuse_hooks(conds: Mapping[str, Any]) -> None:
     """ValueError for conditioning that exchanges weights while sampling, which would break them out here."""
     if _any_cond_has("hooks", conds):
-        raise ValueError(
+        raise NoGradientError(
             "The conditioning carries hooks that exchange the model's weights while it samples (a scheduled "
             "LoRA), and no gradient is known to pass through that. Load the LoRA on the model instead. "
-            f"{GRADIENT_FREE}."
         )
 
 

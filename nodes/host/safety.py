@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,10 +16,13 @@ from ...lclip.latents.neutral import neutral_latents
 from ...lclip.safety.repair import HEADROOM
 from . import exits
 from . import spaces as host_spaces
+from .gradients import NoGradientError
 from .guidance import guide_model
 from .ksampler import Stage, search_noise
 from .policy import WiredPolicy
 from .sampling import NoiseSearch
+
+logger = logging.getLogger("latent-clip")
 
 
 def neutral_like(samples: Tensor, space: str, vae: Any = None) -> Tensor:
@@ -39,9 +43,10 @@ def neutral_like(samples: Tensor, space: str, vae: Any = None) -> Tensor:
 
 def search_away(
     wired: WiredPolicy, stage: Stage, sampler_name: str, iterations: int, latent: dict[str, Any]
-) -> Tensor:
+) -> tuple[Tensor, str | None]:
     """Render the items of a LATENT again, from the noise of the stage's seed, and search away from harm.
 
+    -> latents, and why it was searched without gradients, if it was: that finds less, and takes everything.
     Without previews, which would show what is blocked; and without a guard, as the results are judged.
     """
     host_spaces.check_same_space(stage.model, wired.config)
@@ -53,8 +58,16 @@ def search_away(
     # it.
     empty = {key: value for key, value in latent.items() if key != "noise_mask"}
     empty["samples"] = torch.zeros_like(latent["samples"])
-    search = NoiseSearch(reward, sampler_name, settings)
-    return search_noise(search, stage, empty, preview=False).best["samples"]
+
+    def found(method: str) -> Tensor:
+        search = NoiseSearch(reward, sampler_name, replace(settings, method=method))
+        return search_noise(search, stage, empty, preview=False).best["samples"]
+
+    try:
+        return found("gradient"), None
+    except NoGradientError as error:
+        logger.warning("Repair searches without gradients. %s", error.why)
+        return found("zero_order"), error.why
 
 
 def guard_model(

@@ -29,7 +29,7 @@ from ...lclip.rewards.rewards import RewardSum
 from . import memory, models
 from . import spaces as host_spaces
 from .gradients import (
-    GRADIENT_FREE,
+    NoGradientError,
     checkpointed,
     make_differentiable,
     refuse_hooks,
@@ -210,9 +210,9 @@ class NoiseSearch(comfy.samplers.Sampler):
         except RuntimeError as error:
             if "Inference tensors cannot be saved" not in str(error):
                 raise
-            raise ValueError(
+            raise NoGradientError(
                 "A patch on the model (an adapter or attention patch of another node) brings tensors that no "
-                f"gradient can pass. {GRADIENT_FREE}, or take that node out."
+                "gradient can pass. Take that node out."
             ) from error
         return run.result()
 

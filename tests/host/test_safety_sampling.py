@@ -127,3 +127,37 @@ def test_repair_without_a_model_is_an_error(bench):
     latent = bench.sample(bench.model, steps=1)
     bench.see(bench.gate(bench.policy(**NOTHING), latent, action="repair"), 3)
     assert "not wired" in bench.host.run(bench.graph).error
+
+
+@pytest.mark.parametrize("sampler_name", ["uni_pc", "deis"])
+def test_repair_with_a_sampler_that_passes_no_gradient_searches_without(bench, sampler_name):
+    """No other item than with a gradient is at stake: what leaves is judged all the same."""
+    bench.positive = bench.encode("a blue skull")
+    latent = bench.sample(bench.model, name="before", steps=3, sampler_name=sampler_name)
+    gate = bench.repair(
+        bench.policy(**NOTHING), latent, repair_iterations=5, steps=3, sampler_name=sampler_name
+    )
+    (report,) = bench.see(gate, 5)
+    (text,) = bench.host.run(bench.graph).require_ok().values(report)
+    assert "still blocked: 0, 1, 2" in text
+    assert (
+        f"without gradients, which finds less: ReNO cannot differentiate the sampler {sampler_name!r}" in text
+    )
+    assert "method" not in text  # the gate has no such widget
+
+
+def test_repairs_begin_anew_under_a_step_cache(bench, clip):
+    """The cache is left as it was found, so that the same repair once more finds the same."""
+    bench.positive = bench.encode("a blue skull")
+    latent = bench.sample(bench.model, name="before", steps=1, batch=6)
+    bench.host.run(bench.graph).require_ok()
+    threshold = between(scores(clip, bench.samples("before")))
+    bench.model = bench.graph.add("Probe_StepCache", model=bench.model, kind="closure")[0]
+    for name, report_as in (("first", "text"), ("second", "json")):
+        gate = bench.repair(
+            bench.policy(own_threshold=threshold), latent, repair_iterations=6, steps=3, report_as=report_as
+        )
+        bench.dump(gate[0], name)
+        bench.host.run(bench.graph).require_ok()
+    assert torch.equal(bench.samples("first"), bench.samples("second"))
+    assert not torch.equal(bench.samples("first"), bench.samples("before"))
