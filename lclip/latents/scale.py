@@ -163,7 +163,7 @@ def _findings(z: Tensor, reader: LatentReader) -> Iterator[tuple[Tensor, str]]:
 
 
 def _empty(space: LatentSpace | None, size: float) -> str:
-    return "is empty: every value is 0, as before any sampling. Latent-CLIP reads latents of pictures."
+    return "is empty: every value is 0, as before any sampling. Wire what leaves the sampler, or VAE Encode."
 
 
 def _grey(space: LatentSpace | None, size: float) -> str:
