@@ -46,6 +46,7 @@ SECTIONS = {
     "real-adapters": ("real_maps", "adapters", "Real pictures: other models' latents as SDXL's"),
     "real-guards": ("real_guards", "guards", "Real pictures: false alarms of the checks, and what they tell"),
     "real-probe": ("real_probe", "probe", "Real pictures: what a small Latent-CLIP sees, at other sizes too"),
+    "real-weapons": ("real_weapons", "weapons", "Real pictures: what everyday texts are worth to a policy"),
     "bulk": ("bulk", "bulk", "Bulk work over tar shards: rate, workers, memory"),
     "cost": ("cost", "cost", "Cost of a score at real shapes, 512 px, random weights"),
     "overhead": ("cost", "overhead", "Overhead over the bare transformer, and batches"),

@@ -38,6 +38,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "taste": (*WORLD, "lclip/rewards"),
     "adaptation": (*WORLD, "lclip/training"),
     "real-guards": ("lclip/latents", "benchmarks/real"),
+    "real-weapons": (*READS, "lclip/safety", "benchmarks/real"),
     "real-probe": (*READS, "lclip/training", "benchmarks/real"),
     "real-sizes": REAL,
     "real-adapters": REAL,
