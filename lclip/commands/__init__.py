@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMMANDS = (
-    "info", "convert", "score", "classify", "select", "safety", "embed", "reno", "adapter", "train", "demo",
-    "bench",
+    "info", "convert", "score", "classify", "select", "safety", "embed", "reno", "adapter", "train",
+    "evaluate", "demo", "bench",
 )  # fmt: skip
 """Names of the modules beside this one, in the order of the help."""
 
@@ -80,9 +80,14 @@ def _late(options: argparse.Namespace, rest: list[str]) -> list[str]:
     argparse gives an optional positional its turn with the first one, so that it cannot stand after options.
     """
     late = getattr(options, "late", None)
-    if late is None or getattr(options, late) is not None or len(rest) != 1 or rest[0].startswith("-"):
+    if late is None or getattr(options, late) or any(word.startswith("-") for word in rest):
         return rest
-    setattr(options, late, Path(rest[0]))
+    if isinstance(getattr(options, late), list):
+        setattr(options, late, [Path(word) for word in rest])
+    elif len(rest) == 1:
+        setattr(options, late, Path(rest[0]))
+    else:
+        return rest
     return []
 
 

@@ -1,0 +1,152 @@
+"""`python -m lclip evaluate`: a Latent-CLIP measured as papers do, beside the paper's figures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .many import progress
+from .options import add_latent_key, add_model_options, add_size_rule, source_of
+from .parsing import add_command, positive
+
+if TYPE_CHECKING:
+    from ..evaluation.results import TaskResult
+    from ..evaluation.tasks import Setup
+    from ..model.latent_clip import LatentCLIP
+
+TASKS = ("imagenet", "retrieval")
+
+
+def add_to(subparsers: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        subparsers,
+        "evaluate",
+        run,
+        """
+        Measure a Latent-CLIP as papers do: tables as JSON, CSV and a page with pictures.
+        imagenet   zero-shot classification: a folder for each class, as ImageNet's validation pictures
+                   lie, or one picture for each class
+        retrieval  latents find their captions and the reverse; captions are KEY.txt, or a CSV
+        all        both, of what --mini brings
+
+        INPUT is files, folders or tar shards of pictures with --vae, or of latents without. The page has a
+        column "paper" only where the paper has the same row. Run the same command again after an
+        interruption, and it goes on where it was. Exit code: 0, or 1 if an item could not be read.
+        """,
+        """
+        python -m lclip evaluate --mini all --out tables
+        python -m lclip evaluate imagenet --model latent-clip-b-8.safetensors --vae sdxl-vae-fp16-fix \\
+            imagenet/val --out tables
+        """,
+    )
+    parser.set_defaults(late="inputs")
+    parser.add_argument("task", choices=(*TASKS, "all"), help="what is measured")
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="pictures or latents")
+    add_latent_key(parser)
+    group = parser.add_argument_group("task")
+    group.add_argument("--vae", metavar="VAE", help="of pictures: a diffusers folder, a file, or TAESD")
+    group.add_argument(
+        "--classes", type=Path, metavar="FILE", help="a class a line: its folder, a tab, its name"
+    )
+    group.add_argument(
+        "--templates", type=Path, metavar="FILE", help="a prompt a line, with {} (default: the 80)"
+    )
+    group.add_argument("--captions", type=Path, metavar="CSV", help="columns file and caption")
+    group.add_argument(
+        "--ways", type=positive, metavar="N", help="retrieval among N at a time (default: all)"
+    )
+    group.add_argument("--seed", type=int, default=0, help="of what is drawn (default %(default)s)")
+    add_size_rule(parser)
+    add_model_options(parser, adapter=False)
+    group = parser.add_argument_group("results")
+    group.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of tables and page")
+    group.add_argument("--overwrite", action="store_true", help="throw away what FOLDER holds of these tasks")
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, and write the page."""
+    from ..evaluation.results import write_results
+
+    _check(options)
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out {options.out} is a file; expected a folder")
+    model = source_of(options).load()
+    results = [
+        _carry_out(options, task, model) for task in (TASKS if options.task == "all" else [options.task])
+    ]
+    page = write_results(options.out, results)
+    for result in results:
+        print(result.title)
+        for row in result.rows:
+            paper = f", paper {row.paper:g} %" if row.paper is not None else ""
+            print(f"  {row.what}: {row.ours.percent()}, n = {row.ours.n}{paper}")
+        for note in result.notes:
+            print(f"evaluate: {result.task}: {note}", file=sys.stderr)
+    print(f"written to {page}", file=sys.stderr)
+    return 1 if any(result.notes for result in results) else 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.mini and (options.inputs or options.vae):
+        raise ValueError("--mini brings its own pictures and VAE; give neither, or --model in its place")
+    if not options.mini and not options.inputs:
+        raise ValueError("there is nothing to read: name pictures with --vae, or latents, after the task")
+    if not options.mini and options.task == "all":
+        raise ValueError(
+            "all is for --mini; other tasks read inputs of their own: name one of " + ", ".join(TASKS)
+        )
+
+
+def _carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> TaskResult:
+    from ..evaluation.classes import find_classes
+    from ..evaluation.items import read_captions
+    from ..evaluation.tasks import imagenet, retrieval
+
+    paths, classes, templates = _inputs(options, task)
+    if task == "imagenet":
+        found = find_classes(paths, classes, templates)
+        return _with_bar(options, task, paths, model, lambda setup: imagenet(setup, found))
+    captions = read_captions(options.captions) if options.captions else None
+    ways = options.ways
+    return _with_bar(options, task, paths, model, lambda setup: retrieval(setup, captions, ways))
+
+
+def _inputs(options: argparse.Namespace, task: str) -> tuple[list[Path], Path | None, Path | None]:
+    if not options.mini:
+        return options.inputs, options.classes, options.templates
+    from ..mini.evaluation import write_captioned, write_classes
+
+    folder = options.out / "mini-world"
+    if task == "retrieval":
+        return [write_captioned(folder, seed=options.seed) / "captioned"], None, None
+    write_classes(folder, options.seed)
+    return [folder / "pictures"], folder / "classes.txt", folder / "templates.txt"
+
+
+def _with_bar(
+    options: argparse.Namespace, task: str, paths: list[Path], model: LatentCLIP, measure: Any
+) -> Any:
+    from ..evaluation.items import Inputs
+    from ..evaluation.pictures import PictureToLatents
+    from ..evaluation.tasks import Setup
+
+    vae = "mini" if options.mini else options.vae
+    device = str(next(model.parameters()).device)
+    encoder = PictureToLatents.for_model(vae, model.config, device, options.seed) if vae else None
+    inputs = Inputs(tuple(paths), encoder, options.latent_key)
+    with progress(options, f" of {task}") as bar:
+        setup: Setup = Setup(
+            model,
+            inputs,
+            options.out,
+            options.batch,
+            options.size_rule,
+            options.seed,
+            options.overwrite,
+            bar.update,
+        )
+        return measure(setup)

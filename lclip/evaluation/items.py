@@ -1,0 +1,133 @@
+"""What is evaluated, one by one: latents as they are, or pictures through a VAE, each with its text."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from ..data.finding import find_shards
+from ..data.items import MAX_CAPTION_BYTES, LatentItem, caption, one_line, readable
+from ..data.pictures import as_rgb
+from ..data.reader import read_all
+from ..data.samples import PICTURE, TEXT, Sample
+from ..data.shards import Shard
+from .pictures import PictureToLatents
+
+Seen = Callable[[Image.Image | LatentItem], None]
+"""Called with what is shown of an item: a picture, or latents."""
+Known = Callable[[str, str], bool]
+"""Whether the item of that file and place has its row already."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files, folders and tar shards, of pictures where there is a VAE to encode them, else of latents."""
+
+    paths: tuple[Path, ...]
+    encoder: PictureToLatents | None = None
+    latent_key: str | None = None
+
+    def items(self, seen: Seen, known: Known) -> Iterator[LatentItem]:
+        """Every item that is not known; what cannot be read is an item with a problem.
+
+        Pictures that are known are not encoded again. Raises FileNotFoundError, ValueError.
+        """
+        if self.encoder is None:
+            for item in read_all(find_shards(self.paths, 1), True, self.latent_key):
+                if not known(item.file, item.item):
+                    seen(item)
+                    yield item
+            return
+        for shard in find_shards(self.paths, 1, (PICTURE,)):
+            yield from self._pictures(shard, self.encoder, seen, known)
+
+    def _pictures(
+        self, shard: Shard, encoder: PictureToLatents, seen: Seen, known: Known
+    ) -> Iterator[LatentItem]:
+        name = "" if shard.loose else readable(shard.name)
+        try:
+            for sample in shard.samples(frozenset((PICTURE, TEXT))):
+                key = readable(sample.key)
+                file, item = (name, key) if name else (key, "")
+                if not known(file, item):
+                    yield _encoded(sample, file, item, encoder, seen)
+        except (ValueError, OSError) as error:
+            yield LatentItem(readable(shard.name), "", None, problem=one_line(error))
+
+
+def _encoded(sample: Sample, file: str, item: str, encoder: PictureToLatents, seen: Seen) -> LatentItem:
+    """The picture of a sample as latents."""
+    try:
+        with Image.open(io.BytesIO(sample.read(sample.picture()))) as opened:
+            picture = as_rgb(opened)
+        latents = encoder(picture)
+        text = sample.text(sample.picture())
+        words = caption(sample.read(text)[:MAX_CAPTION_BYTES]) if text else None
+    except Exception as error:  # Pillow raises whatever a malformed file leads to
+        return LatentItem(file, item, None, problem=f"no picture that can be read: {one_line(error)}")
+    seen(picture)
+    return LatentItem(file, item, latents, words)
+
+
+def of_classes(items: Iterable[LatentItem], classes: Mapping[str, str]) -> Iterator[LatentItem]:
+    """The items with the name of their class as caption.
+
+    classes: the name of a class by what folders, files or labels call it, in lower case. An item's class is
+    the folder that it lies in; else what its file is called, as in one picture for each class; else the text
+    beside it.
+    """
+    for item in items:
+        key = PurePosixPath(item.item if item.item and not item.item.isdigit() else item.file)
+        stem = key.name.partition(".")[0]
+        told = (key.parent.name, stem, stem.partition("_")[0], item.caption or "")
+        found = next((classes[name] for each in told if (name := plain(each)) in classes), None)
+        yield replace(item, caption=found or key.parent.name)
+
+
+def plain(name: str) -> str:
+    """A class's name however it is written: "Great_White_Shark" is "great white shark"."""
+    return " ".join(name.replace("_", " ").lower().split())
+
+
+def with_captions(items: Iterable[LatentItem], captions: Mapping[str, str] | None) -> Iterator[LatentItem]:
+    """The items with the captions of a table in place of the texts beside them."""
+    for item in items:
+        names = [PurePosixPath(part).name for part in (item.item, item.file) if part]
+        if captions is not None:
+            found = (captions.get(form) for name in names for form in (name, name.partition(".")[0]))
+            item = replace(item, caption=next(filter(None, found), None))
+        yield item
+
+
+def read_captions(path: Path) -> dict[str, str]:
+    """Captions by file name and by key, from a CSV with a column for the file and one called caption.
+
+    Raises FileNotFoundError, ValueError.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        columns = {name.strip().lower(): name for name in rows.fieldnames or []}
+        named = next(
+            (columns[name] for name in ("file", "filename", "image", "key") if name in columns), None
+        )
+        if named is None or "caption" not in columns:
+            raise ValueError(
+                f"{path} has the columns {', '.join(columns) or 'none'}; expected file (or image, key) and "
+                "caption"
+            )
+        found: dict[str, str] = {}
+        for row in rows:
+            name, text = PurePosixPath(row[named] or "").name, (row[columns["caption"]] or "").strip()
+            if name and text:
+                found.setdefault(name, text)
+                found.setdefault(name.partition(".")[0], text)
+    if not found:
+        raise ValueError(f"{path} holds no caption; expected a row for each picture")
+    return found

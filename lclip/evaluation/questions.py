@@ -1,0 +1,74 @@
+"""What tasks ask of every item: its class's rank among all, and its embedding beside its caption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..bulk.questions import NUMBER, TEXT, Answer, Embed, Question, Values
+from ..model.latent_clip import LatentCLIP
+from ..scoring import label_embeddings
+
+
+@dataclass(frozen=True)
+class Rank(Question):
+    """At which place the true class stands among all, 1 the best (arXiv 2103.00020, 3.1).
+
+    An item's caption is the name of its class. A tie counts against: a model that maps all to one point has
+    found nothing.
+    """
+
+    classes: tuple[str, ...]
+    texts: tuple[str, ...]
+    """What the classes are called in the templates."""
+    templates: tuple[str, ...]
+    size_rule: str | None = None
+
+    name: ClassVar[str] = "imagenet"
+    verb: ClassVar[str] = "classified"
+
+    def columns(self) -> dict[str, str]:
+        return {"class": TEXT, "rank": NUMBER, "best": TEXT}
+
+    def settings(self) -> dict[str, Any]:
+        lists = {"classes": list(self.classes), "texts": list(self.texts), "templates": list(self.templates)}
+        return {**lists, "size_rule": self.size_rule}
+
+    def answer(self, model: LatentCLIP) -> Answer:
+        gallery = label_embeddings(model, self.texts, self.templates)
+        places = {name: place for place, name in enumerate(self.classes)}
+
+        def ranks(z: Tensor, captions: Sequence[str | None]) -> Values:
+            cosines = model.encode_latents(z, self.size_rule) @ gallery.T  # [B, classes]
+            own = torch.tensor([places[name or ""] for name in captions], device=cosines.device)
+            found = (cosines >= cosines.gather(1, own[:, None])).sum(1)
+            found = torch.where(cosines.isfinite().all(1), found, len(places))
+            best = [self.classes[place] for place in cosines.argmax(1).tolist()]
+            return {"class": list(captions), "rank": found.tolist(), "best": best}
+
+        return ranks
+
+    def refusal(self, caption: str | None) -> str | None:
+        return None if caption in self.classes else f"its class is {caption!r:.60}, which is not in the list"
+
+
+@dataclass(frozen=True)
+class EmbedWithCaption(Embed):
+    """The embedding of every item, and the text beside it."""
+
+    name: ClassVar[str] = "retrieval"
+    wants_captions: ClassVar[bool] = True
+
+    def columns(self) -> dict[str, str]:
+        return {"caption": TEXT, **super().columns()}
+
+    def answer(self, model: LatentCLIP) -> Answer:
+        embed = super().answer(model)
+        return lambda z, captions: {"caption": list(captions), **embed(z, captions)}
+
+    def refusal(self, caption: str | None) -> str | None:
+        return None if caption else "there is no caption beside it"
