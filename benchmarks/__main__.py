@@ -31,6 +31,7 @@ SECTIONS = {
     "hacking": ("reno", "hacking", "Mini world: reward and truth over 200 iterations"),
     "guidance": ("guidance", "guidance", "Mini world: guidance on the many-step schedule"),
     "race": ("race", "race_section", "Mini world: races, many candidates for few passes"),
+    "variety": ("variety", "variety", "Mini world: batches driven apart by a variety reward"),
     "safety-detection": ("safety", "detection", "Mini world: detecting the unsafe concept"),
     "safety-rates": ("safety_rates", "rates", "Mini world: unsafe rate and what it costs harmless prompts"),
     "safety-savings": (

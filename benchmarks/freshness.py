@@ -30,6 +30,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "hacking": RENO,
     "guidance": RENO,
     "race": (*WORLD, "lclip/choosing", "lclip/rewards"),
+    "variety": RENO,
     "safety-detection": SAFETY,
     "safety-rates": (*SAFETY, "lclip/reno", "lclip/rewards"),
     "safety-savings": SAFETY,
