@@ -22,6 +22,7 @@ async def comfy_entrypoint():
         safety_gate,
         score,
         select,
+        shares,
         taste,
     )
     from .nodes.host import folders as host_folders
@@ -45,6 +46,7 @@ async def comfy_entrypoint():
                 taste.TrainTaste,
                 taste.LoadTaste,
                 select.Select,
+                shares.ConceptShares,
                 reno.ReNOSampler,
                 reno.ReNO,
                 race.Race,

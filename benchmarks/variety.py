@@ -1,4 +1,4 @@
-"""What a variety reward does to the batches of one caption: how far apart they are, and what it costs in truth."""
+"""What a variety reward does to batches of one caption: how far apart they are, and how many are right."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .checkpoints.hub import pretrained
     from .choosing.pick import Pick, diversity, pick
     from .choosing.race import RaceRun, race
+    from .choosing.shares import Shares, shares
     from .choosing.types import RaceCheck, RaceResult, RaceSettings
     from .data.pictures import find_pictures
     from .errors import CheckpointError

@@ -96,6 +96,16 @@ SOCKETS = {
         [("latent_clip", "LATENT_CLIP"), ("weight", "FLOAT"), ("add_to", "LATENT_REWARD")],
         ["LATENT_REWARD"],
     ),
+    "LatentCLIP_Shares": (
+        [
+            ("latent_clip", "LATENT_CLIP"),
+            ("latent", "LATENT"),
+            ("concepts", "STRING"),
+            ("target", "STRING"),
+            ("margin", "FLOAT"),
+        ],
+        ["LATENT", "STRING", "FLOAT", "IMAGE", "STRING"],
+    ),
     "LatentCLIP_Race": (
         [
             ("reward", "LATENT_REWARD"),

@@ -1,0 +1,160 @@
+"""Shares of concepts in a batch: what a CLIP sees how often, and how far that is from a target.
+
+Such shares say what a CLIP sees in pictures. They say nothing about persons.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..model.latent_clip import LatentCLIP
+from ..scoring import classify
+from ..statistics import Interval, bootstrap, wilson
+
+TARGET_SUM = 1e-3
+"""How far from one the shares of a target may add up."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the concepts of one question over n items."""
+
+    concepts: tuple[str, ...]
+    hard: tuple[Interval, ...]
+    """Of the items where one concept wins clearly, the share of each, with its Wilson interval."""
+    soft: tuple[Interval, ...]
+    """The mean probability of each over all items, with its bootstrap interval."""
+    unclear: int
+    """Items in which no concept wins by the margin."""
+    broken: int
+    """Items without any answer (NaN); they count nowhere."""
+    target: tuple[float, ...]
+    corrected: tuple[float, ...] | None = None
+    """The hard shares, corrected for how often the model takes one concept for another."""
+
+    @property
+    def distance(self) -> float:
+        """Total variation between the shares and the target, 0 to 1: half the sum of the differences.
+
+        Of the corrected shares where there are any, else the hard ones; of the soft ones where nothing is
+        clear.
+        """
+        found = self.corrected or tuple(each.value for each in self.hard)
+        if math.isnan(found[0]):
+            found = tuple(each.value for each in self.soft)
+        return sum(abs(a - b) for a, b in zip(found, self.target, strict=True)) / 2
+
+    def to_json(self) -> str:
+        """All of it as one JSON object."""
+        return json.dumps({**asdict(self), "distance": self.distance}, indent=1)
+
+    def to_csv(self) -> str:
+        """One line for each concept: shares with their intervals, and the target."""
+        head = "concept,hard,hard_low,hard_high,soft,soft_low,soft_high,target"
+        lines = [
+            ",".join([_quoted(name), *(f"{x:.6g}" for x in (*hard.figures, *soft.figures, aim))])
+            for name, hard, soft, aim in zip(self.concepts, self.hard, self.soft, self.target, strict=True)
+        ]
+        return "\n".join([head, *lines]) + "\n"
+
+
+def shares(
+    model: LatentCLIP,
+    z: Tensor,
+    concepts: Sequence[str],
+    target: Sequence[float] | None = None,
+    templates: Sequence[str] = ("{}",),
+    margin: float = 0.1,
+    confusion: Tensor | None = None,
+) -> Shares:
+    """How often each of some concepts is in a batch, by zero-shot probabilities (arXiv 2103.00020, 3.1).
+
+    z: raw, clean latents [B, C, H, W]. concepts: two or more that differ. target: shares that sum to one;
+    None: uniform. margin: by how much the likeliest must lead, in probability, or the item is unclear.
+    confusion: see `confusion`. ValueError for concepts, targets or latents that cannot be used.
+    """
+    with torch.no_grad():
+        return shares_of(classify(model, z, concepts, templates), concepts, target, margin, confusion)
+
+
+def shares_of(
+    probabilities: Tensor,
+    concepts: Sequence[str],
+    target: Sequence[float] | None = None,
+    margin: float = 0.1,
+    confusion: Tensor | None = None,
+) -> Shares:
+    """The same of probabilities [B, L] that are there already, as `classify` gives them."""
+    count = len(concepts)
+    aims = check_target(target, count)
+    if not 0 <= margin < 1:
+        raise ValueError(f"margin is {margin}; expected a lead in probability, 0 to below 1")
+    known = probabilities[torch.isfinite(probabilities).all(1)].cpu().double()
+    if not len(known):
+        raise ValueError("no item has a probability that is a number; check the latents")
+    winners = clear_winners(known, margin)
+    clear = [winner for winner in winners if winner >= 0]
+    found = [clear.count(index) for index in range(count)]
+    nothing = Interval(math.nan, math.nan, math.nan, 0)
+    hard = tuple(wilson(number, len(clear)) if clear else nothing for number in found)
+    soft = tuple(bootstrap(known[:, index].numpy()) for index in range(count))
+    corrected = _corrected(hard, confusion) if confusion is not None and clear else None
+    unclear = len(known) - len(clear)
+    broken = len(probabilities) - len(known)
+    return Shares(tuple(concepts), hard, soft, unclear, broken, aims, corrected)
+
+
+def clear_winners(probabilities: Tensor, margin: float) -> list[int]:
+    """Per item the concept that wins by the margin, or -1: [B, L] -> B numbers."""
+    top = probabilities.topk(2, dim=1)
+    clear = top.values[:, 0] - top.values[:, 1] >= margin
+    return torch.where(clear, top.indices[:, 0], -1).tolist()
+
+
+def check_target(target: Sequence[float] | None, count: int) -> tuple[float, ...]:
+    """A target's shares: uniform for None. ValueError unless there is one each, and they sum to one."""
+    if target is None:
+        return (1 / count,) * count
+    aims = tuple(float(aim) for aim in target)
+    if len(aims) != count or not all(0 <= aim <= 1 for aim in aims) or abs(sum(aims) - 1) > TARGET_SUM:
+        raise ValueError(
+            f"the target is {list(aims)}; expected {count} shares from 0 to 1, one for each concept, that "
+            f"sum to 1 (these sum to {sum(aims):.4g})"
+        )
+    return aims
+
+
+def confusion(probabilities: Tensor, labels: Sequence[int], margin: float = 0.1) -> Tensor:
+    """How often each concept is taken for each, from items whose truth is known: [L, L], rows sum to one.
+
+    probabilities: [B, L]; labels: the true concept of each item. Row t holds what is seen where t is true,
+    among the clear. ValueError where a concept has no clear item.
+    """
+    count = probabilities.shape[1]
+    table = torch.zeros(count, count, dtype=torch.float64)
+    for truth, seen in zip(labels, clear_winners(probabilities.cpu(), margin), strict=True):
+        if seen >= 0:
+            table[truth, seen] += 1
+    if bool((table.sum(1) == 0).any()):
+        missing = (table.sum(1) == 0).nonzero().flatten().tolist()
+        raise ValueError(f"concepts {missing} have no clear example; expected at least one of each")
+    return table / table.sum(1, keepdim=True)
+
+
+def _corrected(hard: Sequence[Interval], table: Tensor) -> tuple[float, ...]:
+    """Shares s' with s = C^T s' (adjusted count, Forman 2008), held to 0..1 and to a sum of one."""
+    seen = np.array([each.value for each in hard])
+    solved, *_ = np.linalg.lstsq(table.cpu().numpy().T, seen, rcond=None)
+    held = np.clip(solved, 0, None)
+    return tuple(float(x) for x in held / held.sum())
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'

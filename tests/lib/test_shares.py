@@ -1,0 +1,90 @@
+"""Shares of concepts, against closed forms and drawn truth."""
+
+import csv
+import io
+import json
+import math
+
+import pytest
+import torch
+
+import lclip
+from lclip.choosing.shares import confusion, shares_of
+from lclip.mini import load_world
+from lclip.mini.drawing import render, sample_scenes
+from lclip.statistics import wilson
+
+NAMES = ("a cat", "a dog")
+
+
+def table(*rows):
+    return torch.tensor(rows)
+
+
+PROBABILITIES = table([0.9, 0.1], [0.8, 0.2], [0.52, 0.48], [0.1, 0.9], [math.nan, math.nan])
+
+
+def test_hard_and_soft_shares_unclear_and_broken_items():
+    found = shares_of(PROBABILITIES, NAMES)
+    assert (found.unclear, found.broken) == (1, 1)
+    assert [each.figures for each in found.hard] == [wilson(2, 3).figures, wilson(1, 3).figures]
+    assert found.soft[0].value == pytest.approx((0.9 + 0.8 + 0.52 + 0.1) / 4)
+    assert sum(each.value for each in found.soft) == pytest.approx(1)
+    assert found.distance == pytest.approx(2 / 3 - 1 / 2)
+    assert shares_of(PROBABILITIES, NAMES, (0.9, 0.1)).distance == pytest.approx(0.9 - 2 / 3)
+
+
+def test_where_nothing_is_clear_the_soft_shares_count():
+    found = shares_of(table([0.52, 0.48], [0.5, 0.5]), NAMES, (1.0, 0.0))
+    assert found.unclear == 2 and math.isnan(found.hard[0].value)
+    assert found.distance == pytest.approx(0.49)
+
+
+@pytest.mark.parametrize("target", [(0.5, 0.6), (1.0,), (1.5, -0.5), (math.nan, 1.0)])
+def test_targets_that_are_none_are_refused(target):
+    with pytest.raises(ValueError, match="sum"):
+        shares_of(PROBABILITIES, NAMES, target)
+
+
+def test_a_confusion_matrix_takes_back_what_it_does():
+    mixing = torch.tensor([[0.9, 0.1], [0.3, 0.7]], dtype=torch.float64)
+    truth = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    seen = (truth @ mixing * 2000).round().long().tolist()
+    rows = [[0.99, 0.01]] * seen[0] + [[0.01, 0.99]] * seen[1]
+    found = shares_of(torch.tensor(rows), NAMES, confusion=mixing)
+    assert found.hard[0].value == pytest.approx(0.45)
+    assert found.corrected == pytest.approx((0.25, 0.75), abs=1e-3)
+    labels = [0, 0, 0, 1]
+    learnt = confusion(table([0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]), labels)
+    torch.testing.assert_close(learnt, torch.tensor([[2 / 3, 1 / 3], [0.0, 1.0]], dtype=torch.float64))
+    with pytest.raises(ValueError, match="no clear example"):
+        confusion(table([0.9, 0.1]), [0])
+
+
+def test_they_are_written_as_json_and_csv():
+    found = shares_of(PROBABILITIES, ('a "tabby", striped', "a dog"))
+    read = json.loads(found.to_json())
+    assert read["concepts"][0] == 'a "tabby", striped' and read["distance"] == found.distance
+    rows = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert rows[0]["concept"] == 'a "tabby", striped' and float(rows[1]["hard"]) == pytest.approx(1 / 3)
+
+
+def test_on_the_mini_world_they_are_those_of_the_drawn_scenes():
+    world = load_world()
+    scenes = [s for s in sample_scenes(400, 5, split="held-out") if s.content.ground and s.content.count == 1]
+    scenes = scenes[:60]
+    grounds = ("white", "grey", "black")
+    pixels = torch.stack([torch.from_numpy(render(scene)).permute(2, 0, 1) for scene in scenes]) / 255
+    with torch.no_grad():
+        z = world.encode(pixels)
+    names = [f"a shape on a {ground} ground" for ground in grounds]
+    found = lclip.shares(world.latent_clip, z, names)
+    for ground, hard in zip(grounds, found.hard, strict=True):
+        truth = sum(scene.content.ground == ground for scene in scenes) / len(scenes)
+        assert hard.value == pytest.approx(truth, abs=0.07)
+
+
+def test_equal_concepts_are_refused():
+    world = load_world()
+    with pytest.raises(ValueError, match="one and the same"):
+        lclip.shares(world.latent_clip, torch.randn(2, 4, 8, 8) * 6, ["a red star", "A red  star"])
