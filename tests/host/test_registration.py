@@ -262,7 +262,8 @@ def test_rare_knobs_are_marked_as_such_and_no_others(host):
         rare = {socket for socket, spec in inputs_of(host.object_info[name]) if spec[1].get("advanced")}
         inputs = {socket for socket, _ in inputs_of(host.object_info[name])}
         wanted = inputs & rare_in(name)
-        assert rare == (wanted - {"target"} if name == "LatentCLIP_CalibrateSafety" else wanted), name
+        everyday = {"target"} if name in ("LatentCLIP_CalibrateSafety", "LatentCLIP_Shares") else set()
+        assert rare == wanted - everyday, name
 
 
 def test_tooltips_of_numbers_and_choices_say_the_default_and_fractions_their_range(host):
