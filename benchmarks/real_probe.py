@@ -92,7 +92,7 @@ def _retrieval(cache: Path, reader: str, run: Run) -> list[str]:
     for question in QUESTIONS:
         asked = _asked(cache, model, question, space, NATIVE)
         run.say(f"{reader} {question}: {asked.number} drawings")
-        images = embeddings(model, _as_read(asked.found.latents, space))
+        images = embeddings(model.encode_latents, _as_read(asked.found.latents, space))
         cells.append(_share(hits(images, asked.texts)) if asked.number else "not encoded")
     return [title, *cells]
 
@@ -128,7 +128,8 @@ def _sizes(cache: Path, run: Run) -> str:
         run.say(f"{title}: {asked.number} drawings")
         z = asked.found.latents
         ways = {rule: embeddings(partial(model.encode_latents, size_rule=rule), z) for rule in SIZE_RULES}
-        ways["through pixels"] = _through(run, model, f"{title} through", "sdxl", asked)
+        if title in probes.THROUGH:
+            ways["through pixels"] = _through(run, model, f"{title} through", "sdxl", asked)
         rows += [[title, *_kept(way, images, native, asked)] for way, images in ways.items()]
     if not rows:
         return "Other sizes: not encoded."
@@ -152,8 +153,9 @@ def _adapters(cache: Path, run: Run) -> str:
         adapted = lclip.apply_adapter(model, lclip.shipped_adapter(space))
         images = embeddings(adapted.encode_latents, asked.found.latents)
         rows.append([space, *_kept("the shipped adapter", images, native, asked)])
-        images = _through(run, model, f"{space} through", space, asked)
-        rows.append([space, *_kept("through pixels", images, native, asked)])
+        if space in probes.THROUGH:
+            images = _through(run, model, f"{space} through", space, asked)
+            rows.append([space, *_kept("through pixels", images, native, asked)])
     if not rows:
         return "Other models' latents: not encoded."
     return "Other models' latents of the same drawings, as SDXL's.\n\n" + table(

@@ -46,6 +46,7 @@ LEARNT = 2200  # drawings
 COMPARED = 106  # drawings at other sizes and in other spaces; of 100 and a few more the names were learnt
 SIZES: dict[str, Size] = {"1.5x": 192, "2x": 256}
 OTHERS = ("flux", "sd3", "flux2", "sd1.5")
+THROUGH = ("2x", "flux")  # of these the way through pixels too, which takes longest
 SHARD = 50  # drawings encoded at once
 VERSIONS = {"sdxl": 12, PIXELS: 6}  # of each drawing, mirrored, moved, recoloured
 MOVED = 2  # cells at most, each way

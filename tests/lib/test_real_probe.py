@@ -1,12 +1,15 @@
 """The probe's data leak no answer, its shards are what the trainer reads, its figures can be had by hand."""
 
+import json
 import random
 
 import numpy as np
 import pytest
 import torch
-from test_real_pictures import built, cache, quiet  # noqa: F401
+from safetensors.torch import save_file
+from test_real_pictures import built, cache, write_random  # noqa: F401
 
+import lclip
 from benchmarks import real_probe
 from benchmarks.harness import Run, Skipped
 from benchmarks.real import encoded, plans, probe, probe_plan
@@ -120,3 +123,49 @@ def test_without_drawings_or_probes_the_section_is_skipped(tmp_path, monkeypatch
     monkeypatch.setenv("LCLIP_PICTURES", str(tmp_path))
     with pytest.raises(Skipped, match=r"benchmarks\.real probe"):
         real_probe.probe(Run(tiny=True))
+
+
+def encode_at_random(cache, plan, space, size, number, channels, held_out):  # noqa: F811
+    """As if encoded: random latents of numbered names."""
+    side = size // (16 if space == "flux2" else 8) if space != encoded.PIXELS else size
+    items = [
+        {
+            "id": f"{plan}-{n}",
+            "name": f"thing {'abcdefgh'[n]}",
+            "keywords": [],
+            "source": "s",
+            "held_out": held_out,
+        }
+        for n in range(number)
+    ]
+    z = 6 * torch.randn(number, channels, side, side)
+    z = (z.abs() * 9).byte() if space == encoded.PIXELS else z.half()
+    folder = encoded.folder_of(cache, plan, space, size)
+    folder.mkdir(parents=True)
+    save_file({"latents": z}, folder / "00000.safetensors")
+    (folder / "00000.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+
+
+def test_the_section_tells_of_all_that_is_encoded_and_says_what_is_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCLIP_PICTURES", str(tmp_path))
+    monkeypatch.setenv("TAESD_PATH", str(tmp_path))
+    monkeypatch.setattr(real_probe, "WAYS", 2)
+    for space in ("sdxl", "flux"):
+        write_random(tmp_path, space)
+    encode_at_random(tmp_path, "probe-learnt", "sdxl", 128, 8, 4, False)
+    encode_at_random(tmp_path, "probe-style", "sdxl", 128, 5, 4, True)
+    encode_at_random(tmp_path, "probe-style", "sdxl", 256, 2, 4, True)
+    encode_at_random(tmp_path, "probe-style", "flux", 128, 2, 16, True)
+    encode_at_random(tmp_path, "probe-style", encoded.PIXELS, 128, 4, 3, True)
+    for reader in ("patch-4", "pixels"):
+        path = probe.checkpoint(tmp_path, reader)
+        path.parent.mkdir(parents=True)
+        lclip.save_checkpoint(new_towers(probe.config(reader)), path)
+    text = real_probe.probe(Run(tiny=True))
+    rows = [[cell.strip() for cell in line.split("|")[1:]] for line in text.splitlines() if line[:2] == "| "]
+    assert any(row[0] == "latents, 16 tokens" and "n = 4" in row[1] for row in rows)
+    assert any(row[0] == "pixels, 16 tokens" and "n = 4" in row[1] for row in rows)
+    told = {(row[0], row[1]) for row in rows}
+    assert {("2x", rule) for rule in (*lclip.SIZE_RULES, "through pixels")} <= told
+    assert {("flux", "the shipped adapter"), ("flux", "through pixels")} <= told
+    assert "not trained" in text and "not encoded" in text and "1.5x" not in text and "sd3" not in text
