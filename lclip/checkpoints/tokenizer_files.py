@@ -29,7 +29,7 @@ def tokenizer_files(config: LatentCLIPConfig, tokenizer: Mapping[str, Any]) -> d
 
 def _clip(config: LatentCLIPConfig) -> tuple[dict[str, Any], dict[str, str]]:
     ids, ranks = read_vocabulary(find_vocabulary())
-    names = dict(zip(MARKERS, (START, END), strict=True))
+    names: dict[str, str] = dict(zip(MARKERS, (START, END), strict=True))
     merges = "\n".join(" ".join(pair) for pair in ranks)
     settings = {
         "tokenizer_class": "CLIPTokenizer",

@@ -24,6 +24,7 @@ from lclip.evaluation.results import Row, TaskResult, write_results
 from lclip.evaluation.tasks import Setup, imagenet, ranks_of_own, retrieval
 from lclip.mini.evaluation import CLASSES, TEMPLATES, write_captioned, write_classes
 from lclip.mini.world import load_world
+from lclip.model.latent_clip import stored_name
 from lclip.statistics import wilson
 from lclip.training.towers import MODELS
 
@@ -153,6 +154,45 @@ def test_a_killed_run_goes_on_and_encodes_nothing_twice(world, tmp_path, encoder
     assert [row.ours for row in again.rows] == [row.ours for row in whole.rows]
     with pytest.raises(ValueError, match="of another run: seed was 0, now 1"):
         retrieval(replace(part, seed=1))
+
+
+def test_a_released_layout_with_a_vae_from_a_folder(tmp_path, capsys):
+    """A training file as released, of few weights, and pictures of 512 pixels through SDXL's kind of VAE."""
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    sizes = dict(embed_dim=32, channels=4, patch_size=8, grid=8, latent_space="sdxl", context_length=77)
+    sizes |= dict(
+        vision_width=64, vision_layers=1, vision_heads=1, text_width=64, text_layers=1, text_heads=1
+    )
+    model = lclip.LatentCLIP(lclip.LatentCLIPConfig(**sizes, vocab_size=49408)).requires_grad_(False).eval()
+    weights = {f"module.{stored_name(name)}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"epoch": 34, "state_dict": weights}, tmp_path / "epoch_34.pt")
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    widths = {"block_out_channels": (32, 32, 32, 32), "latent_channels": 4, "scaling_factor": 0.13025}
+    diffusers.AutoencoderKL(**blocks, **widths).save_pretrained(tmp_path / "vae")
+    names = ("tench", "goldfish", "great white shark")
+    for number, name in enumerate(names):  # one picture for each class
+        noise = np.random.default_rng(number).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+        (tmp_path / "val").mkdir(exist_ok=True)
+        Image.fromarray(noise).save(tmp_path / "val" / f"{name.replace(' ', '_')}.png")
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    (tmp_path / "templates.txt").write_text("a photo of a {}.")
+    command = ["evaluate", "imagenet", "--model", tmp_path / "epoch_34.pt", "--vae", tmp_path / "vae"]
+    command += [
+        tmp_path / "val",
+        "--classes",
+        tmp_path / "classes.txt",
+        "--templates",
+        tmp_path / "templates.txt",
+    ]
+    assert main([*map(str, command), "--out", str(tmp_path / "out"), "--quiet", "--device", "cpu"]) == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "imagenet.csv").open()))
+    assert [row["class"] for row in rows] == sorted(names, key=lambda name: name.replace(" ", "_"))
+    encode = PictureToLatents(str(tmp_path / "vae"), "sdxl", 512)
+    for row in rows:
+        z = encode(Image.open(tmp_path / "val" / f"{row['class'].replace(' ', '_')}.png"))
+        shares = lclip.classify(model, z[None], names, ["a photo of a {}."])[0]
+        assert int(float(row["rank"])) == 1 + int((shares > shares[names.index(row["class"])]).sum())
 
 
 def test_open_clips_lists_are_read_as_it_has_them():
