@@ -16,13 +16,15 @@ from typing import Any
 
 import torch
 
+from ..checkpoints.targets import check_folder, plain_name
+from ..data.identity import Whereabouts
 from ..data.items import readable
 from ..data.reader import read_all, read_shard
 from ..data.shards import Shard
 from ..data.tally import Tally
 from .asking import BLOCKED, FAILED, NOTED, Asker
 from .questions import ModelSource, Question
-from .results import check_settings
+from .results import begun_in, check_settings
 from .tables import LINES, all_columns, require_pyarrow, write_table
 
 TABLE = re.compile(r".+-[0-9a-f]{8}\.(csv|jsonl|parquet)")
@@ -42,6 +44,8 @@ class Work:
     """The folder that relative paths start from."""
     latent_key: str | None = None
     """Which member of a sample is its latents, where it holds several."""
+    where: Whereabouts | None = None
+    """What names mean in this folder of results; None: what they say."""
 
     def start(self, threads: int) -> Worker:
         """Make this process a worker: load the model, and give torch that many threads."""
@@ -60,7 +64,7 @@ class Worker:
         """Write the shard's table. Raises whatever went wrong; then there is no table."""
         captions, latent_key = self.work.question.wants_captions, self.work.latent_key
         read = read_all([shard], captions, latent_key) if shard.loose else read_shard(shard, True, latent_key)
-        path = self.work.folder / f"{table_name(shard)}{self.work.suffix}"
+        path = self.work.folder / f"{table_name(shard, self.work.where)}{self.work.suffix}"
         columns = all_columns(self.work.question)
         return write_table(path, self.asker.blocks(read), columns, self.work.suffix)
 
@@ -77,7 +81,7 @@ class PartsFolder:
             require_pyarrow()
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; expected a folder for the tables")
-        folder.mkdir(parents=True, exist_ok=True)
+        check_folder(folder, (f"{'x' * 60}{suffix}",))
         self.folder, self.suffix, self.log = folder, suffix, folder / "finished.jsonl"
         about = folder / "settings.json"
         if about.exists():
@@ -86,9 +90,10 @@ class PartsFolder:
                 self._clear(TABLE)
                 self.log.unlink(missing_ok=True)
                 about.unlink()
-        elif any(folder.iterdir()):
+        elif any(not path.name.startswith(".") for path in folder.iterdir()):
             raise ValueError(f"{folder} holds something else; expected a new or empty folder")
         check_settings(about, {**settings, "tables": suffix}, folder if about.exists() else None)
+        self.where = Whereabouts(begun_in(about))
         self.finished = {entry["shard"]: entry for entry in self._read_log()}
 
     def _clear(self, names: re.Pattern[str]) -> None:
@@ -105,7 +110,7 @@ class PartsFolder:
         for shard in shards:
             number += not self.is_done(shard)
             if shard.loose:
-                loose.add(table_name(shard))
+                loose.add(table_name(shard, self.where))
         if {name for name, entry in self.finished.items() if not entry["state"]} - loose:
             raise ValueError(
                 f"{self.folder} holds tables of loose files, and files have come or gone since; give another "
@@ -115,7 +120,7 @@ class PartsFolder:
 
     def is_done(self, shard: Shard) -> bool:
         """Whether the shard's table is there, and the shard is still the one that was read."""
-        name = table_name(shard)
+        name = table_name(shard, self.where)
         entry, there = self.finished.get(name), (self.folder / f"{name}{self.suffix}").exists()
         return entry is not None and there and entry["state"] == state_of(shard)
 
@@ -128,7 +133,7 @@ class PartsFolder:
 
     def note(self, shard: Shard, tally: Tally) -> None:
         """Remember a shard as done."""
-        entry = {"shard": table_name(shard), "state": state_of(shard), "tally": tally.plain()}
+        entry = {"shard": table_name(shard, self.where), "state": state_of(shard), "tally": tally.plain()}
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self.finished[entry["shard"]] = entry
@@ -143,10 +148,14 @@ class PartsFolder:
         return entries
 
 
-def table_name(shard: Shard) -> str:
-    """What a shard's table is called, without its ending: the same for the same files in every run."""
+def table_name(shard: Shard, where: Whereabouts | None = None) -> str:
+    """What a shard's table is called, without its ending: the same for the same files in every run.
+
+    where: knows them from another folder, by an absolute path, and through a link too.
+    """
     stem = shard.name if shard.loose else Path(shard.name).name.partition(".")[0]
-    return f"{readable(stem)}-{shard.digest()}"
+    digest = shard.digest() if where is None else shard.digest(where.beside)
+    return f"{plain_name(readable(stem), '')}-{digest}"
 
 
 def state_of(shard: Shard) -> list[int]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..adapters.adapter import apply_adapter
 from ..adapters.files import load_adapter
 from ..checkpoints.checkpoint import load
+from ..model.devices import device_named
 from ..model.latent_clip import LatentCLIP
 from ..safety.judge import UNREADABLE, SafetyJudge, Verdict
 from ..safety.safety_policy import SafetyPolicy
@@ -51,22 +52,11 @@ class ModelSource:
 
     def load(self) -> LatentCLIP:
         """The model, ready. Raises FileNotFoundError, CheckpointError; ValueError for an unknown device."""
-        model = self.read(self.path, self._device(), getattr(torch, self.dtype))
+        device = device_named(self.device)
+        model = self.read(self.path, device, getattr(torch, self.dtype))
         if self.adapter is None:
             return model
-        return apply_adapter(model, load_adapter(self.adapter, self._device()))
-
-    def _device(self) -> torch.device:
-        if self.device != "auto":
-            try:
-                torch.empty(0, device=self.device)
-                return torch.device(self.device)
-            except (RuntimeError, AssertionError, NotImplementedError) as error:
-                raise ValueError(f"device {self.device!r} cannot be used: {error}") from error
-        accelerator = getattr(torch, "accelerator", None)  # torch before 2.6 has none
-        if accelerator is None or not accelerator.is_available():
-            return torch.empty(0).device
-        return accelerator.current_accelerator()
+        return apply_adapter(model, load_adapter(self.adapter, device))
 
 
 @dataclass(frozen=True)

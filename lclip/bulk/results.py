@@ -17,6 +17,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from ..checkpoints.atomic import atomic_file
+from ..checkpoints.targets import check_writable
+from ..data.identity import Whereabouts
 from ..data.items import LatentItem
 from ..data.tally import Tally
 from .asking import Block
@@ -24,6 +26,8 @@ from .questions import Question
 from .tables import LINES, all_columns, block_of, format_of, header, lines, parse_lines, write_table
 
 ROWS_AT_ONCE = 1024  # read back together
+BEGUN_IN = "begun_in"
+"""In the settings: the folder that a first run's relative paths start from; no answer depends on it."""
 
 
 class GrowingTable:
@@ -45,7 +49,11 @@ class GrowingTable:
                 old.unlink(missing_ok=True)
         elif self.parquet and path.exists():
             raise ValueError(f"{path} is finished already; give another name, or --overwrite to start anew")
+        check_writable(self.path)
+        for beside in {self.growing, self.about}:
+            check_writable(beside)
         check_settings(self.about, settings, self.growing if self.growing.exists() else None)
+        self.where = Whereabouts(begun_in(self.about))
         self._known = self._read_back()
         self.old = self.tally.items
         self._file: TextIO | None = None
@@ -56,7 +64,7 @@ class GrowingTable:
 
     def has(self, file: str, item: str) -> bool:
         """Whether the table has had a row for this item when it was opened."""
-        key = _key(file, item)
+        key = self._key(self.where.shown(file), item)
         place = int(np.searchsorted(self._known, key))
         return place < len(self._known) and self._known[place] == key
 
@@ -66,6 +74,7 @@ class GrowingTable:
             self._file = self.growing.open("a", encoding="utf-8", newline="")
             if self._file.tell() == 0:
                 self._file.write(header(self.columns, self.suffix))
+        block.values["file"] = [self.where.shown(file) for file in block.values["file"]]
         self._file.write(lines(block, self.columns, self.suffix))
         self._file.flush()
         self.tally.add(block.tally())
@@ -101,6 +110,12 @@ class GrowingTable:
         if rows:
             yield block_of(rows, self.columns)
 
+    def _key(self, file: str, item: str) -> int:
+        text = f"{self.where.identity(file)}\0{item}"
+        return int.from_bytes(
+            blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little"
+        )
+
     def _read_back(self) -> np.ndarray:
         """Cut off a half line, count what is there, and keep 8 bytes of each item."""
         keys = array("Q")
@@ -109,7 +124,8 @@ class GrowingTable:
             for block in self._blocks():
                 self.tally.add(block.tally())
                 items = (item or "" for item in block.values["item"])
-                keys.extend(map(_key, block.values["file"], items))
+                self.where.check(block.values["file"][0])
+                keys.extend(map(self._key, block.values["file"], items))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{self.growing} is damaged, or was changed: {error}. Give another name, or --overwrite to "
@@ -120,22 +136,29 @@ class GrowingTable:
 
 def check_settings(path: Path, settings: Mapping[str, Any], results: Path | None) -> None:
     """Keep settings in a file beside results; where there are results, ValueError unless they fit."""
-    text = json.dumps(dict(settings), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
     if results is None:
+        about = {**settings, BEGUN_IN: os.getcwd()}
         with atomic_file(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            text = json.dumps(about, indent=2, ensure_ascii=False, sort_keys=True)
+            temporary.write_text(text + "\n", encoding="utf-8")
         return
     again = "Give another name, or --overwrite to start anew"
     if not path.exists():
         raise ValueError(f"{results} exists, but not {path.name}, which says how it was made. {again}")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        different = [name for name in {**settings, **found} if found.get(name) != settings.get(name)]
+        names = sorted({**settings, **found}.keys() - {BEGUN_IN})
+        different = [name for name in names if found.get(name) != settings.get(name)]
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged: {error}. {again}") from error
     if different:
         was, now = found.get(different[0]), settings.get(different[0])
         raise ValueError(f"{results} is of another run: {different[0]} was {was!r}, now {now!r}. {again}")
+
+
+def begun_in(path: Path) -> Path:
+    """The folder that relative names in results start from, by their settings; else this one."""
+    return Path(json.loads(path.read_text(encoding="utf-8")).get(BEGUN_IN, os.getcwd()))
 
 
 def _cut_half_line(path: Path) -> None:
@@ -153,7 +176,3 @@ def _cut_half_line(path: Path) -> None:
                 break
             end = start
         file.truncate(end)
-
-
-def _key(file: str, item: str) -> int:
-    return int.from_bytes(blake2b(f"{file}\0{item}".encode(), digest_size=8).digest(), "little")

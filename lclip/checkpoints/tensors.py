@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from .atomic import atomic_file
+from .targets import check_writable
 
 SUFFIX = ".safetensors"
 DAMAGE = (SafetensorError, OSError, ValueError, RuntimeError, KeyError)
@@ -68,17 +69,18 @@ def write_tensors(
     """Write tensors and texts as one step. Raises FileNotFoundError for a folder that is not there."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
-        safetensors.torch.save_file(plain, temporary, dict(metadata) if metadata else None)
+        try:
+            safetensors.torch.save_file(plain, temporary, dict(metadata) if metadata else None)
+        except SafetensorError as error:  # its own word for what the system said
+            raise OSError(f"{path} cannot be written: {error}") from error
     return path
 
 
 def check_target(path: Path) -> Path:
-    """A path that such a file can be written to. Raises ValueError, FileNotFoundError."""
+    """A path that such a file can be written to, now. Raises ValueError, FileNotFoundError."""
     if path.suffix != SUFFIX:
         raise ValueError(f"the target is {path.name!r}; expected a name that ends in {SUFFIX}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")
-    return path
+    return check_writable(path)
 
 
 def _or_damaged(name: str | Path, get: Callable[[], T]) -> T:

@@ -32,12 +32,29 @@ WARNINGS_SHOWN = 5
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse a command line (that of this process by default), carry it out, return the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    _mend_streams()
+    try:
+        return _carry_out(_parsed(arguments))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its exit
+        return CLOSED_PIPE
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser = make_parser()
-    options, rest = parser.parse_known_args(arguments)
-    rest = _late(options, rest)
-    if rest and not getattr(options, "passes_on", False):
-        parser.error(f"unknown arguments: {' '.join(rest)}; see python -m lclip {options.command} --help")
+    try:
+        options, rest = parser.parse_known_args(arguments)
+        rest = _late(options, rest)
+        if rest and not getattr(options, "passes_on", False):
+            parser.error(f"unknown arguments: {' '.join(rest)}; see python -m lclip {options.command} --help")
+    except SystemExit:
+        sys.stdout.flush()  # of a help that nobody reads to its end
+        raise
     options.all_arguments = arguments[1:]
+    return options
+
+
+def _carry_out(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logger, first_few = logging.getLogger("latent-clip"), _FirstFew()
     logger.addFilter(first_few)
@@ -46,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its exit
-        return CLOSED_PIPE
+        raise
     except (ValueError, OSError) as error:
         print(f"lclip {options.command}: {error}", file=sys.stderr)
         return USAGE
@@ -59,6 +75,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAULT
     finally:
         logger.removeFilter(first_few)
+
+
+def _mend_streams() -> None:
+    """See to it that no row is lost for where it is written to.
+
+    A redirected console on Windows knows some 250 signs: another is written as its number. A stream that was
+    closed before the start is None.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the end
+        elif hasattr(stream, "reconfigure") and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def make_parser() -> argparse.ArgumentParser:

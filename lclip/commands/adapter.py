@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     """Gather the pictures, train, write, and say how good it is."""
     from ..adapters.files import save_adapter
     from ..adapters.training import AdapterSettings, AdapterTraining
+    from ..checkpoints.targets import written_somewhere
     from ..checkpoints.tensors import check_target
     from ..latents.spaces import space_named
 
@@ -86,8 +87,8 @@ def run(options: argparse.Namespace) -> int:
     finally:
         if training.step:
             adapter = training.result()
-            save_adapter(adapter, options.out)
-            print(f"{adapter.describe()}\nwritten to {options.out}")
+            _, place = written_somewhere(lambda path: save_adapter(adapter, path), options.out)
+            print(f"{adapter.describe()}\nwritten to {place}")
     return 0
 
 

@@ -31,8 +31,10 @@ def add_to(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the report."""
+    from ..checkpoints.targets import check_folder
     from ..mini.demo import make_report
 
+    check_folder(options.out)
     path = make_report(options.out, options.seed, lambda text: print(text, flush=True))
     if options.open:
         webbrowser.open(path.resolve().as_uri())

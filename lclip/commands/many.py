@@ -78,15 +78,27 @@ def progress(options: argparse.Namespace, unit: str, total: int | None = None) -
         yield bar
 
 
+def shards_of(options: argparse.Namespace) -> Iterator[Shard]:
+    """The input's samples one by one, without what is in the folder that copies are written to."""
+    from ..data.finding import find_shards
+    from ..data.identity import real_path
+
+    copies = getattr(options, "save_to", None)
+    inside = None if copies is None else os.path.join(os.path.realpath(copies), "")
+    for shard in find_shards(options.inputs, 1):
+        names = map(os.fspath, shard.files or (shard.name,))
+        if inside is None or not any(real_path(name).startswith(inside) for name in names):
+            yield shard
+
+
 def items_with_bar(options: argparse.Namespace, bar: Any, captions: bool = False) -> Iterator[LatentItem]:
     """The input's latents; the bar says which of how many files and shards is being read."""
-    from ..data.finding import find_shards
     from ..data.reader import read_all
 
-    number = sum(1 for _ in find_shards(options.inputs, 1)) if not bar.disable else 0
+    number = sum(1 for _ in shards_of(options)) if not bar.disable else 0
 
     def shards() -> Iterator[Shard]:
-        for place, shard in enumerate(find_shards(options.inputs, 1), 1):
+        for place, shard in enumerate(shards_of(options), 1):
             bar.set_postfix_str(f"file {place} of {number}", refresh=False)
             yield shard
 
@@ -113,10 +125,14 @@ def _to_terminal(options: argparse.Namespace, asker: Asker) -> int:
 
 def _into_file(options: argparse.Namespace, asker: Asker) -> int:
     from ..bulk.results import GrowingTable
+    from ..checkpoints.claims import claimed, lock_of
+    from ..checkpoints.targets import check_writable
 
-    table = GrowingTable(options.out, asker.question, settings_of(options, asker), options.overwrite)
-    fill(options, asker, table)
-    path = table.finish()
+    check_writable(options.out)
+    with claimed(options.out, lock_of(options.out)):
+        table = GrowingTable(options.out, asker.question, settings_of(options, asker), options.overwrite)
+        fill(options, asker, table)
+        path = table.finish()
     code = report(options.command, asker, table.tally, table.old)
     print(f"written to {path}", file=sys.stderr)
     return code
@@ -135,17 +151,28 @@ def fill(options: argparse.Namespace, asker: Asker, table: GrowingTable) -> None
 
 
 def _into_folder(options: argparse.Namespace, asker: Asker, source: ModelSource) -> int:
-    from ..bulk.engines import choose_engine, work_off
+    from ..bulk.engines import choose_engine
+    from ..checkpoints.claims import claimed, lock_of
+    from ..checkpoints.targets import check_folder
+
+    engine = choose_engine(options.engine, options.workers)
+    check_folder(options.out)
+    with claimed(options.out, lock_of(options.out)):
+        return _all_parts(options, asker, source, engine)
+
+
+def _all_parts(options: argparse.Namespace, asker: Asker, source: ModelSource, engine: str) -> int:
+    from ..bulk.engines import work_off
     from ..bulk.parts import PartsFolder, Work, Worker
     from ..data.finding import find_shards
 
-    engine = choose_engine(options.engine, options.workers)
     suffix = f".{options.format or 'parquet'}"
     folder = PartsFolder(options.out, suffix, settings_of(options, asker), options.overwrite)
     number = folder.plan(find_shards(options.inputs))
     old, new, lost = folder.tally().items, 0, 0
     target = options.out.absolute()
-    work = Work(asker.question, source, target, suffix, options.batch, Path.cwd(), options.latent_key)
+    here, key = Path.cwd(), options.latent_key
+    work = Work(asker.question, source, target, suffix, options.batch, here, key, folder.where)
     shards = (shard for shard in find_shards(options.inputs) if not folder.is_done(shard))
     with progress(options, " shards", number) as bar:
         for outcome in work_off(shards, work, options.workers, engine, Worker(work, asker)):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..reno.types import ReNOResult
 
 ENLARGED = 4  # screen pixels per pixel: the mini world's pictures are 64 pixels wide
+WRITTEN = ("before.png", "after.png", "curve.csv", "best.latent", "noise.latent")
 GAP = 8
 
 
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     """Search, write, and say what was gained."""
     import torch
 
+    from ..checkpoints.targets import check_folder
     from ..data.files import write_latents
     from ..mini.captions import CaptionReward
     from ..mini.world import load_world
@@ -66,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
 
     if not options.prompt.strip():
         raise ValueError("the prompt is empty; expected words of the mini world, such as 'a red star'")
+    check_folder(options.out, WRITTEN)
     world = load_world()
     prompts = [options.prompt] * options.pictures
     generator = torch.Generator().manual_seed(options.seed)
@@ -80,7 +83,6 @@ def run(options: argparse.Namespace) -> int:
         for _ in search:
             bar.update()
     result = search.result()
-    options.out.mkdir(parents=True, exist_ok=True)
     _write_picture(world, result.initial_latents, options.out / "before.png")
     _write_picture(world, result.best_latents, options.out / "after.png")
     _write_curve(result, options.out / "curve.csv")

@@ -6,18 +6,22 @@ import argparse
 import csv
 import heapq
 import math
+import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .many import fill, items_with_bar, progress, report, settings_of
+from .many import fill, items_with_bar, progress, report, settings_of, shards_of
 from .options import EXIT, INPUTS, add_input, add_model_options, add_size_rule, source_of
 from .parsing import add_command, positive
 
 if TYPE_CHECKING:
     from ..bulk.asking import Asker
 
+SELECTED = re.compile(r"\d{4,}_.*\.latent")
+"""What a selection's files are called."""
 Row = tuple[str, str, float]
 """File, item and score."""
 
@@ -50,7 +54,9 @@ def add_to(subparsers: Any) -> None:
         metavar="FILE",
         help="keep every score in this .csv or .jsonl; an interrupted run goes on from it",
     )
-    parser.add_argument("--overwrite", action="store_true", help="throw away what --scores holds")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what --scores and --save-to hold of before"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_size_rule(parser)
     add_model_options(parser)
@@ -60,14 +66,15 @@ def run(options: argparse.Namespace) -> int:
     """Select, list, and save."""
     from ..bulk.asking import Asker
     from ..bulk.questions import Score
+    from ..checkpoints.claims import claimed, lock_of
     from ..data.finding import find_shards
     from ..scoring import too_many
 
     next(find_shards(options.inputs, 1), None)
-    if options.save_to and not options.save_to.parent.is_dir():
-        raise FileNotFoundError(f"the folder {options.save_to.parent} does not exist; create it first")
+    if options.save_to:
+        _check_target(options)
     asker = Asker(Score(tuple(options.text), options.size_rule), source_of(options).load(), options.batch)
-    best, code = _from_table(options, asker) if options.scores else _from_stream(options, asker)
+    best, code = _claimed_table(options, asker) if options.scores else _from_stream(options, asker)
     if (text := too_many(options.k, len(best))) is not None:
         print(f"select: {text}", file=sys.stderr)
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -75,8 +82,38 @@ def run(options: argparse.Namespace) -> int:
     for rank, (file, item, score) in enumerate(best, 1):
         writer.writerow([rank, file, item, f"{score:.7g}"])
     if options.save_to:
-        _save(options, best)
+        with claimed(options.save_to, lock_of(options.save_to)):
+            _save(options, best)
     return code
+
+
+def _check_target(options: argparse.Namespace) -> None:
+    """Refuse a folder for the chosen ones that holds others, or that would be its own input."""
+    from ..checkpoints.targets import check_folder
+
+    target = options.save_to
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {target.parent} does not exist; create it first")
+    for source in options.inputs:
+        if source.is_dir() and Path(os.path.realpath(source)).is_relative_to(os.path.realpath(target)):
+            raise ValueError(f"--save-to {target} is where the input is read from; give another folder")
+    if target.is_dir() and not options.overwrite:
+        there = next((path.name for path in sorted(target.iterdir()) if not path.name.startswith(".")), None)
+        if there is not None:
+            raise ValueError(
+                f"{target} holds {there}; expected a new or empty folder. Give another one, or --overwrite "
+                "to replace what was selected before"
+            )
+    check_folder(target, ("x" * 200,))
+
+
+def _claimed_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int]:
+    from ..checkpoints.claims import claimed, lock_of
+    from ..checkpoints.targets import check_writable
+
+    check_writable(options.scores)
+    with claimed(options.scores, lock_of(options.scores)):
+        return _from_table(options, asker)
 
 
 def _from_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int]:
@@ -123,15 +160,17 @@ def _best(rows: Iterator[tuple[str, str, list[float | None]]], k: int) -> list[R
 
 def _save(options: argparse.Namespace, best: list[Row]) -> None:
     """Read the chosen ones again and write each as a file of its own, its rank first in the name."""
+    from ..checkpoints.targets import plain_name
     from ..data.files import write_latents
-    from ..data.finding import find_shards
     from ..data.items import readable
     from ..data.reader import read_all
 
-    options.save_to.mkdir(exist_ok=True)
+    for old in list(options.save_to.iterdir()):
+        if SELECTED.fullmatch(old.name):
+            old.unlink()
     ranks = {(file, item): rank for rank, (file, item, _) in enumerate(best, 1)}
     files = {file for file, _ in ranks}
-    for shard in find_shards(options.inputs, 1):
+    for shard in shards_of(options):
         paths = shard.files or (Path(shard.name),)
         if files.isdisjoint(map(readable, paths)):
             continue
@@ -139,7 +178,6 @@ def _save(options: argparse.Namespace, best: list[Row]) -> None:
             rank = ranks.get((item.file, item.item))
             if rank is not None and item.latents is not None:
                 stem = Path(item.file).name.partition(".")[0]
-                name = f"{stem}_{item.item.replace('/', '_')}"
                 z = item.latents[None, :, None] if item.frame else item.latents[None]  # as it was stored
-                write_latents(z, options.save_to / f"{rank:04}_{name}.latent")
+                write_latents(z, options.save_to / plain_name(f"{rank:04}_{stem}_{item.item}", ".latent"))
     print(f"select: {len(best)} latents written to {options.save_to}", file=sys.stderr)

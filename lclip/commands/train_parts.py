@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 
 from ..checkpoints.checkpoint import load
+from ..checkpoints.targets import check_folder
 from ..data.finding import find_shards
 from ..data.reader import read_samples
 from ..data.samples import LATENTS, PICTURE
@@ -30,6 +31,8 @@ ADAM_EPS = 1e-6  # as the released models were trained
 def assemble(options: argparse.Namespace, ranks: Ranks) -> Training:
     """All parts of a run as the options want them. Raises ValueError, OSError."""
     _check(options)
+    if ranks.first:
+        check_folder(options.out, ("model.safetensors", "stage_1.pt", "metrics.csv"))
     pixel = None
     if options.pixel_clip is not None:
         pixel = read_pixel_clip(options.pixel_clip, options.activation, ranks.device)

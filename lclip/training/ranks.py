@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..model.devices import device_named
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -51,8 +53,7 @@ def joined_ranks(device: str = "auto") -> Iterator[Ranks]:
 
 
 def _device(wanted: str) -> torch.device:
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    device = (accelerator or torch.device("cpu")) if wanted == "auto" else torch.device(wanted)
+    device = device_named(wanted)
     if device.type == "cpu" or device.index is not None:
         return device
     device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
