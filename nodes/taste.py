@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from .. import lclip
 from ..lclip.rewards.taste import REGULARIZATION, taste_inputs
 from .host import memory, models, sockets
 from .host.feedback import cautioned
-from .host.folders import NOT_GIVEN, TASTES
+from .host.folders import NOT_GIVEN, TASTES, saved
 from .latents import samples_of
 
 WEIGHT = (
@@ -105,6 +106,8 @@ class TrainTaste(io.ComfyNode):
         name, shrinkage = save_as.strip(), REGULARIZATION[regularization]
         with memory.ordinary_tensors():
             known = learnt_before(name, taste_inputs(model, good, bad, shrinkage)) if save else None
+            if save and not known:
+                TASTES.new_place(name, ".safetensors")  # a bad one is said before the work
             taste = known or lclip.train_taste(model, good, bad, shrinkage, name or "taste", latent_clip.name)
             reward = lclip.TasteReward(model, taste, weight)
         cautions = latent_clip.cautions_of_examples(good, "liked")
@@ -134,7 +137,7 @@ def keep(taste: lclip.Taste, name: str) -> Path:
     """Write a taste under a name that is still free; a file that holds the same taste is left as it is."""
     for path in TASTES.places_for(name, ".safetensors"):
         if not path.exists():
-            return lclip.save_taste(taste, path)
+            return saved(partial(lclip.save_taste, taste), path)
         if is_stored(taste, path):
             return path
     raise AssertionError("the numbers never end")

@@ -84,7 +84,7 @@ def check_folder(folder: str | os.PathLike[str], names: Iterable[str] = ("x",), 
     """The folder, made where it is missing, if such files can be written in it. See check_writable."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; expected a folder")
+        raise ValueError(f"{folder} cannot be written: it is a file; expected a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from ...lclip.checkpoints.inputs import inputs_digest
 from ...lclip.data.pictures import each_picture, find_pictures, in_batches, whole_cells
 from ...lclip.latents.spaces import LatentSpace
 from . import memory, models
-from .folders import ADAPTERS
+from .folders import ADAPTERS, saved
 from .gradients import make_differentiable
 from .spaces import LATENTS, preview
 
@@ -44,11 +45,6 @@ SHOWN = 4  # held-out pictures in the preview
 
 
 RECIPE = 2  # of the training: raised when the same inputs come to give another adapter
-
-
-def new_path(name: str) -> Path:
-    """Where an adapter of that name is saved: nothing that is there is overwritten."""
-    return next(path for path in ADAPTERS.places_for(name, ".safetensors") if not path.exists())
 
 
 def trained_before(name: str, inputs: str) -> Path | None:
@@ -201,12 +197,12 @@ def train(
     how far it is.
     """
     target = lclip.space_named(loaded.config.latent_space)
-    path = new_path(name)
     pictures.check()
     inputs = _inputs(loaded, source, vaes, pictures, settings)
     if (known := trained_before(name, inputs)) is not None:
         tell(f"taken from {known.name}: trained from the same inputs before")
         return Trained(load_adapter(known, known.name), known, None)
+    path = ADAPTERS.new_place(name, ".safetensors")
     batches = _reported(pictures.batches(math.lcm(source.factor, target.factor)), tell)
     encoded = encode_pictures(batches, encoder(vaes[0]), encoder(vaes[1]), decode_source=decoder(vaes[0]))
     models.load_together([loaded], encoded.target[: settings.batch])
@@ -223,7 +219,7 @@ def train(
             if training.step == settings.steps:  # a cancelled one is no answer to the same question
                 adapter.trained_from = inputs
             if training.step:
-                lclip.save_adapter(adapter, path)
+                path = saved(partial(lclip.save_adapter, adapter), path)
                 logger.info("The adapter is saved as %s, after %d steps.", path, training.step)
         comparison = _comparison(training)
     return Trained(WiredAdapter(adapter, path.name), path, comparison)

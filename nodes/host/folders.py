@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import folder_paths
+
+from ...lclip.checkpoints.targets import check_folder, name_fault, written_somewhere
 
 logger = logging.getLogger("latent-clip")
 
@@ -75,23 +78,41 @@ class ModelFolder:
         return f"{name}:{status.st_size}:{status.st_mtime_ns}"
 
     def places_for(self, name: str, extension: str) -> Iterator[Path]:
-        """Where a new file of that name may be written: the plain name first, then with a number added.
+        """Where a file of that name may stand: the plain name first, then with a number added.
 
-        The name may hold a folder within this one; ValueError for one that leads out of it.
+        The name may hold a folder within this one; ValueError for one that leads out of it, or that not every
+        system takes.
         """
         root = Path(folder_paths.get_folder_paths(self.key)[0])
         plain = name.replace("\\", "/").removesuffix(extension)
         *above, stem = plain.split("/")
-        if ":" in plain or any(part.strip(" .") == "" for part in (*above, stem)):
-            raise ValueError(f"the name is {name!r}; expected one like 'mine' or 'sub/mine', within {root}")
+        files = (*above, f"{stem}{extension}" if stem.strip(" .") else "", f"{stem}_999{extension}")
+        if (fault := next(filter(None, map(name_fault, files)), None)) is not None:
+            shown = name if len(name) < 60 else f"{name[:60]}..."
+            raise ValueError(
+                f"the name is {shown!r}: {fault}; expected one like 'mine' or 'sub/mine', within {root}"
+            )
         folder = root.joinpath(*above)
-        folder.mkdir(parents=True, exist_ok=True)
         for count in itertools.count(1):
             yield folder / f"{stem}{f'_{count}' if count > 1 else ''}{extension}"
+
+    def new_place(self, name: str, extension: str) -> Path:
+        """Where a new file of that name can be written now: nothing that is there is replaced.
+
+        ValueError for a name as above, a folder that is read-only, a disk that is full: before any work.
+        """
+        path = next(path for path in self.places_for(name, extension) if not path.exists())
+        check_folder(path.parent, (path.name,))
+        return path
 
     def saved_as(self, name: str, extension: str) -> Iterator[Path]:
         """The files that were saved under that name so far: the plain one, then those with a number."""
         return itertools.takewhile(Path.exists, self.places_for(name, extension))
+
+
+def saved(write: Callable[[Path], Any], path: Path) -> Path:
+    """Write what was made at a cost: where it is wanted, or else in the host's output folder. Says where."""
+    return written_somewhere(write, path, [Path(folder_paths.get_output_directory())])[1]
 
 
 CHECKPOINTS = ModelFolder(

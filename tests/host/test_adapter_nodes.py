@@ -400,6 +400,14 @@ def test_the_side_counts_where_its_switch_is_on_and_only_there(bench, host, new_
         assert len(files(host, "side")) == number, changes
 
 
+def test_a_name_that_cannot_be_written_is_said_before_the_training(bench, host):
+    place = host.base / "models" / "latent_clip_adapters"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "blocked").write_text("a file where a folder is wanted")
+    bench.train(save_as="blocked/mine", steps=20)
+    assert "cannot be written" in (error := bench.error()) and "Traceback" not in error
+
+
 def test_other_pictures_or_another_vae_are_other_inputs(bench, host, new_graph):
     bench.train(save_as="inputs", steps=20)
     bench.run()

@@ -178,6 +178,30 @@ def test_names_that_lead_out_of_the_folder_are_refused(host, graph, folder, side
     assert not list(host.base.rglob("*stray*"))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("what?", "Windows forbids '?'"),
+        ("con", "Windows keeps this name"),
+        ("sub./mine", "Windows drops dots"),
+        ("x" * 260, "file systems take 255"),
+        ("blocked/mine", "cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_is_said_in_one_line(host, graph, folder, sides, name, said):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "blocked").write_text("a file where a folder is wanted")
+    trained(graph, graph.add("LatentCLIP_MiniWorld"), name, save=True)
+    error = host.run(graph).error
+    assert said in error and "Traceback" not in error
+
+
+def test_a_name_of_240_letters_is_saved(host, graph, folder, sides):
+    trained(graph, graph.add("LatentCLIP_MiniWorld"), "y" * 238, save=True)
+    host.run(graph).require_ok()
+    assert (folder / f"{'y' * 238}.safetensors").exists()
+
+
 def test_shared_and_unreadable_examples_are_refused_in_the_browser(host, graph, sides):
     mixed = torch.cat([sides["disliked"][:4], sides["liked"][2:3]])
     numpy.savez(host.input / "taste_mixed.npz", samples=mixed.numpy())
