@@ -86,7 +86,7 @@ def shards_of(options: argparse.Namespace) -> Iterator[Shard]:
     copies = getattr(options, "save_to", None)
     inside = None if copies is None else os.path.join(os.path.realpath(copies), "")
     for shard in find_shards(options.inputs, 1):
-        names = map(os.fspath, shard.files or (shard.name,))
+        names = [str(path) for path in shard.files] or [shard.name]
         if inside is None or not any(real_path(name).startswith(inside) for name in names):
             yield shard
 
