@@ -69,11 +69,15 @@ def add_to(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, and write the page."""
+    from ..data.finding import find_shards
+    from ..data.samples import LATENTS, PICTURE
     from ..evaluation.results import write_results
 
     _check(options)
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file; expected a folder")
+    if options.inputs:  # what is not there is said before the model is loaded, and its texts encoded
+        next(find_shards(options.inputs, 1, (PICTURE,) if options.vae else (LATENTS,)), None)
     model = source_of(options).load()
     results = [
         _carry_out(options, task, model) for task in (TASKS if options.task == "all" else [options.task])
