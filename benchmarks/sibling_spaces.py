@@ -7,17 +7,22 @@ Training pictures of every kind, at 256 px, through TAESD of both spaces. The fi
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from lclip.latents.siblings import statistics
 
 from .harness import Run
 from .real import catalogue
+from .real.catalogue import Picture, unit_hash
+from .real.crops import pixels
 from .real.fetching import cache_folder
+from .real.reading import PictureError, read_picture
 from .real.taesd import load_taesd
-from .real_guards import chosen_pictures, read_at
 
 PAIR = ("sdxl", "sd1.5")
 PHOTOGRAPHS = OTHERS = 110
@@ -41,6 +46,38 @@ def main() -> None:
                 Run().say(f"{number} pictures")
     for name, values in fitted({space: torch.cat(rows) for space, rows in found.items()}).items():
         print(name, ", ".join(f"{value:.4g}" for value in values.tolist()))
+
+
+def chosen_pictures(pictures: Iterable[Picture], size: int, number: int) -> list[Picture]:
+    """So many pictures, every kind in turn: the rare kinds whole, the common ones in part."""
+    by_kind: dict[str, list[Picture]] = {}
+    for picture in sorted(pictures, key=lambda p: unit_hash(f"guards {size} {p.id}")):
+        # Photographs are never enlarged; drawings are drawn, so they may be.
+        if picture.kind != "photograph" or picture.short >= size:
+            by_kind.setdefault(_kind(picture), []).append(picture)
+    chosen: list[Picture] = []
+    while len(chosen) < number and any(by_kind.values()):
+        for kind in sorted(by_kind):
+            chosen += by_kind[kind][:1]
+            del by_kind[kind][:1]
+    return chosen[:number]
+
+
+def _kind(picture: Picture) -> str:
+    return picture.kind + (f", {picture.tone}" if picture.tone and picture.kind == "photograph" else "")
+
+
+def read_at(cache: Path, picture: Picture, sizes: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
+    """A picture with its long side at about each size, both sides multiples of 16: [1, 3, H, W]."""
+    try:
+        image = read_picture(cache / picture.path)
+    except PictureError:
+        return
+    for size in sizes:
+        factor = size / max(image.size)
+        sides = [max(16 * 16, round(side * factor / 16) * 16) for side in image.size]
+        shown = image.resize((sides[0], sides[1]), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        yield size, pixels(shown)
 
 
 def fitted(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ second, about the channels' means, no picture; above the third, about zero, none
 
 FEWEST = 64  # cells: in fewer, pictures show too little to be told from noise
 MANY = 256  # cells, from which every picture that was measured stands far enough from noise
+PLENTY = 1024  # cells, from which pictures stand so far from noise that half-noisy ones can be told too
 CHANCE, CHANCE_IN_FEW = 5.0, 3.0
 """Standard deviations of what noise shows by chance: of the mini world's 8x8 pictures the whitest of 45,000
 shows 4.1, of noise 1 in 170 more than 3.
@@ -111,7 +112,7 @@ def _is_nearly_white(unit: Tensor) -> Tensor:
     """Whether little of a picture shows through: relations of channels and of neighbours, both weak."""
     channels, height, width = unit.shape[1:]
     cells = height * width
-    if cells < MANY or channels < 2:
+    if cells < PLENTY or channels < 2:
         return torch.zeros(len(unit), dtype=torch.bool, device=unit.device)
     related = _products(unit, unit) / cells
     apart = related - torch.diag_embed(related.diagonal(dim1=1, dim2=2))
