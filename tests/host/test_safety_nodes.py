@@ -210,6 +210,24 @@ def test_presets_and_strictness_reach_the_gate(bench):
     assert content["calibrated"] is False and "not calibrated" in content["notes"][-1]
 
 
+def test_a_calibrated_policy_is_refused_where_other_sizes_are_read_otherwise(bench, clip):
+    z = pictures(100, seed=3)
+    order = torch.tensor(scores(clip, z)).argsort()
+    pasted = calibrate(policy_here(), clip, z[order[:60]], z[order[40:]], 0.1).policy.to_json()
+    for rule, refused in ((clip.size_rule, False), ("fit", True)):
+        other = Bench(bench.host, type(bench.graph)(), "gate.safetensors")
+        other.clip = other.graph.add(
+            "LatentCLIP_Load", file="gate.safetensors", dtype="float32", size_rule=rule
+        )[0]
+        gate = other.gate(other.policy(policy_json=pasted, own_concepts=""), other.latent(z[:4], "four"))
+        other.see(gate, 5)
+        found = other.host.run(other.graph)
+        if refused:
+            assert "calibrated under the size rule 'interpolate'" in found.error and "'fit'" in found.error
+        else:
+            found.require_ok()
+
+
 def test_calibration_equals_the_library_and_its_json_can_be_pasted(bench, clip):
     z = pictures(100, seed=3)
     order = torch.tensor(scores(clip, z)).argsort()
