@@ -86,7 +86,7 @@ def _groups(run: Run) -> Iterator[Group]:
 
 def _planned(cache: Path) -> Iterator[Group]:
     for plan, kind in PLANS.items():
-        for folder in sorted(folder_of(cache, plan, "", "*").parent.glob("*-*")):
+        for folder in sorted(folder_of(cache, plan, "", 0).parent.glob("*-*")):
             space, _, size = folder.name.rpartition("-")
             if space in FILES and space != PIXELS and size.isdigit():
                 found = load_encoded(cache, plan, space, int(size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import warnings
 from pathlib import Path
@@ -72,7 +73,7 @@ def _opaque_or_not(picture: Image.Image) -> Image.Image:
 def _svg(path: Path) -> bytes:
     """A PNG of an SVG, by cairosvg."""
     try:
-        import cairosvg
+        cairosvg = importlib.import_module("cairosvg")  # an extra that few have
     except (ImportError, OSError) as error:
         raise PictureError(
             "vector", path, "cairosvg is not installed; the extra 'pictures' brings it"
