@@ -37,6 +37,7 @@ JUDGE = Model(  # as released, under the name that the README gives it
     HUB + "wendlerc/latent-clip-b-8-512-34b-80k/resolve/main/checkpoints/epoch_34.pt",
     "latent_clip",
 )
+JUDGED_AT = 512  # pixels a side
 READS = (
     "and in models/latent_clip the released epoch_34.pt of latent-clip-b-8-512-34b-80k, saved as "
     "latent-clip-b-8.pt."
@@ -96,7 +97,8 @@ class World:
         if self.mini:
             world = canvas.node("LatentCLIP_MiniWorld", at, (self.loader, 90), "Its Latent-CLIP")
             return world["latent_clip"]
-        values, size = {"file": JUDGE.name, "latents": self.latents}, (self.loader, 106)
+        larger = {"size_rule": "fit"} if self.size > JUDGED_AT else {}
+        values, size = {"file": JUDGE.name, "latents": self.latents, **larger}, (self.loader, 106)
         return canvas.node("LatentCLIP_Load", at, size, None, values, (JUDGE,))["latent_clip"]
 
     @property
