@@ -104,6 +104,8 @@ class Canvas:
             if self.dialogs().count():
                 self.page.keyboard.press("Escape")
                 self.settle()
+        if self.page.locator(".p-blockui-mask").count():  # left over from a connection that was lost
+            self.open()
         self.complaints.clear()
 
     def dialogs(self) -> Any:

@@ -162,7 +162,14 @@ def test_the_templates_list_every_workflow_and_open_it(canvas, host):
     if not dialog.get_by_text(FILES[0].stem, exact=True).count():  # shown already where no other pack has any
         pack.click()
     for path in FILES:
-        dialog.get_by_text(path.stem, exact=True).first.wait_for()
+        name = dialog.get_by_text(path.stem, exact=True)
+        for _ in range(30):  # long lists are filled while they are scrolled
+            if name.count():
+                break
+            dialog.hover()
+            canvas.page.mouse.wheel(0, 500)
+            canvas.settle()
+        name.first.wait_for()
     canvas.settle()
     canvas.screenshot("Templates")
     if dialog.locator(".p-progressspinner").count() and not has_own_templates(host):
