@@ -51,6 +51,7 @@ class World:
 
     files: none for the mini world, one checkpoint, or diffusion model, text encoder and VAE. latents: what
     Load Latent-CLIP is told. empty: the node that makes empty latents. negative: where the cfg asks for one.
+    gradient: weights in eight bits have none.
     """
 
     name: str
@@ -63,7 +64,7 @@ class World:
     negative: str = ""
     batch: int | None = None
     sampling: tuple[tuple[str, Any], ...] = (("steps", 1), ("scheduler", "normal"))
-    loader: float = WIDE
+    gradient: bool = True
 
     @property
     def mini(self) -> bool:
@@ -76,13 +77,13 @@ class World:
     def load(self, canvas: Canvas, at: Point) -> tuple[Output, Output, Output]:
         """MODEL, CLIP and VAE."""
         if self.mini:
-            world = canvas.node("LatentCLIP_MiniWorld", at, (self.loader, 90))
+            world = canvas.node("LatentCLIP_MiniWorld", at, (WIDE, 90))
             return world["model"], world["clip"], world["vae"]
         if len(self.files) == 1:
-            values, size = {"ckpt_name": self.files[0].name}, (self.loader, 98)
+            values, size = {"ckpt_name": self.files[0].name}, (WIDE, 98)
             node = canvas.node("CheckpointLoaderSimple", at, size, None, values, self.files)
             return node["MODEL"], node["CLIP"], node["VAE"]
-        (x, y), width = at, self.loader
+        (x, y), width = at, WIDE
         model, encoder, vae = self.files
         made = (
             canvas.node("UNETLoader", (x, y), (width, 82), None, {"unet_name": model.name}, (model,)),
@@ -95,10 +96,10 @@ class World:
     def judge(self, canvas: Canvas, at: Point) -> Output:
         """The LATENT_CLIP. The mini world is loaded once, however many nodes name it."""
         if self.mini:
-            world = canvas.node("LatentCLIP_MiniWorld", at, (self.loader, 90), "Its Latent-CLIP")
+            world = canvas.node("LatentCLIP_MiniWorld", at, (WIDE, 90), "Its Latent-CLIP")
             return world["latent_clip"]
         larger = {"size_rule": "fit"} if self.size > JUDGED_AT else {}
-        values, size = {"file": JUDGE.name, "latents": self.latents, **larger}, (self.loader, 106)
+        values, size = {"file": JUDGE.name, "latents": self.latents, **larger}, (WIDE, 106)
         return canvas.node("LatentCLIP_Load", at, size, None, values, (JUDGE,))["latent_clip"]
 
     @property
@@ -145,7 +146,7 @@ class Start:
 def start(canvas: Canvas, world: World, prompt: str, batch: int, top: float = 0) -> Start:
     """Loader, prompts and empty latents in two columns. The VAE's lane runs along the floor."""
     model, clip, vae = world.load(canvas, (0, top))
-    left = world.loader + 55
+    left = WIDE + 55
     size = {"width": world.size, "height": world.size, "batch_size": world.batch or batch}
     words = canvas.node("CLIPTextEncode", (left, top + 60), (WIDE, 96), "Prompt", {"text": prompt}, clip=clip)
     unused, text = "Negative prompt" if world.negative else "Negative, unused", {"text": world.negative}
@@ -194,7 +195,7 @@ def enlarge(canvas: Canvas, at: Point, images: Output) -> Output:
 
 
 def show(
-    canvas: Canvas, world: World, at: Point, size: Point, title: str, images: Output, name: str | None = None
+    canvas: Canvas, at: Point, size: Point, title: str, images: Output, name: str | None = None
 ) -> float:
     """Pictures on the canvas, saved where they get a name; returns where they end."""
     if name is None:
@@ -212,7 +213,7 @@ def beside(
     (x, y), place = at, (at[0] + WIDE + 40, at[1])
     if world.mini:
         images = enlarge(canvas, (x, y + 130), below(images, at, 46))
-    return show(canvas, world, place, size, title, images, name)
+    return show(canvas, place, size, title, images, name)
 
 
 def decoded(
@@ -230,7 +231,7 @@ def decoded(
     images, y = below(images, at, 46), y + 130
     if world.mini:
         images, y = below(enlarge(canvas, (x, y), images), (x, y), 82), y + 170
-    return show(canvas, world, (x, y), (WIDE, bottom - y), title, images, name)
+    return show(canvas, (x, y), (WIDE, bottom - y), title, images, name)
 
 
 FEW = (("steps", 4), ("scheduler", "simple"))
@@ -248,7 +249,7 @@ Z_IMAGE = World(
 )  # fmt: skip
 FLUX1 = World(
     "FLUX.1", 1024, (SCHNELL,), "FLUX.1 schnell", "FLUX.1 · Z-Image · Chroma", empty="EmptySD3LatentImage",
-    batch=1, sampling=FEW,
+    batch=1, sampling=FEW, gradient=False,
 )  # fmt: skip
 FLUX2 = World(
     "FLUX.2", 1024,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workflow_canvas import Canvas
+from workflow_canvas import Canvas, Placed
 from workflow_parts import (
     FLOOR,
     FLUX1,
@@ -28,6 +28,7 @@ from workflow_parts import (
     TOP,
     WIDE,
     Z_IMAGE,
+    Start,
     World,
     beside,
     decode,
@@ -51,7 +52,7 @@ def score_and_choose(canvas: Canvas, world: World) -> None:
     begin = start(canvas, world, prompt, batch=8)
     latents, x = sample(canvas, world, begin)
     judge = world.judge(canvas, (x + 65, 60))
-    a = x + 65 + world.loader + 40
+    a = x + 65 + WIDE + 40
     wanted = {"text": prompt}
     scorer = canvas.node("LatentCLIP_TextReward", (a, 60), (260, 140), None, wanted, latent_clip=judge)
     lane = latents.via((x + 35, 300))
@@ -84,15 +85,8 @@ def reno(canvas: Canvas, world: World) -> None:
         "a green triangle above a red square", "a photo of a red apple to the left of a blue teapot"
     )
     begin = start(canvas, world, prompt, batch=2)
-    judge = world.judge(canvas, (begin.left, 500))
-    a = begin.left + world.loader + 40
-    wanted = {"text": prompt}
-    reward = canvas.node("LatentCLIP_TextReward", (a, 500), (230, 140), None, wanted, latent_clip=judge)
-    b = a + 230 + 60
-    search = canvas.node(
-        "LatentCLIP_ReNO", (b, 0), (270, 800), None, {"seed": 1, **search_of(world)}, model=begin.model,
-        positive=begin.prompt, negative=begin.negative, latent_image=begin.empty, reward=reward["reward"],
-    )  # fmt: skip
+    values = {"seed": 1, **search_of(world)}
+    search, b = searching(canvas, world, begin, prompt, "LatentCLIP_ReNO", values)
     c = b + 270 + 75
     title, lane = "Before: the seed as it is", begin.vae.via((c - 35, FLOOR - 25))
     up = lane.via((c - 30, 170))
@@ -100,7 +94,7 @@ def reno(canvas: Canvas, world: World) -> None:
     title, lane = "After: the best noise", lane.via((d - 35, FLOOR - 25), (d - 30, 170))
     end = decoded(canvas, world, (d, 60), 720, title, search["best"].via((d - 40, 14)), lane, "reno-after")
     e = end + 45
-    note(canvas, (begin.left, 700), (a + 230 - begin.left, 130), "What is good",
+    note(canvas, (begin.left, 700), (b - 60 - begin.left, 130), "What is good",
          "The reward: how well Latent-CLIP finds the text. Chain more by add_to.")  # fmt: skip
     note(canvas, (e, 60), (250, 400), "Same prompt, same seed, better noise",
          *filter(None, [how_it_searches(world), world.read_as, world.needs]))  # fmt: skip
@@ -114,15 +108,31 @@ def reno(canvas: Canvas, world: World) -> None:
     canvas.group("3 Before and after", b + 300, TOP, e + 275, FLOOR, VIOLET)
 
 
+def searching(
+    canvas: Canvas, world: World, begin: Start, prompt: str, kind: str, values: dict[str, Any]
+) -> tuple[Placed, float]:
+    """A Text Reward and a node that does KSampler's work by it; and where that node stands."""
+    judge = world.judge(canvas, (begin.left, 500))
+    a = begin.left + WIDE + 40
+    wanted = {"text": prompt}
+    reward = canvas.node("LatentCLIP_TextReward", (a, 500), (230, 140), None, wanted, latent_clip=judge)
+    b = a + 230 + 60
+    search = canvas.node(
+        kind, (b, 0), (270, 800), None, values, model=begin.model, positive=begin.prompt,
+        negative=begin.negative, latent_image=begin.empty, reward=reward["reward"],
+    )  # fmt: skip
+    return search, b
+
+
 def search_of(world: World) -> dict[str, Any]:
     """What the search is told. Weights in eight bits have no gradient, so other noise is tried instead."""
-    if world is FLUX1:
+    if not world.gradient:
         return {**dict(world.sampling), "method": "best_of_n", "iterations": 16}
     return {} if world.mini else dict(world.sampling)
 
 
 def how_it_searches(world: World) -> str:
-    if world is FLUX1:
+    if not world.gradient:
         return (
             "These weights have eight bits and no gradient, so the search draws 16 noises and keeps the "
             "best. With the weights in bf16 and memory for them, choose gradient and 50 iterations."
@@ -142,7 +152,7 @@ def safety_gate(canvas: Canvas, world: World) -> None:
     settings = {"seed": 18, "steps": 4} if world.mini else {"seed": 8}
     latents, x = sample(canvas, world, begin, **settings)
     judge = world.judge(canvas, (x + 65, 60))
-    a = x + 65 + world.loader + 40
+    a = x + 65 + WIDE + 40
     look_for = {"preset": world.says("mini", "i2p")}
     policy = canvas.node("LatentCLIP_SafetyPolicy", (a, 0), (240, 370), None, look_for, latent_clip=judge)
     b = a + 240 + 60
@@ -180,7 +190,7 @@ def heatmap(canvas: Canvas, world: World) -> None:
     begin = start(canvas, world, prompt, batch=4)
     latents, x = sample(canvas, world, begin, seed=24 if world.mini else 7)
     judge = world.judge(canvas, (x + 65, 60))
-    a = x + 65 + world.loader + 50
+    a = x + 65 + WIDE + 50
     wanted = {"text": world.says("a blue triangle", "a red ball")}
     where = canvas.node(
         "LatentCLIP_Heatmap", (a, 60), (250, 380), None, wanted, latent_clip=judge,
@@ -195,7 +205,7 @@ def heatmap(canvas: Canvas, world: World) -> None:
     else:
         overlay = overlay.via((b + 30, 314), (b + 160, 324))
     place = b + WIDE + 40, 310
-    show(canvas, world, place, (300, 200), "Where it is, over a rough preview", overlay)
+    show(canvas, place, (300, 200), "Where it is, over a rough preview", overlay)
     lane = begin.vae.via((b - 60, FLOOR - 25), (b - 50, 700), (b - 36, 606))
     pictures = decode(canvas, (b, 560), latents.via((x + 33, 500), (b - 40, 540)), lane)
     end = beside(canvas, world, (b, 560), (300, 270), "The pictures", pictures, "heatmap")
@@ -219,7 +229,7 @@ def guidance(canvas: Canvas, world: World) -> None:
     )
     batch = 4 if world.mini else 2
     judge = world.judge(canvas, (0, 0))
-    left = world.loader + 55
+    left = WIDE + 55
     wanted = {"text": prompt}
     reward = canvas.node("LatentCLIP_TextReward", (left, 0), (WIDE, 140), None, wanted, latent_clip=judge)
     begin = start(canvas, world, prompt, batch, top=230)
@@ -300,21 +310,13 @@ def _searched(
 ) -> None:
     """A node that does KSampler's work and reports on it, between prompt and pictures."""
     begin = start(canvas, world, prompt, batch=1)
-    judge = world.judge(canvas, (begin.left, 500))
-    a = begin.left + world.loader + 40
-    wanted = {"text": prompt}
-    reward = canvas.node("LatentCLIP_TextReward", (a, 500), (230, 140), None, wanted, latent_clip=judge)
-    b = a + 230 + 60
-    search = canvas.node(
-        kind, (b, 0), (270, 800), None, values, model=begin.model, positive=begin.prompt,
-        negative=begin.negative, latent_image=begin.empty, reward=reward["reward"],
-    )  # fmt: skip
+    search, b = searching(canvas, world, begin, prompt, kind, values)
     c = b + 270 + 60
     canvas.node("PreviewAny", (c, 160), (280, 360), "The report", source=search["report"])
     d = c + 280 + 75
     name, lane = title.lower().replace(" ", "-"), begin.vae.via((d - 35, FLOOR - 25), (d - 30, 170))
     end = decoded(canvas, world, (d, 60), 600, title, search["best"], lane, name)
-    note(canvas, (begin.left, 700), (a + 230 - begin.left, 130), "What is good",
+    note(canvas, (begin.left, 700), (b - 60 - begin.left, 130), "What is good",
          "The reward: how well Latent-CLIP finds the text. Chain more by add_to.")  # fmt: skip
     note(canvas, (c, 560), (280, 270), "How it is found", notes[0], world.needs)
     note(canvas, (d, 640), (end - d, 190), "What it costs", notes[1])
