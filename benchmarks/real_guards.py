@@ -17,7 +17,7 @@ from lclip.statistics import wilson
 
 from .harness import Run, Skipped, table
 from .real.crops import LARGE, OTHERS, SMALL, load_crops
-from .real.encoded import PIXELS, folder_of, load_encoded
+from .real.encoded import PIXELS, load_encoded, plan_folder
 from .real.fetching import cache_folder
 from .real.taesd import CAVEAT, FILES, TinyMissing
 
@@ -86,7 +86,7 @@ def _groups(run: Run) -> Iterator[Group]:
 
 def _planned(cache: Path) -> Iterator[Group]:
     for plan, kind in PLANS.items():
-        for folder in sorted(folder_of(cache, plan, "", 0).parent.glob("*-*")):
+        for folder in sorted(plan_folder(cache, plan).glob("*-*")):
             space, _, size = folder.name.rpartition("-")
             if space in FILES and space != PIXELS and size.isdigit():
                 found = load_encoded(cache, plan, space, int(size))

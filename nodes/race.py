@@ -179,24 +179,16 @@ class RaceKSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        seed: int,
-        steps: int,
-        cfg: float,
         sampler_name: str,
-        scheduler: str,
-        positive: Any,
-        negative: Any,
         latent_image: dict[str, Any],
-        denoise: float,
         reward: models.WiredReward,
         checks: str,
         **widgets: Any,
     ) -> io.NodeOutput:
-        tell = partial(say, cls.hidden.unique_id)
+        tell, stage = partial(say, cls.hidden.unique_id), host_ksampler.Stage.taken_from(widgets)
         found = host_ksampler.run_race(
             host_race.RaceSampler(reward, sampler_name, _settings(checks, **widgets), tell),
-            host_ksampler.Stage(model, positive, negative, cfg, seed, steps, scheduler, denoise),
+            stage,
             latent_image,
         )
         result = found.result

@@ -118,26 +118,18 @@ class ReNO(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        seed: int,
-        steps: int,
-        cfg: float,
         sampler_name: str,
-        scheduler: str,
-        positive: Any,
-        negative: Any,
         latent_image: dict[str, Any],
-        denoise: float,
         reward: models.WiredReward,
         checkpointing: str,
         held_out: models.WiredReward | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
-        tell = partial(say, cls.hidden.unique_id)
+        tell, stage = partial(say, cls.hidden.unique_id), host_ksampler.Stage.taken_from(widgets)
         settings = settings_of(**widgets)
         found = host_ksampler.search_noise(
             host_sampling.NoiseSearch(reward, sampler_name, settings, checkpointing, held_out, tell=tell),
-            host_ksampler.Stage(model, positive, negative, cfg, seed, steps, scheduler, denoise),
+            stage,
             latent_image,
         )
         histories = [result.history for result in found.outcome.results]

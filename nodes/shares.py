@@ -91,7 +91,7 @@ class ConceptShares(io.ComfyNode):
         lines = [line for each in found for line in each.to_csv().splitlines()[1:]]
         return io.NodeOutput(
             latent,
-            json.dumps([json.loads(each.to_json()) for each in found], indent=1),
+            json.dumps([each.as_json() for each in found], indent=1),
             max(each.distance for each in found),
             chart,
             "\n".join([head, *lines]) + "\n",

@@ -46,7 +46,12 @@ class Encoded:
 
 def folder_of(cache: Path, plan: str, space: str, size: Size) -> Path:
     """Where the shards of a plan in a space at a size lie."""
-    return cache / "encoded" / plan / f"{space}-{size if isinstance(size, int) else 'x'.join(map(str, size))}"
+    return plan_folder(cache, plan) / f"{space}-{size if isinstance(size, int) else 'x'.join(map(str, size))}"
+
+
+def plan_folder(cache: Path, plan: str) -> Path:
+    """Where all of a plan lies, by space and size."""
+    return cache / "encoded" / plan
 
 
 def encode_plan(

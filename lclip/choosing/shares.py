@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,9 +52,13 @@ class Shares:
             found = tuple(each.value for each in self.soft)
         return sum(abs(a - b) for a, b in zip(found, self.target, strict=True)) / 2
 
+    def as_json(self) -> dict[str, Any]:
+        """All of it as an object for JSON."""
+        return {**asdict(self), "distance": self.distance}
+
     def to_json(self) -> str:
         """All of it as one JSON object."""
-        return json.dumps({**asdict(self), "distance": self.distance}, indent=1)
+        return json.dumps(self.as_json(), indent=1)
 
     def to_csv(self) -> str:
         """One line for each concept: shares with their intervals, and the target."""

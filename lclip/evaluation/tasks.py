@@ -139,9 +139,9 @@ def retrieval(setup: Setup, captions: Mapping[str, str] | None = None, ways: int
         )
     texts = [str(row["caption"]) for row in rows]
     images = torch.tensor([row["embedding"] for row in rows], dtype=torch.float32)
-    with torch.inference_mode():
-        words = setup.model.encode_text(sorted(set(texts))).cpu()
     numbers = {text: number for number, text in enumerate(sorted(set(texts)))}
+    with torch.inference_mode():
+        words = setup.model.encode_text(list(numbers)).cpu()
     own = torch.tensor([numbers[text] for text in texts])
     groups = _groups(len(rows), ways, setup.seed)
     found = []

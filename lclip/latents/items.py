@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 
+def repeated(batch: Tensor, times: int) -> Tensor:
+    """The whole batch [B, ...] so many times in a row: [times x B, ...]."""
+    return batch.repeat(times, *[1] * (batch.ndim - 1))
+
+
 def per_item(values: Tensor, like: Tensor) -> Tensor:
     """Reshape one number per item [B] so that it broadcasts over `like` [B, ...]."""
     return values.reshape(-1, *[1] * (like.ndim - 1))

@@ -4,7 +4,7 @@ wires."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import comfy.sample
@@ -14,7 +14,7 @@ import latent_preview
 from torch import Tensor
 
 from ... import lclip
-from ...lclip.latents.items import per_item
+from ...lclip.latents.items import per_item, repeated
 from ..latents import samples_of
 from . import exits
 from .race import RaceSampler
@@ -50,6 +50,11 @@ class Stage:
     steps: int
     scheduler: str
     denoise: float
+
+    @classmethod
+    def taken_from(cls, widgets: dict[str, Any]) -> Stage:
+        """Taken out of a node's inputs, which `search_widgets.stage_inputs` asks for."""
+        return cls(**{field.name: widgets.pop(field.name) for field in fields(cls)})
 
     def nothing_left(self) -> ValueError:
         """The error where the sampler was never asked."""
@@ -136,7 +141,7 @@ def _wide(latent: dict[str, Any], samples: Tensor, times: int) -> dict[str, Any]
     wide = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
     mask = wide.get("noise_mask")
     if isinstance(mask, Tensor) and mask.shape[0] > 1:
-        wide["noise_mask"] = mask.repeat(times, *[1] * (mask.ndim - 1))
+        wide["noise_mask"] = repeated(mask, times)
     if wide.get("batch_index") is not None:
         wide["batch_index"] = list(wide["batch_index"]) * times
     return {**wide, "samples": samples}

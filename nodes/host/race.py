@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ... import lclip
 from ...lclip.latents.frames import why_no_pictures
+from ...lclip.latents.items import repeated
 from . import memory, models
 from . import spaces as host_spaces
 from .draws import Draws, takes_noise
@@ -84,7 +85,8 @@ class RaceSampler(comfy.samplers.Sampler):
             draws = Draws(self.sampler_name, noise, sigmas, settings.seeds)
             stock.extra_options = {**stock.extra_options, "noise_sampler": draws}
         field = Field(model_wrap, run, extra_args["model_options"])
-        wide = [_repeated(each, settings.candidates) for each in (latent_image, denoise_mask)]
+        times = settings.candidates
+        wide = [each if each is None else repeated(each, times) for each in (latent_image, denoise_mask)]
         scene = _Lap(stock, field, run, sigmas.clone(), dict(extra_args), callback, disable_pbar, draws)
         latents = (scene.steered if settings.method == "resample" else scene.pruned)(*wide)
         result = run.result(latents)
@@ -219,7 +221,3 @@ def _drawing(noise: Tensor, numbers: list[int] | None) -> Callable[[int], Tensor
     """seed -> the noise that the host draws by it for these latents."""
     like = torch.empty(noise.shape, dtype=torch.float32, device="cpu")
     return lambda seed: comfy.sample.prepare_noise(like, seed, numbers)
-
-
-def _repeated(wide: Tensor | None, times: int) -> Tensor | None:
-    return None if wide is None else wide.repeat(times, *[1] * (wide.ndim - 1))
