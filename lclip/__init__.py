@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .data.pictures import find_pictures
     from .errors import CheckpointError
     from .evaluation.clip_benchmark import clip_benchmark
+    from .exploring.blending import LinearCorners, SphericalCorners, slerp
+    from .exploring.explore import ExploredMap, explore
     from .latents.checks import check_latents, latent_doubts
     from .latents.scale import scale_doubt
     from .latents.size_rules import DEFAULT_SIZE_RULE, SIZE_RULES

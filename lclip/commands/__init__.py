@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMMANDS = (
-    "info", "convert", "score", "classify", "select", "safety", "embed", "reno", "adapter", "train",
-    "evaluate", "demo", "bench",
+    "info", "convert", "score", "classify", "select", "safety", "embed", "reno", "explore", "adapter",
+    "train", "evaluate", "demo", "bench",
 )  # fmt: skip
 """Names of the modules beside this one, in the order of the help."""
 

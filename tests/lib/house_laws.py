@@ -15,6 +15,7 @@ FLOORS = (
     ("model",),
     ("checkpoints",),
     ("scoring", "rewards", "reno", "safety", "adapters", "data", "choosing"),
+    ("exploring",),
     ("training", "bulk"),
     ("evaluation",),
     ("mini",),

@@ -1,0 +1,128 @@
+"""A map between corners: every cell rendered by a model of one or few steps, and scored for several texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..model.latent_clip import LatentCLIP
+from ..scoring import similarity
+from .blending import Corners
+from .plan import AUTO, Plan
+from .relief import Point, contours, middle_level, steepest_path, uphill
+
+Render = Callable[[list[dict[str, Any]]], Tensor]
+"""Cells, each with what it has of every kind -> their clean raw latents [N, C, H, W]."""
+
+
+@dataclass(frozen=True)
+class ExploredMap:
+    """A rendered and scored map; cells are counted row by row from the corner with all axes at 0."""
+
+    plan: Plan
+    latents: Tensor
+    """[cells, C, H, W] raw, clean."""
+    texts: tuple[str, ...]
+    scores: Tensor
+    """[T, rows, columns] cosine, -1 to 1; NaN for a cell that is not finite."""
+    level: float | None = None
+    """Where contours are drawn; None: halfway between each text's lowest and highest score."""
+
+    def level_of(self, text: int) -> float:
+        return middle_level(self.scores[text]) if self.level is None else self.level
+
+    def contours(self, text: int) -> list[list[Point]]:
+        """Where the score of that text is at its level: see `relief.contours`."""
+        return contours(self.scores[text], self.level_of(text))
+
+    def path(self, text: int, row: int, column: int) -> list[tuple[int, int]]:
+        """The steepest way up from a cell: see `relief.steepest_path`."""
+        return steepest_path(self.scores[text], row, column)
+
+    def cell(self, column: int, row: int) -> int:
+        """The number of a cell; one beyond the map is read as the last. ValueError below 0."""
+        if column < 0 or row < 0:
+            raise ValueError(f"the cell is column {column}, row {row}; expected 0 or more")
+        return min(row, self.plan.rows - 1) * self.plan.columns + min(column, self.plan.columns - 1)
+
+    def as_json(self) -> dict[str, Any]:
+        """All that a page needs to show it, but the pictures."""
+        numbers = range(len(self.texts))
+        return {
+            "columns": self.plan.columns,
+            "rows": self.plan.rows,
+            "x": self.plan.x.name,
+            "y": self.plan.y.name if self.plan.y else "",
+            "texts": list(self.texts),
+            "places": [self.plan.told(cell) for cell in range(len(self.plan))],
+            "scores": [[_number(value) for value in each.flatten().tolist()] for each in self.scores],
+            "levels": [_number(self.level_of(text)) for text in numbers],
+            "contours": [
+                [[[round(x, 3), round(y, 3)] for x, y in line] for line in self.contours(text)]
+                for text in numbers
+            ],
+            "uphill": [uphill(each).flatten().tolist() for each in self.scores],
+        }
+
+
+def explore(
+    render: Render,
+    kinds: Sequence[Corners],
+    model: LatentCLIP,
+    texts: str | Sequence[str],
+    side: int = 6,
+    x: str = AUTO,
+    y: str = AUTO,
+    elsewhere: str = "",
+    level: float | None = None,
+    at_once: int | None = None,
+) -> ExploredMap:
+    """Render and score the cells between corners.
+
+    render: some cells -> latents; it is asked for `at_once` cells at a time. kinds: what varies,
+    `SphericalCorners` for noise and `LinearCorners` for others. texts: what cells are scored for. x, y,
+    elsewhere: see `Plan.of`. ValueError for corners, axes and texts of which no map can be made.
+    """
+    texts = checked_texts(texts)
+    plan = Plan.of(kinds, side, x, y, elsewhere)
+    latents = torch.cat(list(rendered(plan, kinds, render, at_once or len(plan))))
+    return scored(plan, latents, model, texts, level)
+
+
+def rendered(plan: Plan, kinds: Sequence[Corners], render: Render, at_once: int) -> Iterator[Tensor]:
+    """The latents of the plan's cells, so many at a time. ValueError for a render of another length."""
+    for start in range(0, len(plan), at_once):
+        cells = [plan.blended(kinds, cell) for cell in range(start, min(start + at_once, len(plan)))]
+        latents = render(cells)
+        if len(latents) != len(cells):
+            raise ValueError(
+                f"the render gave {len(latents)} latents for {len(cells)} cells; expected as many"
+            )
+        yield latents
+
+
+def scored(
+    plan: Plan, latents: Tensor, model: LatentCLIP, texts: Sequence[str], level: float | None = None
+) -> ExploredMap:
+    """Rendered cells as a map."""
+    with torch.no_grad():
+        cosines = similarity(model, latents, texts).float().cpu()
+    scores = cosines.T.reshape(len(texts), plan.rows, plan.columns)
+    return ExploredMap(plan, latents, tuple(texts), scores, level)
+
+
+def checked_texts(texts: str | Sequence[str]) -> list[str]:
+    """The texts that say anything. ValueError where there is none."""
+    found = [text.strip() for text in ([texts] if isinstance(texts, str) else texts) if text.strip()]
+    if not found:
+        raise ValueError("there is no text to score the map for; expected at least one")
+    return found
+
+
+def _number(value: float) -> float | None:
+    """For JSON, which knows no NaN."""
+    return round(value, 5) if value == value else None
