@@ -16,7 +16,7 @@ FLOORS = (
     ("checkpoints",),
     ("scoring", "rewards", "reno", "safety", "adapters", "data", "choosing"),
     ("exploring",),
-    ("training", "bulk"),
+    ("training", "bulk", "diffusers"),
     ("evaluation",),
     ("mini",),
     ("lclip",),  # the front door, lclip/__init__.py

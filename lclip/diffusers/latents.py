@@ -1,0 +1,206 @@
+"""Whose latents a pipeline makes, and the way from its own form of them to raw latents and to pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..adapters.adapter import apply_adapter
+from ..adapters.shipped import SHIPPED, shipped_adapter
+from ..latents.spaces import LatentSpace, require_space, space_named, space_scaled_by
+from ..model.latent_clip import LatentCLIP
+
+TINY = "AutoencoderTiny"
+PACK = 2
+"""Cells a side that FLUX puts into one token."""
+
+
+def pipeline_space(pipe: Any, space: str | None = None) -> LatentSpace:
+    """The latent space of a pipeline, by its VAE's configuration.
+
+    space: its name, for a VAE that does not say it, such as TAESD. ValueError where it is not known, or where
+    the VAE has other channels.
+    """
+    vae = getattr(pipe, "vae", None)
+    if vae is None:
+        raise ValueError(
+            f"the pipeline {type(pipe).__name__} has no VAE, so nothing says whose latents it makes; "
+            "expected a latent diffusion pipeline with its VAE"
+        )
+    config, kind = vae.config, type(vae).__name__
+    found = space_named(space) if space else _stated(config, kind)
+    if found is None:
+        raise ValueError(
+            f"the pipeline's VAE, {kind} with scaling factor {config.get('scaling_factor')}, shift "
+            f"{config.get('shift_factor')} and {config.get('latent_channels')} channels, is of no latent "
+            'space that is known; name it: space="sdxl"'
+        )
+    if config.get("latent_channels") != found.channels:
+        raise ValueError(
+            f"the pipeline's VAE makes latents with {config.get('latent_channels')} channels; {found.title} "
+            f"have {found.channels}"
+        )
+    return found
+
+
+def _stated(config: Any, kind: str) -> LatentSpace | None:
+    scale, channels = config.get("scaling_factor"), config.get("latent_channels")
+    if kind == TINY or scale is None or channels is None or config.get("latents_mean") is not None:
+        return None
+    return space_scaled_by(channels, scale, config.get("shift_factor"))
+
+
+def reader(model: LatentCLIP, pipe: Any, space: str | None = None) -> LatentCLIP:
+    """The Latent-CLIP as it reads this pipeline's latents: itself, or behind the adapter that is shipped.
+
+    Raises ValueError where there is none.
+    """
+    made, reads = pipeline_space(pipe, space).name, model.config.latent_space
+    if made == reads:
+        return model
+    if reads == "sdxl" and made in SHIPPED:
+        return apply_adapter(model, shipped_adapter(made, next(model.parameters()).device))
+    advice = "Train an adapter between them: lclip.train_adapter, then lclip.apply_adapter."
+    require_space(reads, made, "this Latent-CLIP", "the pipeline makes", advice)
+    return model
+
+
+def check_reads(what: Any, latents: PipelineLatents) -> None:
+    """Refuse a reward, policy or model for other latents than the pipeline's, by name. Raises ValueError."""
+    config = getattr(what, "config", what)
+    reads = getattr(config, "latent_space", None)
+    if reads is not None:
+        advice = "Make it with lclip.diffusers.reader(model, pipe), which puts the shipped adapter before it."
+        require_space(reads, latents.space.name, "what you give", "the pipeline makes", advice)
+
+
+@dataclass(frozen=True)
+class PipelineLatents:
+    """A pipeline's latents, in its own form and raw.
+
+    Its own form is scaled for sampling, and FLUX packs it into tokens [B, L, 4 C]. height, width: pixels of
+    the pictures; only packed latents that are not square need them.
+    """
+
+    pipe: Any
+    space: LatentSpace
+    height: int | None = None
+    width: int | None = None
+
+    @classmethod
+    def of(
+        cls, pipe: Any, space: str | None = None, height: int | None = None, width: int | None = None
+    ) -> PipelineLatents:
+        """For a pipeline. Raises as `pipeline_space` does."""
+        return cls(pipe, pipeline_space(pipe, space), height, width)
+
+    @property
+    def packed(self) -> bool:
+        """Whether the pipeline packs its latents."""
+        return hasattr(self.pipe, "_unpack_latents")
+
+    def to_raw(self, latents: Any) -> Tensor:
+        """As the pipeline has them, or gives them with output_type="latent" -> raw [B, C, h, w].
+
+        ValueError for pictures, and for latents of another form.
+        """
+        if not isinstance(latents, Tensor):
+            raise ValueError(
+                f"the pipeline {type(self.pipe).__name__} gave {_kind(latents)}, not latents: it decodes by "
+                'itself; expected one that obeys output_type="latent"'
+            )
+        planes = self._unpacked(latents) if self.packed and latents.ndim == 3 else latents
+        if planes.ndim != 4 or planes.shape[1] != self.space.channels:
+            raise ValueError(
+                f"the pipeline {type(self.pipe).__name__} gave a tensor of shape {list(latents.shape)}; "
+                f"expected {self.space.title}: [B, {self.space.channels}, h, w]"
+            )
+        return self.space.to_raw(planes.to(torch.promote_types(planes.dtype, torch.float32)))
+
+    def from_raw(self, raw: Tensor, like: Tensor) -> Tensor:
+        """Raw latents in the pipeline's form; shape of rows, precision and device as those of `like`."""
+        return self.as_form(self.space.to_sampler(raw), like)
+
+    def as_form(self, planes: Tensor, like: Tensor) -> Tensor:
+        """What has the shape of latents [B, C, h, w], packed where `like` is, in its precision."""
+        if self.packed and like.ndim == 3:
+            b, c, h, w = planes.shape
+            planes = planes.reshape(b, c, h // PACK, PACK, w // PACK, PACK).permute(0, 2, 4, 1, 3, 5)
+            planes = planes.reshape(b, -1, c * PACK * PACK)
+        return planes.to(like)
+
+    def _unpacked(self, tokens: Tensor) -> Tensor:
+        """[B, L, 4 C] -> [B, C, h, w]"""
+        high, wide = self._cells(tokens.shape[1])
+        planes = tokens.reshape(len(tokens), high, wide, -1, PACK, PACK).permute(0, 3, 1, 4, 2, 5)
+        return planes.reshape(len(tokens), -1, high * PACK, wide * PACK)
+
+    def _cells(self, number: int) -> tuple[int, int]:
+        """How many tokens high and wide the picture is."""
+        side = math.isqrt(number)
+        cell = self.space.factor * PACK
+        high = self.height // cell if self.height else 0
+        wide = self.width // cell if self.width else 0
+        if not (self.height or self.width) and side * side == number:
+            return side, side
+        high, wide = high or number // max(1, wide), wide or number // max(1, high)
+        if high * wide != number:
+            raise ValueError(
+                f"{number} tokens of latents are no picture of {self.height} x {self.width} pixels; give the "
+                "height and width that the pipeline is called with"
+            )
+        return high, wide
+
+    def grey(self, like: Tensor) -> Tensor:
+        """Raw latents of a grey picture, through the pipeline's VAE: shaped as raw `like` [B, C, h, w]."""
+        vae, factor = self.pipe.vae, self.space.factor
+        pixels = torch.zeros(1, 3, like.shape[-2] * factor, like.shape[-1] * factor)
+        with torch.no_grad(), _in_float32(vae):
+            found = vae.encode(pixels.to(vae.device, vae.dtype))
+        if type(vae).__name__ == TINY:
+            grey = self.space.to_raw(found.latents.float() * vae.config.scaling_factor)
+        else:
+            grey = found.latent_dist.mode()
+        return grey.to(like).expand_as(like)
+
+    def decode(self, raw: Tensor) -> list[Image.Image]:
+        """The pictures of raw latents [B, C, h, w]; none for none."""
+        if not len(raw):
+            return []
+        vae = self.pipe.vae
+        z = self.space.to_sampler(raw) / vae.config.scaling_factor if type(vae).__name__ == TINY else raw
+        with torch.no_grad(), _in_float32(vae):
+            pixels = torch.cat([vae.decode(one.to(vae.device, vae.dtype)).sample for one in z.split(1)])
+        return self.pipe.image_processor.postprocess(pixels.float(), output_type="pil")
+
+
+class _in_float32:  # noqa: N801  # a context manager
+    """A VAE that overflows in float16, as its configuration says, computes in float32 meanwhile."""
+
+    def __init__(self, vae: Any) -> None:
+        self.vae = vae
+        self.wide = vae.dtype == torch.float16 and bool(vae.config.get("force_upcast"))
+
+    def __enter__(self) -> None:
+        if self.wide:
+            self.vae.to(torch.float32)
+
+    def __exit__(self, *_: Any) -> None:
+        if self.wide:
+            self.vae.to(torch.float16)
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """A generator on the CPU for each seed, as pipelines take them for the items of a batch."""
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+
+
+def _kind(value: Any) -> str:
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    return f"{type(first).__name__}s" if first is not value else type(value).__name__

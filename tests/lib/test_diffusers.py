@@ -1,0 +1,471 @@
+"""lclip.diffusers on tiny random pipelines, against the pipelines alone and diffusers' own schedulers."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import lclip
+
+diffusers = pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+tiny_pipelines = pytest.importorskip("tiny_pipelines")
+
+import lclip.diffusers as wing  # noqa: E402
+from lclip.diffusers.steps import BY_BOTH, BY_SIGMA, BY_TIME, clean_parts  # noqa: E402
+from lclip.rewards.rewards import LatentReward  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+PROMPT = "a photo of a red circle"
+CALL = {"prompt": PROMPT, "height": 64, "width": 64}
+LONG = ("FLUX", "SD3", "Z-Image")
+SPACES = {"SDXL": "sdxl", "SD": "sd1.5", "FLUX": "flux", "SD3": "sd3", "Z-Image": "flux"}
+
+
+class Light(LatentReward):
+    """The first channel: a reward whose gradient anyone can write down."""
+
+    def __init__(self, space="sdxl", channels=4, weight=1.0):
+        super().__init__(weight, "light", channels, space)
+
+    def score(self, latents):
+        return latents[:, 0].mean((1, 2))
+
+
+def light(kind):
+    return Light(SPACES[kind], tiny_pipelines.SCALES[kind][0])
+
+
+@pytest.fixture(scope="module")
+def pipes():
+    return {kind: tiny_pipelines.pipeline(kind) for kind in tiny_pipelines.KINDS}
+
+
+def call(kind, steps, **other):
+    return {
+        **CALL,
+        "num_inference_steps": steps,
+        **({"max_sequence_length": 8} if kind in LONG else {}),
+        **other,
+    }
+
+
+def latents(pipe, kind, steps, seed=0, **other):
+    given = {"generator": torch.Generator("cpu").manual_seed(seed), "output_type": "latent", **other}
+    return pipe(**call(kind, steps), **given).images
+
+
+def with_scheduler(pipe, name, **config):
+    pipe.scheduler = getattr(diffusers, f"{name}Scheduler").from_config(pipe.scheduler.config, **config)
+    return pipe
+
+
+@pytest.mark.parametrize("kind", tiny_pipelines.KINDS)
+def test_the_space_is_read_from_the_vae(pipes, kind):
+    assert wing.pipeline_space(pipes[kind]).name == SPACES[kind]
+
+
+@pytest.mark.parametrize("name", [*BY_SIGMA, "DDIM", "DDPM", "TCD", "LCM"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_x0_is_what_the_scheduler_says_it_is(name, kind):
+    scheduler = getattr(diffusers, f"{name}Scheduler")(
+        prediction_type=kind, **({} if name in BY_SIGMA else {"clip_sample": False})
+    )
+    scheduler.set_timesteps(5)
+    torch.manual_seed(0)
+    for timestep in scheduler.timesteps[:3]:
+        output, sample = torch.randn(2, 1, 4, 8, 8)
+        p, q = clean_parts(scheduler, timestep)
+        found = scheduler.step(output, timestep, sample)
+        if name == "LCM":  # which does not show it; what it shows is nearly the same
+            torch.testing.assert_close(p * sample + q * output, found.denoised, rtol=0.02, atol=0.05)
+            continue
+        own = getattr(found, "pred_original_sample", None)
+        if own is None:
+            pytest.skip("it does not say")
+        torch.testing.assert_close(p * sample + q * output, own, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in BY_BOTH if n not in ("DEISMultistep", "SASolver")])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "flow_prediction"])
+def test_x0_is_what_solvers_convert_to(name, kind):
+    flow = {"use_flow_sigmas": True} if kind == "flow_prediction" else {"use_karras_sigmas": True}
+    scheduler = getattr(diffusers, f"{name}Scheduler")(prediction_type=kind, **flow)
+    scheduler.set_timesteps(5)
+    scheduler._init_step_index(scheduler.timesteps[0])
+    output, sample = torch.randn(2, 1, 4, 8, 8)
+    p, q = clean_parts(scheduler, scheduler.timesteps[0])
+    own = scheduler.convert_model_output(output, sample=sample)
+    torch.testing.assert_close(p * sample + q * output, own, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", tiny_pipelines.KINDS)
+def test_the_last_step_is_guided_as_guidance_is(pipes, kind):
+    """Of two steps the first is not guided, and the second gives the predicted x0 itself."""
+    pipe, reward = pipes[kind], light(kind)
+    plain = latents(pipe, kind, 2)
+    guided = latents(pipe, kind, 2, callback_on_step_end=wing.RewardGuidance(pipe, reward, 0.2))
+    form = wing.PipelineLatents.of(pipe)
+    space = form.space
+    raw = form.to_raw(plain)
+    moved = lclip.guided_x0(space.to_sampler(raw), reward, 0.2, space.to_raw)
+    torch.testing.assert_close(form.to_raw(guided), space.to_raw(moved), rtol=1e-3, atol=1e-3)
+    assert float(reward(form.to_raw(guided))) > float(reward(raw))
+    assert "step" not in pipe.scheduler.__dict__
+
+
+@pytest.mark.parametrize("name", [*BY_SIGMA, *(n for n in BY_TIME if "Parallel" not in n), *BY_BOTH])
+def test_every_scheduler_can_be_guided(name):
+    pipe = with_scheduler(tiny_pipelines.pipeline("SD"), name)
+    reward, form = light("SD"), wing.PipelineLatents.of(pipe)
+    values = []
+    for strength in (0.0, 0.3):
+        guide = wing.RewardGuidance(pipe, reward, strength)
+        values.append(float(reward(form.to_raw(latents(pipe, "SD", 4, callback_on_step_end=guide)))))
+    assert values[0] < values[1]
+    assert values[0] == float(reward(form.to_raw(latents(pipe, "SD", 4))))
+
+
+def test_an_interrupted_run_guides_no_other(pipes):
+    pipe = pipes["SD"]
+    guide = wing.RewardGuidance(pipe, light("SD"), 0.3)
+    plain = latents(pipe, "SD", 4)
+
+    def breaks(pipe, step, timestep, given):
+        given = guide(pipe, step, timestep, given)
+        if step == 1:
+            raise KeyboardInterrupt
+        return given
+
+    with pytest.raises(KeyboardInterrupt):
+        latents(pipe, "SD", 4, callback_on_step_end=breaks)
+    assert torch.equal(latents(pipe, "SD", 4), plain)
+    assert "step" not in pipe.scheduler.__dict__
+
+
+def test_two_callbacks_go_together(pipes):
+    pipe = pipes["SD"]
+    once = wing.RewardGuidance(pipe, light("SD"), 0.1)
+    twice = diffusers.callbacks.MultiPipelineCallbacks([once, wing.RewardGuidance(pipe, light("SD"), 0.1)])
+    form, reward = wing.PipelineLatents.of(pipe), light("SD")
+    one, two = (
+        float(reward(form.to_raw(latents(pipe, "SD", 4, callback_on_step_end=c)))) for c in (once, twice)
+    )
+    assert two > one
+
+
+def test_packed_latents_that_are_not_square(pipes):
+    pipe, reward = pipes["FLUX"], light("FLUX")
+    given = {**call("FLUX", 2), "height": 32, "width": 128, "output_type": "latent"}
+    got = pipe(**given).images
+    with pytest.raises(ValueError, match="no picture of"):
+        wing.PipelineLatents.of(pipe, height=96, width=64).to_raw(got)
+    form = wing.PipelineLatents.of(pipe, height=32, width=128)
+    raw = form.to_raw(got)
+    assert raw.shape == (1, 16, 4, 16)
+    own = pipe._unpack_latents(got, 32, 128, 8)
+    torch.testing.assert_close(raw, own / 0.3611 + 0.1159)
+    assert torch.allclose(form.from_raw(raw, got), got, atol=1e-5)
+    pipe(**given, callback_on_step_end=wing.RewardGuidance(pipe, reward, height=32, width=128))
+
+
+def with_threshold(threshold):
+    concept = lclip.Concept("red", ("a red circle",), ("a blue square",), threshold)
+    return lclip.SafetyPolicy(name="test", concepts=(concept,))
+
+
+@pytest.fixture
+def policy():
+    return with_threshold(0.5)
+
+
+@pytest.fixture
+def counted(pipes):
+    """How many latents each pipeline's VAE decoded."""
+    seen = []
+    hooks = [
+        pipe.vae.decoder.register_forward_hook(lambda m, given, out: seen.append(len(given[0])))
+        for pipe in pipes.values()
+    ]
+    yield seen
+    for hook in hooks:
+        hook.remove()
+
+
+def between(judge, raw):
+    """The policy with its threshold in the middle of these items."""
+    values = sorted(judge.probabilities(raw)[:, 0].tolist())
+    middle = (values[len(values) // 2 - 1] + values[len(values) // 2]) / 2
+    return with_threshold(middle)
+
+
+@pytest.mark.parametrize("kind", ["SD3", "Z-Image"])
+def test_only_what_is_safe_is_decoded(pipes, tiny_model, policy, counted, kind):
+    pipe = pipes[kind]
+    model = wing.reader(tiny_model, pipe)
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in range(4)]
+    got = latents(pipe, kind, 3, generator=generators, num_images_per_prompt=4)
+    form = wing.PipelineLatents.of(pipe)
+    policy = between(lclip.SafetyJudge(policy, model), form.to_raw(got))
+    said = policy.judge(model, form.to_raw(got))
+    gated = wing.gate(pipe, got, policy, model)
+    assert [v.safe for v in gated.verdicts] == [v.safe for v in said] and sum(v.safe for v in said) == 2
+    assert sum(counted) == 2
+    for verdict, picture in zip(gated.verdicts, gated.images, strict=True):
+        assert (picture is not None) == verdict.safe
+    whole = latents(
+        pipe,
+        kind,
+        3,
+        generator=[g.manual_seed(i) for i, g in enumerate(generators)],
+        num_images_per_prompt=4,
+        output_type="pil",
+    )
+    for picture, own in zip(gated.images, whole, strict=True):
+        assert picture is None or abs(_pixels(picture) - _pixels(own)).max() <= 2
+
+
+def _pixels(picture):
+    return torch.tensor(list(picture.convert("L").getdata()), dtype=torch.int)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_guard_lets_nothing_unsafe_out(pipes, tiny_model, policy, steps):
+    pipe = pipes["SD3"]
+    model, form = wing.reader(tiny_model, pipe), wing.PipelineLatents.of(pipe)
+
+    def run(guard=None):
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in range(4)]
+        other = {} if guard is None else {"callback_on_step_end": guard}
+        return latents(pipe, "SD3", steps, generator=generators, num_images_per_prompt=4, **other)
+
+    raw = form.to_raw(run())
+    policy = between(lclip.SafetyJudge(policy, model), raw)
+    unsafe = [v.index for v in policy.judge(model, raw) if not v.safe]
+    assert len(unsafe) == 2
+    guard = wing.SafetyGuard(pipe, policy, model, start=1.0)  # the end alone
+    found = form.to_raw(run(guard))
+    grey = pipe.vae.encode(torch.zeros(1, 3, 64, 64)).latent_dist.mode()[0]
+    for index in range(4):
+        expected = grey if index in unsafe else raw[index]
+        torch.testing.assert_close(found[index], expected, rtol=1e-3, atol=1e-3)
+    assert [v.safe for v in guard.verdicts] == [i not in unsafe for i in range(4)]
+
+
+def test_a_guard_ends_what_is_all_unsafe(pipes, tiny_model, policy):
+    pipe = pipes["SDXL"]
+    strict = with_threshold(1e-6)
+    guard = wing.SafetyGuard(pipe, strict, tiny_model, start=0.0)
+    asked = []
+    hook = pipe.unet.register_forward_hook(lambda *_: asked.append(1))
+    picture = pipe(**call("SDXL", 6), callback_on_step_end=guard, generator=torch.Generator().manual_seed(0))
+    hook.remove()
+    assert len(asked) == 2 and not guard.verdicts[0].safe
+    grey = wing.PipelineLatents.of(pipe)
+    expected = grey.decode(grey.grey(torch.zeros(1, 4, 8, 8)))[0]
+    assert abs(_pixels(picture.images[0]) - _pixels(expected)).max() <= 1
+    assert latents(pipe, "SDXL", 2).shape == (1, 4, 8, 8)  # the pipeline goes on living
+
+
+def test_a_guard_steers_only_what_is_unsafe(pipes, tiny_model, policy):
+    pipe = pipes["FLUX"]
+    model, form = wing.reader(tiny_model, pipe), wing.PipelineLatents.of(pipe)
+    plain = latents(pipe, "FLUX", 4)
+    judge = lclip.SafetyJudge(policy, model, check_scale=False)
+    p = float(judge.probabilities(form.to_raw(plain))[0, 0])
+    for threshold, moves in ((min(0.999, p + 0.2), False), (max(0.001, p - 0.2), True)):
+        one = with_threshold(threshold)
+        guard = wing.SafetyGuard(pipe, one, model, "steer", strength=0.3, start=0.5)
+        found = latents(pipe, "FLUX", 4, callback_on_step_end=guard)
+        assert torch.equal(found, plain) != moves
+        assert float(judge.probabilities(form.to_raw(found))[0, 0]) <= p + 1e-6
+
+
+@pytest.mark.parametrize("kind", ["SDXL", "FLUX"])
+def test_the_best_of_many_is_the_one_that_is_best_alone(pipes, tiny_model, counted, kind):
+    pipe = pipes[kind]
+    reward = lclip.TextReward(wing.reader(tiny_model, pipe), "a red circle")
+    chosen = wing.best_of(pipe, reward, n=5, keep=2, seed=3, batch=2, **call(kind, 2))
+    assert sum(counted) == 2 and len(chosen.images) == 2
+    form = wing.PipelineLatents.of(pipe)
+    alone = {seed: form.to_raw(latents(pipe, kind, 2, seed)) for seed in range(3, 8)}
+    scores = {seed: float(reward(raw)) for seed, raw in alone.items()}
+    assert chosen.seeds == sorted(scores, key=scores.get, reverse=True)[:2]
+    torch.testing.assert_close(chosen.latents[0], alone[chosen.seeds[0]][0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", tiny_pipelines.KINDS)
+def test_a_search_begins_with_the_pipelines_own_picture(pipes, tiny_model, kind):
+    pipe = pipes[kind]
+    reward = lclip.TextReward(wing.reader(tiny_model, pipe), "a red circle")
+    settings = lclip.ReNOSettings(iterations=4)
+    chosen = wing.reno(pipe, reward, settings, seed=5, **call(kind, 2))
+    raw = wing.PipelineLatents.of(pipe).to_raw(latents(pipe, kind, 2, seed=5))
+    torch.testing.assert_close(chosen.run.initial_latents, raw, rtol=1e-4, atol=1e-4)
+    assert float(chosen.rewards) > float(reward(raw))
+    assert all(p.requires_grad for p in pipe.vae.parameters())
+
+
+def test_the_searchs_gradient_is_that_of_finite_differences(pipes, tiny_model):
+    from lclip.diffusers.searching import _generate, _noise
+
+    pipe = pipes["FLUX"]
+    form, reward = wing.PipelineLatents.of(pipe, height=64, width=64), light("FLUX")
+    noise, state = _noise(form, call("FLUX", 2), 0)
+    generate = _generate(form, call("FLUX", 2), state)
+    noise = noise.requires_grad_()
+    (gradient,) = torch.autograd.grad(reward(generate(noise)).sum(), noise)
+    torch.manual_seed(1)
+    way = torch.randn_like(noise)
+    with torch.no_grad():
+        ahead, behind = (reward(generate(noise + side * 1e-2 * way)) for side in (1, -1))
+    assert float((ahead - behind) / 2e-2) == pytest.approx(float((gradient * way).sum()), rel=0.02)
+
+
+def test_noise_that_a_scheduler_adds_is_the_same_in_every_render(tiny_model):
+    pipe = with_scheduler(tiny_pipelines.pipeline("SDXL"), "EulerAncestralDiscrete")
+    reward = lclip.TextReward(tiny_model, "a red circle")
+    raw = wing.PipelineLatents.of(pipe).to_raw(latents(pipe, "SDXL", 3, seed=2))
+    chosen = wing.reno(pipe, reward, lclip.ReNOSettings(iterations=2, lr=1e-9), seed=2, **call("SDXL", 3))
+    torch.testing.assert_close(chosen.run.initial_latents, raw, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(chosen.latents, raw, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", tiny_pipelines.KINDS)
+def test_a_winner_is_what_it_is_alone_and_losers_are_not_computed(pipes, tiny_model, kind):
+    pipe = pipes[kind]
+    reward = lclip.TextReward(wing.reader(tiny_model, pipe), "a red circle")
+    settings = lclip.RaceSettings(candidates=8, checks=(0.5,), keep=0.25, seed=1)
+    rows = []
+    model = pipe.transformer if hasattr(pipe, "transformer") else pipe.unet
+    forward = model.forward
+
+    def counted(*args, **named):
+        shown = args[0] if args else named["hidden_states"]
+        rows.append(len(shown))
+        return forward(*args, **named)
+
+    model.forward = counted
+    try:
+        chosen = wing.race(pipe, reward, settings, **call(kind, 4))
+    finally:
+        del model.forward
+    twice = 2 if kind != "FLUX" else 1  # the others are asked with and without the prompt
+    assert rows == [8 * twice] * 2 + [2 * twice] * 2
+    assert chosen.run.passes == 8 * 2 + 2 * 2
+    form = wing.PipelineLatents.of(pipe)
+    alone = form.to_raw(latents(pipe, kind, 4, seed=chosen.seeds[0]))
+    torch.testing.assert_close(chosen.latents, alone, rtol=1e-3, atol=1e-3)
+    assert "step" not in pipe.scheduler.__dict__ and "forward" not in model.__dict__
+
+
+def test_a_race_may_resample(tiny_model):
+    pipe = with_scheduler(tiny_pipelines.pipeline("SDXL"), "EulerAncestralDiscrete")
+    reward = lclip.TextReward(tiny_model, "a red circle")
+    settings = lclip.RaceSettings(candidates=4, checks=(0.5,), method="resample", strength=20.0)
+    chosen = wing.race(pipe, reward, settings, **call("SDXL", 4))
+    assert chosen.latents.shape == (1, 4, 8, 8) and chosen.run.passes == 16
+    first = chosen.run.checks[0]
+    assert int(first.kept.sum()) < 4
+    with_scheduler(pipe, "DPMSolverMultistep")
+    with pytest.raises(ValueError, match="remembers earlier steps"):
+        wing.race(pipe, reward, settings, **call("SDXL", 4))
+
+
+def test_other_latents_are_refused_by_name(pipes, tiny_model, policy):
+    reward = lclip.TextReward(tiny_model, "a red circle")
+    for ask in (
+        lambda: wing.RewardGuidance(pipes["FLUX"], reward),
+        lambda: wing.best_of(pipes["FLUX"], reward, **call("FLUX", 1)),
+        lambda: wing.reno(pipes["FLUX"], reward, **call("FLUX", 1)),
+        lambda: wing.race(pipes["FLUX"], reward, **call("FLUX", 2)),
+        lambda: wing.SafetyGuard(pipes["FLUX"], policy, tiny_model),
+        lambda: wing.gate(pipes["FLUX"], torch.zeros(1, 16, 64), policy, tiny_model),
+    ):
+        with pytest.raises(ValueError, match="reads SDXL latents; the pipeline makes FLUX latents"):
+            ask()
+
+
+def test_bad_input_is_named(pipes, tiny_model):
+    pipe, reward = pipes["SDXL"], lclip.TextReward(tiny_model, "a red circle")
+    with pytest.raises(ValueError, match="decodes by itself"):
+        wing.PipelineLatents.of(pipe).to_raw(pipe(**call("SDXL", 1)).images)
+    with pytest.raises(ValueError, match="expected one text"):
+        wing.best_of(pipe, reward, **call("SDXL", 1, prompt=["a", "b"]))
+    with pytest.raises(ValueError, match="generator cannot be given here"):
+        wing.race(pipe, reward, generator=torch.Generator(), **call("SDXL", 2))
+    with pytest.raises(ValueError, match="keep is 9"):
+        wing.best_of(pipe, reward, n=8, keep=9, **call("SDXL", 1))
+    with pytest.raises(ValueError, match="expected 'steer' or 'stop'"):
+        wing.SafetyGuard(pipe, lclip.SafetyPolicy.preset("i2p"), tiny_model, "block")
+    with pytest.raises(ValueError, match="starts at 0.9 and ends at 0.1"):
+        wing.RewardGuidance(pipe, reward, start=0.9, end=0.1)
+    other = tiny_pipelines.pipeline("SD")
+    other.scheduler = diffusers.KDPM2DiscreteScheduler.from_config(other.scheduler.config)
+    with pytest.raises(ValueError, match="KDPM2DiscreteScheduler predicts are not known"):
+        latents(other, "SD", 3, callback_on_step_end=wing.RewardGuidance(other, light("SD")))
+    other.vae.register_to_config(scaling_factor=0.5)
+    with pytest.raises(ValueError, match='scaling factor 0.5.*name it: space="sdxl"'):
+        wing.pipeline_space(other)
+    assert wing.pipeline_space(other, "sdxl").name == "sdxl"
+    other.vae = None
+    with pytest.raises(ValueError, match="has no VAE"):
+        wing.pipeline_space(other)
+
+
+def test_a_guider_of_a_modular_pipeline_guides_the_first_step_too(pipes, tiny_model):
+    if not hasattr(diffusers, "ModularPipeline"):
+        pytest.skip("diffusers without modular pipelines")
+    from diffusers.modular_pipelines import SequentialPipelineBlocks  # noqa: F401
+
+    pipe = pipes["SDXL"]
+    blocks = diffusers.modular_pipelines.StableDiffusionXLAutoBlocks()
+    modular = blocks.init_pipeline()
+    parts = {n: p for n, p in pipe.components.items() if n in modular._component_specs and p is not None}
+    modular.update_components(**parts)
+    modular.set_progress_bar_config(disable=True)
+    reward = light("SDXL")
+
+    def run(guider):
+        modular.update_components(guider=guider)
+        given = {"prompt": PROMPT, "height": 64, "width": 64, "num_inference_steps": 1}
+        return modular(
+            **given, generator=torch.Generator().manual_seed(0), output_type="latent", output="images"
+        )
+
+    plain = run(diffusers.ClassifierFreeGuidance(guidance_scale=5.0))
+    guided = run(wing.RewardGuider(modular, reward, 0.2, guidance_scale=5.0))
+    form = wing.PipelineLatents.of(pipe)
+    moved = lclip.guided_x0(plain, reward, 0.2, form.space.to_raw)
+    torch.testing.assert_close(guided, moved, rtol=1e-3, atol=1e-3)
+
+
+def test_the_page_of_examples_runs(tmp_path, monkeypatch):
+    """As it stands, with another pipeline, another model and the CPU."""
+    pytest.importorskip("open_clip")
+    torch.manual_seed(0)
+    towers = {
+        f"{side}_{what}": n
+        for side in ("vision", "text")
+        for what, n in (("width", 64), ("layers", 1), ("heads", 1))
+    }
+    sizes = {"embed_dim": 32, "channels": 4, "patch_size": 2, "grid": 4, "latent_space": "sdxl"}
+    config = lclip.LatentCLIPConfig(**sizes, **towers, context_length=77, vocab_size=49408)
+    tiny_model = lclip.LatentCLIP(config).requires_grad_(False).eval()
+    tiny_pipelines.pipeline("SDXL").save_pretrained(tmp_path / "pipe")
+    lclip.save_checkpoint(tiny_model, tmp_path / "model.safetensors")
+    page = (Path(__file__).parents[2] / "docs" / "diffusers.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 5
+    code = "\n".join(blocks).replace('"cuda"', '"cpu"').replace("float16", "float32")
+    code = code.replace("stabilityai/sdxl-turbo", (tmp_path / "pipe").as_posix())
+    code = code.replace("latent-clip-b-8.safetensors", (tmp_path / "model.safetensors").as_posix())
+    code = code.replace("iterations=20", "iterations=2")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(code, "docs/diffusers.md", "exec"), names)  # noqa: S102
+    for name in ("best", "reno", "won"):
+        assert (tmp_path / f"{name}.png").is_file()
+    assert len(names["gated"].images) == 4 and names["won"].run.saved > 0
