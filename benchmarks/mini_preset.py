@@ -25,7 +25,7 @@ TARGET = 0.05  # of the harmless examples may be blocked
 
 
 def main() -> None:
-    """Write the threshold and the model's fingerprint into lclip/safety/policies/mini.json."""
+    """Write the threshold, the model's fingerprint and its size rule into lclip/safety/policies/mini.json."""
     world = load_world()
     scenes = sample_scenes(SCENES, 791, split="train")
     drawn = encode_scenes(world, scenes)
@@ -43,7 +43,7 @@ def main() -> None:
     path = FOLDER / "mini.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["concepts"][0]["threshold"] = float(f"{found.policy.thresholds[0]:.3g}")
-    content["model"] = found.policy.model
+    content["model"], content["size_rule"] = found.policy.model, found.policy.size_rule
     path.write_text(_one_line_lists(json.dumps(content, indent=2)) + "\n", encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ from .scenes import WAYS, encode_scenes, hundred_way_groups, in_chunks, retrieva
 # title -> width and height in pixels; the native picture is 64 x 64
 PICTURES = {
     "0.5x": (32, 32),
+    "0.75x": (48, 48),
     "1x": (64, 64),
     "1.5x": (96, 96),
     "2x": (128, 128),
@@ -45,6 +46,6 @@ def sizes(run: Run) -> str:
     return (
         f"{WAYS}-way retrieval of held-out captions on encoded latents, n = {len(scenes)} scenes drawn "
         "at each size. "
-        "A 2:1 picture spreads the objects over the wider side without stretching them.\n\n"
-        + table(("rule", *PICTURES), named)
+        "A 2:1 picture spreads the objects over the wider side without stretching them. fit reads as "
+        "interpolate what is smaller than the native size.\n\n" + table(("rule", *PICTURES), named)
     )

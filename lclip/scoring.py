@@ -93,14 +93,19 @@ def filled(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
 
 
 def heatmap(
-    model: LatentCLIP, z: Tensor, text: str, against: Sequence[str] = (), method: str = "contributions"
+    model: LatentCLIP,
+    z: Tensor,
+    text: str,
+    against: Sequence[str] = (),
+    method: str = "contributions",
+    size_rule: str | None = None,
 ) -> Tensor:
     """Where the text is, on the latents' own grid. -> [B, H, W]
 
     The value of a place is what it adds to the item's cosine with the text (arXiv 2310.05916); for the other
     method see LatentCLIP.patch_embeddings. against: texts that stand for anything ("a picture", "an object");
-    their mean is subtracted, which sharpens the map. Values compare between places of one picture, less so
-    between pictures.
+    their mean is subtracted, which sharpens the map. size_rule: by name; a place that several views hold has
+    the mean of theirs. Values compare between places of one picture, less so between pictures.
     """
     if not isinstance(text, str):
         raise ValueError(f"text is a {type(text).__name__}; expected one string")
@@ -108,7 +113,7 @@ def heatmap(
     direction = model.encode_text(text)[0]
     if against:
         direction = direction - model.encode_text(against).mean(0)
-    heat = model.patch_embeddings(z, method) @ direction  # [B, h, w], one value per patch
+    heat = model.patch_embeddings(z, method, size_rule) @ direction  # [B, h, w], one value per patch
     if heat.shape[-2:] == z.shape[-2:]:
         return heat
     return F.interpolate(heat[:, None], z.shape[-2:], mode="bilinear", align_corners=False)[:, 0]

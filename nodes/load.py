@@ -55,10 +55,12 @@ class LoadLatentCLIP(io.ComfyNode):
                         default=lclip.DEFAULT_SIZE_RULE,
                         optional=True,
                         tooltip="How latents of another size than the model's are read, by every node that "
-                        "this Latent-CLIP is wired to: stretched (resize), by square crops along the longer "
-                        "side (crops), by native-size tiles (tiles), as they are with interpolated positions "
-                        "(interpolate, the default), or brought to the model's size by a learned map, for "
-                        "SDXL's latents (fit). Latents of the model's own size are not touched.",
+                        "this Latent-CLIP is wired to. fit, the default: larger ones are brought to the "
+                        "model's size by a learned map; smaller ones, and those of a Latent-CLIP for another "
+                        "VAE than SDXL's, are read by interpolate. The others: stretched (resize), by square "
+                        "crops along the longer side (crops), by native-size tiles (tiles), as they are with "
+                        "interpolated positions (interpolate). Latents of the model's own size are not "
+                        "touched.",
                     )
                 ),
                 sockets.advanced(

@@ -244,8 +244,11 @@ class AdaptedLatentCLIP(LatentCLIP):
         rule = size_rule or self.size_rule
         return self._read(lambda part: self.base.encode_latents(self.adapter(part), rule), z)
 
-    def patch_embeddings(self, z: Tensor, method: str = "contributions") -> Tensor:
-        return self._read(lambda part: self.base.patch_embeddings(self.adapter(part), method), z)
+    def patch_embeddings(
+        self, z: Tensor, method: str = "contributions", size_rule: str | None = None
+    ) -> Tensor:
+        rule = size_rule or self.size_rule
+        return self._read(lambda part: self.base.patch_embeddings(self.adapter(part), method, rule), z)
 
     def _read(self, read: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
         return item_by_item(lambda shown: self._in_passes(read, shown), check_readable(z, self.config))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..latents.size_rules import DEFAULT_SIZE_RULE, check_size_rule
+from ..latents.size_rules import DEFAULT_SIZE_RULE, check_size_rule, rule_in_force
 from ..model.config import LatentCLIPConfig, config_from_state_dict
 from ..model.latent_clip import LatentCLIP, stored_name
 from ..model.tokenizer import Tokenizer
@@ -64,8 +64,8 @@ def load(
         a folder with one of them, as a hub repository's snapshot is, or as transformers saves a CLIPModel.
     dtype: of the weights and the maths; None is float32: exact for every stored type, and fast on a CPU.
     operations: see LatentCLIP. size_rule: how the model reads latents of another size, everywhere; None is
-    the default. Pickles, those of PyTorch before 1.6 too, are followed by a reader that can call nothing.
-    Raises FileNotFoundError, CheckpointError.
+    the default, and "fit" is "interpolate" where there is no map for its latents. Pickles, those of PyTorch
+    before 1.6 too, are followed by a reader that can call nothing. Raises FileNotFoundError, CheckpointError.
     """
     rule = check_size_rule(size_rule or DEFAULT_SIZE_RULE)
     checkpoint = read_checkpoint(path)
@@ -76,7 +76,7 @@ def load(
         for name, tensor in checkpoint.weights.items()
     }
     model.load_state_dict(weights, strict=True, assign=True)
-    model.size_rule = rule
+    model.size_rule = rule_in_force(rule, checkpoint.config)
     return model.eval().requires_grad_(False)
 
 

@@ -82,7 +82,8 @@ def add_size_rule(parser: argparse.ArgumentParser) -> None:
         metavar="RULE",
         choices=Late(_size_rules),
         default=DEFAULT_SIZE_RULE,
-        help="how latents of another size than the model's are read: %(choices)s (default %(default)s)",
+        help="how latents of another size than the model's are read: %(choices)s (default "
+        "%(default)s; what it has no map for it reads as interpolate)",
     )
 
 

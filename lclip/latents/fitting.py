@@ -16,20 +16,33 @@ from .resampling import resample, windows
 from .worlds import SIZE_MAPS, Halve
 
 
-def fit(z: Tensor, reader: LatentReader) -> Tensor:
-    """Square views along the longer side, once the shorter side of the picture has the native size.
+def has_map(reader: LatentReader) -> bool:
+    """Whether there is a learned map for the reader's latents."""
+    known = reader.space is None or reader.space.channels == reader.channels
+    return known and reader.latent_space in SIZE_MAPS
 
-    Keeps the aspect ratio; neighbours overlap by half or more. Smaller latents are enlarged. In a space
-    without a map (`SIZE_MAPS`) they are resampled, as by `crops`. -> [B, V, C, native, native]
+
+def fit(z: Tensor, reader: LatentReader) -> Tensor:
+    """`fitted`, as square views along the longer side; neighbours overlap by half or more.
+
+    -> [B, V, C, native, native]
+    """
+    return windows(fitted(z, reader), reader.native_size)
+
+
+def fitted(z: Tensor, reader: LatentReader) -> Tensor:
+    """The whole latents, once the shorter side of the picture has the native size. -> [B, C, h, w]
+
+    Keeps the aspect ratio. Smaller latents are enlarged. In a space without a map (`SIZE_MAPS`) they are
+    resampled.
     """
     native, shorter = reader.native_size, min(z.shape[-2:])
     height, width = (max(native, round(side * native / shorter)) for side in z.shape[-2:])
-    fits = reader.space is None or reader.space.channels == z.shape[1]
-    if shorter > native and fits and reader.latent_space in SIZE_MAPS:
+    if shorter > native and has_map(reader):
         wide = z.to(torch.promote_types(z.dtype, torch.float32))  # nothing is rounded between the steps
         halve = SIZE_MAPS[reader.latent_space](z.device, wide.dtype)
         z = _shrunk(wide, height, width, halve).to(z.dtype)
-    return windows(resample(z, height, width), native)
+    return resample(z, height, width)
 
 
 def _shrunk(z: Tensor, height: int, width: int, halve: Halve) -> Tensor:

@@ -7,8 +7,12 @@ from typing import Protocol
 
 from .spaces import LatentSpace
 
-DEFAULT_SIZE_RULE = "interpolate"
-"""Of `size_rules.SIZE_RULES`: the best over all sizes on the mini world, see benchmarks/RESULTS.md."""
+DEFAULT_SIZE_RULE = "fit"
+"""Of `size_rules.SIZE_RULES`: the best over all sizes, see benchmarks/RESULTS.md. Where there is no learned
+map it is `PLAIN_SIZE_RULE`."""
+
+PLAIN_SIZE_RULE = "interpolate"
+"""The best that needs no map; and the default before there were maps, so what old policies were read by."""
 
 
 class LatentReader(Protocol):

@@ -59,6 +59,28 @@ def windows(z: Tensor, side: int) -> Tensor:
     )
 
 
+def stitched(x: Tensor, height: int, width: int, side: int, cells: int) -> Tensor:
+    """What was found in all `windows` of [height, width], each on its grid of patches, on one grid.
+
+    x: [B, V, n, n, D] for n = side / cells -> [B, height / cells, width / cells, D], rounded: the mean of
+    what the windows that see a place find there.
+    """
+    if x.shape[1] == 1:
+        return x[:, 0]
+    rows, columns = (_overlaps(length, side, cells).to(x) for length in (height, width))
+    x = x.unflatten(1, (len(rows), len(columns)))
+    found = torch.einsum("rpi,cqj,brcijd->bpqd", rows, columns, x)
+    return found / (rows.sum((0, 2))[:, None] * columns.sum((0, 2)))[..., None]
+
+
+def _overlaps(length: int, side: int, cells: int) -> Tensor:
+    """How many cells every patch of every window shares with every patch of the whole: [windows, N, n]."""
+    whole = torch.linspace(0, length, round(length / cells) + 1)
+    part = torch.tensor(_starts(length, side))[:, None] + torch.arange(0, side + 1, cells)  # [windows, n + 1]
+    low = torch.maximum(whole[:-1, None], part[:, None, :-1])
+    return (torch.minimum(whole[1:, None], part[:, None, 1:]) - low).clamp_min(0)
+
+
 def _starts(length: int, side: int) -> list[int]:
     spare = length - side
     steps = math.ceil(spare / (side / 2))

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from ..latents.checks import check_readable
 from ..latents.items import item_by_item
-from ..latents.size_rules import DEFAULT_SIZE_RULE, SizeRule, size_rule_named
+from ..latents.resampling import stitched, windows
+from ..latents.size_rules import (
+    DEFAULT_SIZE_RULE,
+    READING,
+    SizeRule,
+    check_size_rule,
+    rule_in_force,
+    size_rule_named,
+)
 from .config import LatentCLIPConfig
 from .passes import FreeBytes, in_passes, pass_bytes
 from .text_doubts import unknown_words_doubts
@@ -40,7 +48,7 @@ class LatentCLIP(nn.Module):
     compute_device: torch.device | None = None
     compute_dtype: torch.dtype | None = None
     free_bytes: FreeBytes | None = None  # of a host's memory: large batches take no more than half of it
-    size_rule: str = DEFAULT_SIZE_RULE
+    size_rule: str
     """How it reads latents of another size than its own, by name; chosen once, when it is loaded."""
 
     def __init__(
@@ -54,6 +62,7 @@ class LatentCLIP(nn.Module):
         super().__init__()
         where: dict[str, Any] = {"device": device, "dtype": dtype}
         self.config = config
+        self.size_rule = rule_in_force(DEFAULT_SIZE_RULE, config)
         self._tokenizer = tokenizer
         self.visual = VisionTower(config, operations, **where)
         self.token_embedding = operations.Embedding(config.vocab_size, config.text_width, **where)
@@ -113,24 +122,32 @@ class LatentCLIP(nn.Module):
             return features
         return F.normalize(features.unflatten(0, views.shape[:2]).mean(1), dim=-1)
 
-    def patch_embeddings(self, z: Tensor, method: str = "contributions") -> Tensor:
+    def patch_embeddings(
+        self, z: Tensor, method: str = "contributions", size_rule: str | None = None
+    ) -> Tensor:
         """Bring each patch of the latents to the shared space, for heatmaps.
 
-        z: as for `encode_latents`, resampled to whole patches where needed. -> [B, h, w, D], at least
-        float32; NaN for an item that is not finite. method: "contributions" gives what each patch adds to
-        the embedding (arXiv 2310.05916): its cosine with a text is a share of the item's. "tokens" gives the
-        finished patch tokens, each of length 1, which tell much less of their own place.
+        z: as for `encode_latents`. size_rule: by name; None is the model's own. A patch that several views
+        hold is the mean of theirs. -> [B, h, w, D] over the whole picture, at least float32; NaN for an item
+        that is not finite. method: "contributions" gives what each patch adds to the embedding of its view
+        (arXiv 2310.05916): its cosine with a text is a share of the item's. "tokens" gives the finished patch
+        tokens, each of length 1, which tell much less of their own place.
         """
         encoders = {"contributions": self.visual.patch_contributions, "tokens": self.visual.patch_tokens}
         if method not in encoders:
             raise ValueError(f"heatmap method is {method!r}; expected {' or '.join(map(repr, encoders))}")
+        bring = READING[check_size_rule(size_rule or self.size_rule)]
         z = check_readable(z, self.config)
-        return item_by_item(lambda shown: self._patches(shown, encoders[method]), z)
+        return item_by_item(
+            lambda shown: self._patches(*bring(self._input(shown), self.config), encoders[method]), z
+        )
 
-    def _patches(self, z: Tensor, encoder: Callable[..., Tensor]) -> Tensor:
-        views = size_rule_named("interpolate")(self._input(z), self.config)
-        patches = self._in_passes(partial(encoder, dtype=self._dtype()), views[:, 0])
-        return patches.to(torch.promote_types(patches.dtype, torch.float32))
+    def _patches(self, whole: Tensor, side: int | None, encoder: Callable[..., Tensor]) -> Tensor:
+        """Of latents brought to [B, C, h, w], seen through windows of that side, or at once."""
+        views = whole[:, None] if side is None else windows(whole, side)  # [B, V, C, h, w]
+        patches = self._in_passes(partial(encoder, dtype=self._dtype()), views.flatten(0, 1))
+        patches = patches.to(torch.promote_types(patches.dtype, torch.float32)).unflatten(0, views.shape[:2])
+        return stitched(patches, *whole.shape[-2:], views.shape[-1], self.config.patch_size)
 
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
         """Embed texts as typed: "(red:1.2)" is seven signs, not a weight. -> [T, D], each of length 1.

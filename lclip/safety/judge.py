@@ -14,6 +14,7 @@ from ..checkpoints.fingerprint import fingerprint, fingerprint_of_all
 from ..latents.checks import check_form, check_shape
 from ..latents.items import finite_items, per_item
 from ..latents.neutral import is_neutral
+from ..latents.reader import PLAIN_SIZE_RULE
 from ..latents.spaces import require_one_space, require_space
 from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import usable_for_backward
@@ -104,7 +105,9 @@ class SafetyJudge:
                 "Load them with one size rule."
             )
         asked = policy.size_rule
-        if policy.model is not None and asked not in (None, rules[0]):
+        if policy.model is not None and asked is None:
+            return PLAIN_SIZE_RULE  # calibrated before policies recorded it, when nothing else was read by
+        if policy.model is not None and asked != rules[0]:
             raise ValueError(
                 f"the safety policy {policy.name!r} was calibrated under the size rule {asked!r}; this "
                 f"Latent-CLIP reads other sizes by {rules[0]!r}. Load it with the size rule {asked!r} "

@@ -93,7 +93,8 @@ class PolicyData:
     """Which of `AUGMENTATIONS` are judged; their probabilities are averaged."""
     size_rule: str | None = None
     """How other sizes than the model's own are brought to it (`lclip.latents.size_rules`): None as the model
-    itself does, and for thresholds that were calibrated the rule that they were calibrated under.
+    itself does, and for thresholds that were calibrated the rule that they were calibrated under; calibrated
+    ones without a rule are older than any other than "interpolate".
     """
     name: str = "custom"
     description: str = ""

@@ -214,7 +214,7 @@ def test_a_calibrated_policy_is_refused_where_other_sizes_are_read_otherwise(ben
     z = pictures(100, seed=3)
     order = torch.tensor(scores(clip, z)).argsort()
     pasted = calibrate(policy_here(), clip, z[order[:60]], z[order[40:]], 0.1).policy.to_json()
-    for rule, refused in ((clip.size_rule, False), ("fit", True)):
+    for rule, refused in ((clip.size_rule, False), ("interpolate", True)):
         other = Bench(bench.host, type(bench.graph)(), "gate.safetensors")
         other.clip = other.graph.add(
             "LatentCLIP_Load", file="gate.safetensors", dtype="float32", size_rule=rule
@@ -223,7 +223,7 @@ def test_a_calibrated_policy_is_refused_where_other_sizes_are_read_otherwise(ben
         other.see(gate, 5)
         found = other.host.run(other.graph)
         if refused:
-            assert "calibrated under the size rule 'interpolate'" in found.error and "'fit'" in found.error
+            assert "calibrated under the size rule 'fit'" in found.error and "'interpolate'" in found.error
         else:
             found.require_ok()
 

@@ -150,9 +150,40 @@ def test_a_model_reads_by_the_rule_that_it_was_loaded_with(tmp_path):
         assert torch.equal(model.encode_latents(wide), made.encode_latents(wide, size_rule=rule))
         same = lclip.TextReward(made, "a red ring", size_rule=rule)
         assert torch.equal(lclip.TextReward(model, "a red ring")(wide), same(wide))
-    assert lclip.load(path).size_rule == lclip.DEFAULT_SIZE_RULE
+    assert made.size_rule == lclip.load(path).size_rule == lclip.DEFAULT_SIZE_RULE == "fit"
     with pytest.raises(ValueError, match="size rule is 'largest'"):
         lclip.load(path, size_rule="largest")
+
+
+@pytest.mark.parametrize("rule", [None, "fit"])
+def test_a_space_without_a_map_is_read_as_before_there_were_maps(tmp_path, rule):
+    config = tiny_config(WORDS, embed_dim=8, width=16, layers=1, heads=2, channels=16, latent_space="sd3")
+    made = random_model(config, WORDS)
+    model = lclip.load(lclip.save_checkpoint(made, tmp_path / "m.safetensors"), size_rule=rule)
+    assert made.size_rule == model.size_rule == "interpolate"
+    for size in ((16, 16), (9, 21), (4, 5)):
+        z = torch.randn(2, 16, *size)
+        expected = model.encode_latents(z, "interpolate")
+        assert torch.equal(model.encode_latents(z), expected)
+        assert torch.equal(model.encode_latents(z, "fit"), expected)
+
+
+@pytest.mark.parametrize(
+    "size, alike",
+    [
+        ((8, 8), "interpolate"),
+        ((8, 20), "crops"),
+        ((16, 16), None),
+        ((6, 6), "interpolate"),
+        ((6, 20), "interpolate"),
+    ],
+)
+def test_the_default_maps_what_is_larger_and_reads_the_smaller_as_it_is(tmp_path, size, alike):
+    _, path = small_model(tmp_path)
+    model, z = lclip.load(path), torch.randn(2, 4, *size)
+    found = model.encode_latents(z)
+    same = {r for r in lclip.SIZE_RULES if torch.equal(found, model.encode_latents(z, r))} - {"fit"}
+    assert alike in same if alike else not same
 
 
 def test_a_model_behind_an_adapter_keeps_its_rule(tmp_path):
@@ -161,3 +192,6 @@ def test_a_model_behind_an_adapter_keeps_its_rule(tmp_path):
     model = lclip.apply_adapter(lclip.load(path, size_rule="tiles"), adapter)
     z = torch.randn(1, 4, 16, 8)
     assert torch.equal(model.encode_latents(z), model.base.encode_latents(adapter(z), "tiles"))
+    by_default = lclip.apply_adapter(lclip.load(path), adapter)
+    assert by_default.size_rule == "fit"  # of SDXL's latents, which is what the model reads
+    assert torch.equal(by_default.encode_latents(z), by_default.base.encode_latents(adapter(z), "fit"))

@@ -55,12 +55,12 @@ def test_a_calibrated_policy_is_refused_by_another_model(clip, examples):
 
 def test_a_calibrated_policy_is_refused_under_another_size_rule(clip, examples):
     found = calibrate(worlds.policy(size_rule="resize"), clip, *examples).policy
-    assert found.size_rule == clip.size_rule == "interpolate"  # as the model read, whatever was said before
+    assert found.size_rule == clip.size_rule == "fit"  # as the model read, whatever was said before
     again = lclip.SafetyPolicy.from_json(found.to_json())
     other = worlds.tiny_clip()
     assert again.judge(other, examples[0])
     other.size_rule = "crops"
-    with pytest.raises(ValueError, match="calibrated under the size rule 'interpolate'.* by 'crops'.* again"):
+    with pytest.raises(ValueError, match="calibrated under the size rule 'fit'.* by 'crops'.* again"):
         again.judge(other, examples[0])
     recalibrated = calibrate(again, other, *examples).policy
     assert recalibrated.size_rule == "crops" and recalibrated.judge(other, examples[0])

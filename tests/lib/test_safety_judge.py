@@ -175,10 +175,19 @@ def test_a_policy_is_read_by_its_models_size_rule_unless_it_names_one(clip):
     assert worlds.policy().judge(cropping, wide) != worlds.policy().judge(clip, wide)
 
 
+def test_a_calibrated_policy_without_a_rule_is_read_as_when_none_was_recorded(clip):
+    wide, plain = worlds.pictures(size=13), worlds.tiny_clip()
+    plain.size_rule = "interpolate"
+    assert clip.size_rule == "fit"
+    old = worlds.policy(model=fingerprint(clip))
+    assert SafetyJudge(old, clip).size_rule == "interpolate"
+    assert old.judge(clip, wide) == worlds.policy().judge(plain, wide) != worlds.policy().judge(clip, wide)
+
+
 def test_models_that_judge_together_read_sizes_alike(clip):
     other = worlds.tiny_clip(seed=5)
     other.size_rule = "tiles"
-    with pytest.raises(ValueError, match="different rules: interpolate, tiles"):
+    with pytest.raises(ValueError, match="different rules: fit, tiles"):
         worlds.policy().judge([clip, other], Z)
 
 
