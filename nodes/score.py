@@ -12,8 +12,6 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import lclip
-from ..lclip.safety.judge import UNREADABLE
-from ..lclip.scoring import filled
 from .draw import charts, sheets
 from .host import memory, models, sockets
 from .host import spaces as host_spaces
@@ -136,6 +134,9 @@ class Classify(io.ComfyNode):
         labels: str,
         templates: str,
     ) -> io.NodeOutput:
+        from ..lclip.safety.judge import UNREADABLE
+        from ..lclip.scoring import filled
+
         samples, names = samples_of(latent), lines_of(labels, "labels")
         model, sentences = latent_clip.ready(samples), lines_of(templates, "templates")
         chances = memory.to_host(lclip.classify(model, samples, names, sentences))
