@@ -9,7 +9,7 @@ import torch
 
 from ...lclip.latents.frames import in_form_of
 from ...lclip.latents.neutral import same_picture
-from ..draw import sheets
+from .. import draw
 from ..latents import samples_of, take_items
 from . import memory, sockets
 from . import safety as host_safety
@@ -121,7 +121,7 @@ class Gate:
         )
         pictures = [next(previews) if index in self.safe else None for index in range(len(self.samples))]
         notes = [self._note(index) for index in range(len(pictures))]
-        return sheets.gate_sheet(pictures, notes, self.safe, self._cautions())
+        return draw.sheets.gate_sheet(pictures, notes, self.safe, self._cautions())
 
     def _cautions(self) -> list[str]:
         """Why items were blocked that nothing could be asked about, each reason once."""
