@@ -12,6 +12,7 @@ async def comfy_entrypoint():
     from .nodes import (
         adapter,
         bridge,
+        explore,
         guidance,
         load,
         mini,
@@ -51,6 +52,7 @@ async def comfy_entrypoint():
                 reno.ReNO,
                 race.Race,
                 race.RaceKSampler,
+                explore.Explore,
                 guidance.Guidance,
                 safety.SafetyPolicy,
                 safety_gate.SafetyGate,
@@ -62,4 +64,5 @@ async def comfy_entrypoint():
     for folder in host_folders.FOLDERS:
         folder.register()
     host_web.serve_pages(Path(__file__).parent, WEB_DIRECTORY)
+    host_web.serve_file("/latent-clip/map.js", Path(__file__).parent / "lclip" / "exploring" / "map.js")
     return LatentCLIPExtension()

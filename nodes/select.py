@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import lclip
 from ..lclip.scoring import too_many
-from . import draw
+from .draw import sheets
 from .host import memory, models, sockets
 from .host import spaces as host_spaces
 from .host.feedback import shown
@@ -200,8 +200,8 @@ class Select(io.ComfyNode):
             labels.seeds(kept) or [sockets.nothing()],
             [labels.caption(index, float(values[index])) for index in kept] or [sockets.nothing()],
             math.nan if embeddings is None else lclip.diversity(embeddings[kept]),
-            draw.sheets.pick_sheet(previews, values, kept, most=len(values)),
-            ui=shown(draw.sheets.pick_sheet(previews, values, kept, cautions)),
+            sheets.pick_sheet(previews, values, kept, most=len(values)),
+            ui=shown(sheets.pick_sheet(previews, values, kept, cautions)),
         )
 
 

@@ -13,7 +13,7 @@ const STYLE = `
 .lclip-map * { box-sizing: border-box; }
 .lclip-map .bar { display: flex; flex-wrap: wrap; gap: 4px 10px; align-items: center; }
 .lclip-map .bar label { display: inline-flex; gap: 4px; align-items: center; }
-.lclip-map select, .lclip-map button.hold { font: inherit; color: inherit; max-width: 190px; padding: 1px 4px;
+.lclip-map select, .lclip-map button.hold { font: inherit; color: inherit; max-width: 150px; padding: 1px 4px;
   background: var(--comfy-input-bg, transparent); border: 1px solid var(--map-line); border-radius: 4px; }
 .lclip-map option { color: #000; background: #fff; }
 .lclip-map .room { flex: 1 1 auto; min-height: 0; display: flex; align-items: center; justify-content: flex-start;
@@ -40,6 +40,7 @@ const STYLE = `
 .lclip-map .legend { display: flex; flex-wrap: wrap; gap: 0 8px; align-items: center; min-height: 1.35em; }
 .lclip-map .scale { width: 70px; height: 8px; border: 1px solid var(--map-line); background: linear-gradient(to right,
   ${HEAT.map((colour) => `rgb(${colour})`).join(", ")}); }
+.lclip-map .caution { margin: 0; padding-left: 6px; border-left: 4px solid #d55e00; flex: none; }
 .lclip-map .told { margin: 0; min-height: 2.7em; overflow: auto; max-height: 5.4em; flex: none; }
 `;
 
@@ -60,9 +61,14 @@ class ShownMap {
 
   show(data, choice) {
     this.data = data;
-    this.view.text = Math.min(this.view.text, data.texts.length - 1);
-    this.root.replaceChildren(this.bar(), this.field(), this.legend(), this.told());
+    const cautions = (data.cautions ?? []).map((text) => make("p", { class: "caution" }, `Caution: ${text}`));
+    this.root.replaceChildren(this.bar(), this.field(), this.legend(), this.told(), ...cautions);
     this.mark(choice[0], choice[1]);
+  }
+
+  // The text whose heat is shown; -1 is none, as long as the map has not so many.
+  get text() {
+    return this.view.text < this.data.texts.length ? this.view.text : -1;
   }
 
   // What is shown over the pictures.
@@ -70,9 +76,9 @@ class ShownMap {
     const choices = [["-1", "the pictures"], ...this.data.texts.map((text, number) => [`${number}`, text])];
     const select = make("select", { "aria-label": "which text's score is shown as heat" });
     select.append(...choices.map(([value, text]) => make("option", { value }, text)));
-    select.value = `${this.view.text}`;
+    select.value = `${this.text}`;
     select.addEventListener("change", () => { this.view.text = Number(select.value); this.paint(); });
-    const parts = [make("label", {}, "show ", select), this.box("contour"), this.box("path", "steepest way up")];
+    const parts = [make("label", {}, "show ", select), this.box("contour"), this.box("path", "way up")];
     if (this.options.onHold) {
       const hold = make("button", { type: "button", class: "hold",
         title: "Keep this cell's place for the axes that are not shown, then choose two others" }, "hold this place");
@@ -170,7 +176,7 @@ class ShownMap {
 
   // Heat, contours and the way up, of the text that is shown.
   paint() {
-    const text = this.view.text, scores = text < 0 ? null : this.data.scores[text];
+    const text = this.text, scores = text < 0 ? null : this.data.scores[text];
     const known = (scores ?? []).filter((score) => score !== null);
     const low = Math.min(...known), high = Math.max(...known);
     this.cells.forEach((cell, number) => {

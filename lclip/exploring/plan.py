@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .blending import Corners
 
@@ -75,7 +76,10 @@ class Plan:
         second = named.get(y) if y != AUTO else left[0] if left else None
         if first == second:
             raise ValueError(f"x and y are both {x}; expected two axes of {', '.join(named)}")
-        return cls(tuple(axes), side, first, second, parse_places(elsewhere, named))
+        shown = {axis.name for axis in (first, second) if axis}
+        places = parse_places(elsewhere, named).items()
+        hidden = {name: share for name, share in places if name not in shown}
+        return cls(tuple(axes), side, first, second, hidden)
 
     @property
     def columns(self) -> int:
@@ -100,7 +104,7 @@ class Plan:
         """The same in words, as `elsewhere` takes them."""
         return ", ".join(f"{name} {share:.4g}" for name, share in self.place(cell).items())
 
-    def blended(self, kinds: Iterable[Corners], cell: int) -> dict[str, object]:
+    def blended(self, kinds: Iterable[Corners], cell: int) -> dict[str, Any]:
         """What of each kind is in a cell."""
         place, found = self.place(cell), {}
         for each in kinds:

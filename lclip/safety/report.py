@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..checkpoints.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from .judge import SafetyJudge, Verdict
+from .judge import SafetyJudge, Verdict
 
 UNCALIBRATED = (
     "the thresholds are not calibrated for this model: treat rates as unknown until you calibrate with your "

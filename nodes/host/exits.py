@@ -14,18 +14,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ... import lclip
 from ...lclip.latents.items import per_item
 from ...lclip.latents.neutral import neutral_latents
-
-if TYPE_CHECKING:
-    from ... import lclip
-    from .policy import WiredPolicy
+from .policy import WiredPolicy
 
 logger = logging.getLogger("latent-clip")
 
@@ -66,6 +64,15 @@ def unsafe_to_leave(model: Any, latents: Tensor) -> Tensor:
     for guard in _guards_of(model):
         unsafe |= _unsafe(guard.policy.judge(latents, check_scale=False)(latents))
     return unsafe
+
+
+def held_back(model: Any, latents: Tensor) -> Tensor:
+    """Which raw latents that left a sampler of this MODEL are its guards' grey: bool [B]."""
+    if not (guards := _guards_of(model)):
+        return torch.zeros(len(latents), dtype=torch.bool)
+    grey = _grey(guards[0].space, latents)
+    off = (latents - grey).abs().flatten(1).amax(1)
+    return (off < 1e-3 * grey.abs().max().clamp_min(1.0)).cpu()
 
 
 def cleared(model: Any, latents: Tensor) -> Tensor:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from ... import lclip
+from ...lclip.safety.policy import PolicyData
 from . import memory, models
-
-if TYPE_CHECKING:
-    from ...lclip.safety.policy import PolicyData
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,18 @@ from aiohttp import web
 from server import PromptServer
 
 
+def serve_file(address: str, file: Path) -> None:
+    """Serve one file, which lies elsewhere than the browser's scripts, at an address of its own."""
+    server = getattr(PromptServer, "instance", None)
+    if server is None:
+        return
+
+    async def page(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(file, headers={"Cache-Control": "no-cache"})
+
+    server.routes.get(address)(page)
+
+
 def serve_pages(pack: Path, pages: str) -> None:
     """Serve /extensions/<folder name>/... where the name has spaces or the like.
 

@@ -139,6 +139,36 @@ SOCKETS = {
         ],
         ["LATENT", "NOISE", "FLOAT", "INT", "FLOAT", "STRING", "IMAGE"],
     ),
+    "LatentCLIP_Explore": (
+        [
+            ("model", "MODEL"),
+            ("seed", "INT"),
+            ("steps", "INT"),
+            ("cfg", "FLOAT"),
+            ("sampler_name", "COMBO"),
+            ("scheduler", "COMBO"),
+            ("positive", "CONDITIONING"),
+            ("negative", "CONDITIONING"),
+            ("latent_image", "LATENT"),
+            ("denoise", "FLOAT"),
+            ("latent_clip", "LATENT_CLIP"),
+            ("texts", "STRING"),
+            ("cells", "INT"),
+            ("other_seeds", "STRING"),
+            ("x_axis", "COMBO"),
+            ("y_axis", "COMBO"),
+            ("elsewhere", "STRING"),
+            ("custom_contour", "BOOLEAN"),
+            ("contour", "FLOAT"),
+            ("column", "INT"),
+            ("row", "INT"),
+            ("vae", "VAE"),
+            ("corner_2", "CONDITIONING,LATENT,NOISE"),
+            ("corner_3", "CONDITIONING,LATENT,NOISE"),
+            ("corner_4", "CONDITIONING,LATENT,NOISE"),
+        ],
+        ["LATENT", "NOISE", "IMAGE", "FLOAT", "CONDITIONING", "LATENT", "STRING"],
+    ),
     "LatentCLIP_TrainTaste": (
         [
             ("latent_clip", "LATENT_CLIP"),
@@ -222,7 +252,7 @@ def test_every_node_explains_itself(host):
 
 
 # A new seed means a new picture here. Anywhere else it would only run the graph behind the node again.
-SAMPLES = {"LatentCLIP_ReNO", "LatentCLIP_RaceKSampler"}
+SAMPLES = {"LatentCLIP_ReNO", "LatentCLIP_RaceKSampler", "LatentCLIP_Explore"}
 
 
 def test_only_what_samples_gets_a_control_after_generate(host):
@@ -245,6 +275,7 @@ RARE = {
     *("stop_at_target", "target"),
     "checkpointing",
     *("custom_shift", "own_threshold", "augmentations", "policy_json"),
+    *("x_axis", "y_axis", "elsewhere", "custom_contour", "contour"),
     *("repair_iterations", "custom_side", "side", "batch"),
 }
 RARE_IN_THE_GATE = {"seed", "steps", "cfg", "sampler_name", "scheduler"}  # they serve repair alone
@@ -305,6 +336,7 @@ FINDABLE = {
     "safety checker": "LatentCLIP_SafetyGate",
     "reno": "LatentCLIP_ReNO",
     "aesthetic": "LatentCLIP_TrainTaste",
+    "slerp": "LatentCLIP_Explore",
 }
 
 
@@ -319,7 +351,7 @@ def test_newer_hosts_get_search_aliases(host):
 
 
 def test_what_shows_its_result_can_end_a_graph(host):
-    for name in ("Score", "Classify", "Heatmap", "Select", "SafetyGate", "CalibrateSafety"):
+    for name in ("Score", "Classify", "Heatmap", "Select", "SafetyGate", "CalibrateSafety", "Explore"):
         assert host.object_info[f"LatentCLIP_{name}"]["output_node"] is True, name
 
 

@@ -113,7 +113,7 @@ def test_a_click_chooses_and_the_way_up_and_the_contours_are_the_librarys(opened
     for one, other in zip(shown, lines, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
     opened.get_by_label("contour").uncheck()
-    opened.get_by_label("steepest way up").uncheck()
+    opened.get_by_label("way up").uncheck()
     assert points(opened, "path") == points(opened, "contour") == []
 
 

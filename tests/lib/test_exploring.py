@@ -114,6 +114,7 @@ def test_two_axes_are_shown_and_the_others_stand_where_they_are_told_to():
     cell = plan.blended(kinds, 16)
     assert torch.equal(cell["noise"], kinds[0].at(0.75, 0.5))
     assert torch.equal(cell["prompt"], kinds[1].at(0.25, 0.0))
+    assert Plan.of(kinds, 5, x="prompt 1-3", elsewhere=plan.told(16)) == plan  # shown axes do not count
     again = Plan.of(kinds, 2, "noise 1-2", "noise 1-3", elsewhere=plan.told(16))  # walk on from that cell
     assert again.place(0) == {"noise 1-2": 0, "noise 1-3": 0, "prompt 1-3": 0.25}
 
