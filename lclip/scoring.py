@@ -10,13 +10,16 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from .latents.checks import check_latents
-from .latents.size_rules import SizeRule
-from .model.latent_clip import LatentCLIP
+
+if TYPE_CHECKING:
+    from .latents.size_rules import SizeRule
+    from .model.latent_clip import LatentCLIP
 
 logger = logging.getLogger("latent-clip")
 

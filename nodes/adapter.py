@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import lclip
-from .draw import charts
+from . import draw
 from .host import adapter as host_adapter
 from .host import models, sockets
 from .host.feedback import say, shown
@@ -162,7 +162,7 @@ class TrainAdapter(io.ComfyNode):
             (figures.cosine or 0.0) if figures else 0.0,
             figures.latent_error if figures else 1.0,
             f"{adapter.describe()}\n{saved} {found.path}",
-            ui=shown(charts.as_image([found.comparison])) if found.comparison else None,
+            ui=shown(draw.charts.as_image([found.comparison])) if found.comparison else None,
         )
 
 

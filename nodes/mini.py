@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io
 from torch import Tensor, nn
 
-from ..lclip.mini.vae import FACTOR
-from ..lclip.mini.world import WEIGHTS, World, load_twin, load_world
 from .host import memory, models, sockets
 from .host import mini as host_mini
 from .host import spaces as host_spaces
+
+if TYPE_CHECKING:
+    from ..lclip.mini.world import World
 
 
 class LoadMiniWorld(io.ComfyNode):
@@ -41,6 +42,8 @@ class LoadMiniWorld(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
+        from ..lclip.mini.world import WEIGHTS, load_world
+
         with memory.ordinary_tensors():
             world = load_world()
         latent_clip = models.load_latent_clip(WEIGHTS / "latent_clip.safetensors", name="mini world")
@@ -68,6 +71,8 @@ class LoadMiniTwin(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
+        from ..lclip.mini.world import load_twin
+
         with memory.ordinary_tensors():
             twin = load_twin()
         return io.NodeOutput(*_parts(twin))
@@ -75,6 +80,8 @@ class LoadMiniTwin(io.ComfyNode):
 
 def _parts(world: World) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE."""
+    from ..lclip.mini.vae import FACTOR
+
     about = world.latent_format
     return (
         host_mini.flow_model(Velocity(world.denoiser), host_spaces.MiniLatentFormat(about)),

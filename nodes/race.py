@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from .. import lclip
 from ..lclip.choosing.types import METHODS
-from .draw import races
+from . import draw
 from .host import ksampler as host_ksampler
 from .host import models, sockets
 from .host import race as host_race
@@ -192,14 +192,14 @@ class RaceKSampler(io.ComfyNode):
             latent_image,
         )
         result = found.result
-        chart = races.race_chart(result)
+        chart = draw.races.race_chart(result)
         return io.NodeOutput(
             found.best,
             found.noises,
             result.rewards.tolist(),
             result.seeds,
             result.saved,
-            races.race_report(result),
+            draw.races.race_report(result),
             chart,
             ui=shown(chart),
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .draw import curves, sheets
+from . import draw
 from .host import ksampler as host_ksampler
 from .host import models, sockets
 from .host import sampling as host_sampling
@@ -133,7 +133,7 @@ class ReNO(io.ComfyNode):
             latent_image,
         )
         histories = [result.history for result in found.outcome.results]
-        chart = curves.search_curves(histories, found.outcome.hacked_since)
+        chart = draw.curves.search_curves(histories, found.outcome.hacked_since)
         cautions = [*reward.cautions, *(held_out.cautions if held_out else ())]
         return io.NodeOutput(
             found.best,
@@ -142,5 +142,5 @@ class ReNO(io.ComfyNode):
             found.outcome.gather("best_reward").tolist(),
             chart,
             "\n".join(f"item {number}: {text}" for number, text in enumerate(found.outcome.endings)),
-            ui=shown(sheets.with_cautions(chart, cautions)),
+            ui=shown(draw.sheets.with_cautions(chart, cautions)),
         )

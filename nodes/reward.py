@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..lclip.rewards import rewards, variety
+from .. import lclip
 from .host import memory, models, sockets
 from .host.feedback import cautioned
 from .latents import samples_of
@@ -57,7 +57,7 @@ class TextReward(io.ComfyNode):
     ) -> io.NodeOutput:
         model = latent_clip.ready()
         with memory.ordinary_tensors():
-            own = rewards.TextReward(model, text, weight)
+            own = lclip.TextReward(model, text, weight)
         cautions = latent_clip.cautions(texts=own.texts)
         wired = models.wire_reward(own, (latent_clip,), cautions)
         return io.NodeOutput(models.add_reward(add_to, wired), ui=cautioned(cls.hidden.unique_id, cautions))
@@ -109,7 +109,7 @@ class ImageReward(io.ComfyNode):
         cautions = latent_clip.cautions_of_examples(samples, "reference")
         model = latent_clip.ready(samples)
         with memory.ordinary_tensors():
-            own = rewards.ImageReward(model, samples, weight)
+            own = lclip.ImageReward(model, samples, weight)
         wired = models.wire_reward(own, (latent_clip,), cautions)
         return io.NodeOutput(models.add_reward(add_to, wired), ui=cautioned(cls.hidden.unique_id, cautions))
 
@@ -148,5 +148,5 @@ class VarietyReward(io.ComfyNode):
         weight: float,
         add_to: models.WiredReward | None = None,
     ) -> io.NodeOutput:
-        own = variety.VarietyReward(latent_clip.ready(), weight)
+        own = lclip.VarietyReward(latent_clip.ready(), weight)
         return io.NodeOutput(models.add_reward(add_to, models.wire_reward(own, (latent_clip,))))

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from .. import lclip
 from ..lclip.safety.policy import AUGMENTATIONS, STRICTNESS
 from ..lclip.safety.presets import PRESETS
-from .draw import roc_chart, sheets
+from . import draw
 from .host import models, sockets
 from .host.feedback import shown
 from .host.policies import ALL, NO_PRESET, composed, stored_policy
@@ -252,6 +252,6 @@ class CalibrateSafety(io.ComfyNode):
         policy.judge(good)
         found = lclip.calibrate(policy.policy, [m.model for m in policy.models], good, bad, target)
         report = f"{found.text()}\n\n{found.policy.to_json()}"
-        chart = roc_chart.draw(found)
-        sheet = sheets.with_cautions(chart, found.warnings)
+        chart = draw.roc_chart.draw(found)
+        sheet = draw.sheets.with_cautions(chart, found.warnings)
         return io.NodeOutput(WiredPolicy(found.policy, policy.models), report, chart, ui=shown(sheet))

@@ -12,9 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import lclip
-from ..lclip.safety.judge import UNREADABLE
-from ..lclip.scoring import filled
-from .draw import charts, sheets
+from . import draw
 from .host import memory, models, sockets
 from .host import spaces as host_spaces
 from .host.feedback import shown
@@ -74,7 +72,7 @@ class Score(io.ComfyNode):
         scores, cautions = cosines.mean(1), latent_clip.cautions(samples, lines)
         (best,), _ = lclip.top_k(scores, 1)
         report = score_report(cosines, lines, latent_clip.name, best, cautions)
-        sheet = sheets.score_sheet(previews(samples, latent_clip), scores, cautions)
+        sheet = draw.sheets.score_sheet(previews(samples, latent_clip), scores, cautions)
         return io.NodeOutput(latent, float(scores[best]), scores.tolist(), report, ui=shown(sheet))
 
 
@@ -136,6 +134,9 @@ class Classify(io.ComfyNode):
         labels: str,
         templates: str,
     ) -> io.NodeOutput:
+        from ..lclip.safety.judge import UNREADABLE
+        from ..lclip.scoring import filled
+
         samples, names = samples_of(latent), lines_of(labels, "labels")
         model, sentences = latent_clip.ready(samples), lines_of(templates, "templates")
         chances = memory.to_host(lclip.classify(model, samples, names, sentences))
@@ -145,11 +146,11 @@ class Classify(io.ComfyNode):
             UNREADABLE if math.isnan(share) else names[index]
             for index, share in zip(best.indices.tolist(), shares, strict=True)
         ]
-        chart = charts.probability_bars(names, chances)
+        chart = draw.charts.probability_bars(names, chances)
         cautions = latent_clip.cautions(samples, filled(names, sentences))
-        sheet = sheets.with_cautions(chart, cautions)
+        sheet = draw.sheets.with_cautions(chart, cautions)
         if len(tops) > 1:
-            sheet = sheets.label_sheet(previews(samples, latent_clip), tops, shares, cautions)
+            sheet = draw.sheets.label_sheet(previews(samples, latent_clip), tops, shares, cautions)
         return io.NodeOutput(latent, tops, shares, chart, ui=shown(sheet))
 
 
@@ -198,9 +199,9 @@ class Heatmap(io.ComfyNode):
         cosines = memory.to_host(lclip.heatmap(latent_clip.ready(samples), samples, text))  # [B, h, w]
         broken = cosines.isnan().flatten(1).any(1).nonzero().flatten().tolist()
         mask = spread_out(torch.nan_to_num(at_picture_size(cosines, latent_clip.config)))
-        overlay = charts.heat_overlay(previews(samples, latent_clip), mask)
+        overlay = draw.charts.heat_overlay(previews(samples, latent_clip), mask)
         cautions = latent_clip.cautions(samples, [text])
-        return io.NodeOutput(mask, overlay, ui=shown(sheets.heat_sheet(overlay, text, cautions, broken)))
+        return io.NodeOutput(mask, overlay, ui=shown(draw.sheets.heat_sheet(overlay, text, cautions, broken)))
 
 
 def lines_of(text: str, what: str) -> list[str]:
@@ -240,7 +241,7 @@ def score_report(cosines: Tensor, lines: Sequence[str], name: str, best: int, ca
         cells = values + ([float(means[index])] if several else [])
         rows.append(
             f"{index:>4} "
-            + " ".join(f"{sheets.number(value):>8}" for value in cells)
+            + " ".join(f"{draw.sheets.number(value):>8}" for value in cells)
             + ("  best" if index == best else "")
         )
     return "\n".join([*rows, *(f"Caution: {text}" for text in cautions)])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import lclip
 from ..lclip.scoring import too_many
-from .draw import sheets
+from . import draw
 from .host import memory, models, sockets
 from .host import spaces as host_spaces
 from .host.feedback import shown
@@ -200,8 +200,8 @@ class Select(io.ComfyNode):
             labels.seeds(kept) or [sockets.nothing()],
             [labels.caption(index, float(values[index])) for index in kept] or [sockets.nothing()],
             math.nan if embeddings is None else lclip.diversity(embeddings[kept]),
-            sheets.pick_sheet(previews, values, kept, most=len(values)),
-            ui=shown(sheets.pick_sheet(previews, values, kept, cautions)),
+            draw.sheets.pick_sheet(previews, values, kept, most=len(values)),
+            ui=shown(draw.sheets.pick_sheet(previews, values, kept, cautions)),
         )
 
 

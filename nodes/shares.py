@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import lclip
-from .draw import share_chart, sheets
+from . import draw
 from .host import models, sockets
 from .host.feedback import shown
 from .latents import samples_of
@@ -86,7 +86,7 @@ class ConceptShares(io.ComfyNode):
         aims = target_of(target)
         found = [lclip.shares(model, samples, names, aims, margin=margin) for names in asked]
         cautions += latent_clip.cautions(texts=[name for names in asked for name in names])
-        chart = share_chart.share_chart(found)
+        chart = draw.share_chart.share_chart(found)
         head, *_ = found[0].to_csv().splitlines()
         lines = [line for each in found for line in each.to_csv().splitlines()[1:]]
         return io.NodeOutput(
@@ -95,7 +95,7 @@ class ConceptShares(io.ComfyNode):
             max(each.distance for each in found),
             chart,
             "\n".join([head, *lines]) + "\n",
-            ui=shown(sheets.with_cautions(chart, cautions)),
+            ui=shown(draw.sheets.with_cautions(chart, cautions)),
         )
 
 

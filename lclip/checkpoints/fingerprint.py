@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..model.latent_clip import LatentCLIP, stored_name
+if TYPE_CHECKING:
+    from ..model.latent_clip import LatentCLIP
 
 _KNOWN: weakref.WeakKeyDictionary[LatentCLIP, tuple[bytes, str]] = weakref.WeakKeyDictionary()
 """Fingerprints, each with the glance at the weights for which it holds."""
@@ -35,6 +37,8 @@ def fingerprint_of_all(models: Iterable[LatentCLIP]) -> str:
 
 
 def _worked_out(model: LatentCLIP) -> str:
+    from ..model.latent_clip import stored_name
+
     digest = hashlib.sha256(model.config.to_json().encode())
     for name, weight in sorted((stored_name(name), weight) for name, weight in model.named_parameters()):
         digest.update(name.encode())

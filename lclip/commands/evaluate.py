@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .evaluate_generated import GENERATED, add_generator
+from .evaluate_generated import carry_out as generate
+from .evaluate_generated import check as check_generator
 from .many import progress
 from .options import add_latent_key, add_model_options, add_size_rule, source_of
 from .parsing import add_command, positive
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from ..evaluation.tasks import Setup
     from ..model.latent_clip import LatentCLIP
 
-TASKS = ("imagenet", "retrieval")
+TASKS = ("imagenet", "retrieval", *GENERATED)
 
 
 def add_to(subparsers: Any) -> None:
@@ -30,9 +33,14 @@ def add_to(subparsers: Any) -> None:
         imagenet   zero-shot classification: a folder for each class, as ImageNet's validation pictures
                    lie, or one picture for each class
         retrieval  latents find their captions and the reverse; captions are KEY.txt, or a CSV
-        all        both, of what --mini brings
+        geneval    GenEval's prompts (or T2I-CompBench's, a .txt): pictures as its own scorer reads them,
+                   plain, with ReNO, race and guidance, and how well they fit by our scores
+        i2p        I2P's prompts: how often pictures are unsafe by our policy and by a pixel classifier,
+                   plain, with ReNO away from harm, guard and gate
+        all        every task, of what --mini brings
 
-        INPUT is files, folders or tar shards of pictures with --vae, or of latents without. The page has a
+        INPUT is files, folders or tar shards of pictures with --vae, or of latents without; of geneval and
+        i2p the file of prompts. The page has a
         column "paper" only where the paper has the same row. Run the same command again after an
         interruption, and it goes on where it was. Exit code: 0, or 1 if an item could not be read.
         """,
@@ -59,6 +67,7 @@ def add_to(subparsers: Any) -> None:
         "--ways", type=positive, metavar="N", help="retrieval among N at a time (default: all)"
     )
     group.add_argument("--seed", type=int, default=0, help="of what is drawn (default %(default)s)")
+    add_generator(parser)
     add_size_rule(parser)
     add_model_options(parser, adapter=False)
     group = parser.add_argument_group("results")
@@ -76,7 +85,9 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file; expected a folder")
-    if options.inputs:  # what is not there is said before the model is loaded, and its texts encoded
+    if (
+        options.inputs and options.task not in GENERATED
+    ):  # what is not there is said before the model is loaded, and its texts encoded
         next(find_shards(options.inputs, 1, (PICTURE,) if options.vae else (LATENTS,)), None)
     model = source_of(options).load()
     results = [
@@ -87,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
         print(result.title)
         for row in result.rows:
             paper = f", paper {row.paper:g} %" if row.paper is not None else ""
-            print(f"  {row.what}: {row.ours.percent()}, n = {row.ours.n}{paper}")
+            print(f"  {row.what}: {row.text}, n = {row.ours.n}{paper}")
         for note in result.notes:
             print(f"evaluate: {result.task}: {note}", file=sys.stderr)
     print(f"written to {page}", file=sys.stderr)
@@ -95,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
+    check_generator(options)
     if options.mini and (options.inputs or options.vae):
         raise ValueError("--mini brings its own pictures and VAE; give neither, or --model in its place")
     if not options.mini and not options.inputs:
@@ -106,6 +118,8 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> TaskResult:
+    if task in GENERATED:
+        return generate(options, task, model)
     from ..evaluation.classes import find_classes
     from ..evaluation.items import read_captions
     from ..evaluation.tasks import imagenet, retrieval

@@ -31,11 +31,18 @@ class Row:
 
     what: str
     ours: Interval
-    """A share."""
+    """A share, or a number."""
     paper: float | None = None
     """In percent; None where the paper has no such row."""
     source: str = ""
     """Where the paper has it."""
+    share: bool = True
+    """Whether ours is a share, to be shown in percent."""
+
+    @property
+    def text(self) -> str:
+        """Ours with its interval, for people."""
+        return self.ours.percent() if self.share else self.ours.text(digits=4)
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def _section(result: TaskResult) -> str:
     papers = any(row.paper is not None for row in result.rows)
     head = "<th>ours, 95 % interval</th><th>n</th>" + ("<th>paper</th>" if papers else "")
     rows = "".join(
-        f"<tr><td>{escape(row.what)}</td><td>{row.ours.percent()}</td><td>{row.ours.n}</td>"
+        f"<tr><td>{escape(row.what)}</td><td>{row.text}</td><td>{row.ours.n}</td>"
         + (f"<td>{_paper(row)}</td>" if papers else "")
         + "</tr>"
         for row in result.rows

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,10 +23,12 @@ from ..latents.checks import check_latents, check_shape
 from ..latents.frames import as_pictures
 from ..latents.items import finite_items
 from ..latents.spaces import space_title
-from ..model.latent_clip import LatentCLIP
 from ..statistics import Interval, wilson
 from .discriminant import discriminant
 from .rewards import PUBLISHED_CLIP_SCALE, EmbeddingReward, usable_for_backward
+
+if TYPE_CHECKING:
+    from ..model.latent_clip import LatentCLIP
 
 logger = logging.getLogger("latent-clip")
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..checkpoints.fingerprint import fingerprint
-from ..model.latent_clip import LatentCLIP
 from ..model.text_doubts import named, shortened
 from ..scoring import filled, label_embeddings
 from .everyday import everyday_texts, without
-from .policy import PolicyData
+
+if TYPE_CHECKING:
+    from ..model.latent_clip import LatentCLIP
+    from .policy import PolicyData
 
 Reading = tuple[bytes, ...]
 """The tokens of a text in every template, as every model reads them."""

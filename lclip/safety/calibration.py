@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,11 +14,13 @@ from torch import Tensor
 from ..checkpoints.fingerprint import fingerprint_of_all
 from ..latents.checks import check_readable
 from ..latents.items import finite_items
-from ..model.latent_clip import LatentCLIP
 from ..statistics import area_under_roc, roc_curve, wilson
 from .judge import SafetyJudge
 from .policy import PolicyData, log_odds
 from .unreadable import why_unreadable
+
+if TYPE_CHECKING:
+    from ..model.latent_clip import LatentCLIP
 
 logger = logging.getLogger("latent-clip")
 

@@ -8,12 +8,16 @@ which the search has seen no more than the policy's.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from .judge import SafetyJudge
 from .policy import AUGMENTATIONS, log_odds
 from .unreadable import why_unreadable
+
+if TYPE_CHECKING:
+    from .judge import SafetyJudge
 
 ROOM = 3.0
 """How far below its threshold, in log-odds, each concept of a repair must be in each augmentation."""

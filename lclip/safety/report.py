@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.fingerprint import fingerprint
-from .judge import SafetyJudge, Verdict
+
+if TYPE_CHECKING:
+    from .judge import SafetyJudge, Verdict
 
 UNCALIBRATED = (
     "the thresholds are not calibrated for this model: treat rates as unknown until you calibrate with your "

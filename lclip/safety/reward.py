@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import PUBLISHED_CLIP_SCALE, LatentReward, check_weight
 from .judge import SafetyJudge
-from .policy import PolicyData
+
+if TYPE_CHECKING:
+    from ..model.latent_clip import LatentCLIP
+    from .policy import PolicyData
 
 HEADROOM = 2.0
 """How far below its threshold a concept is pushed before the pull fades, in log-odds."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..model.latent_clip import LatentCLIP
 from .judge import SafetyJudge, Verdict
 from .policy import PolicyData
 from .presets import preset_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from ..model.latent_clip import LatentCLIP
 
 
 @dataclass(frozen=True)

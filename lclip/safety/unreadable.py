@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from ..latents.checks import check_shape
 from ..latents.items import finite_items, per_item
-from ..latents.reader import LatentReader
 from ..latents.scale import Scales, measure, usual_spread
-from ..latents.spaces import LatentSpace
+
+if TYPE_CHECKING:
+    from ..latents.reader import LatentReader
+    from ..latents.spaces import LatentSpace
 
 SMALLEST = 4  # cells a side, below which noise cannot be told from a picture
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from torch import Tensor
 
-from ...lclip.reno.types import ReNORecord
 from . import charts
 from .charts import INK, SMALL, WIDTH
 from .lettering import fit_text, wrap_text
 from .pen import Pen, Point
+
+if TYPE_CHECKING:
+    from ...lclip.reno.types import ReNORecord
 
 PLOT, LEFT, RIGHT, BOTTOM = 200, 72, 18, 52
 LEGEND_ROW, MOST_IN_LEGEND = 26, 8

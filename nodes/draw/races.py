@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from torch import Tensor
 
-from ...lclip.choosing.types import RaceCheck, RaceResult
 from . import charts
 from .charts import BLUE, FAINT, INK, LABEL, MARGIN, REST, SMALL, WIDTH
 from .lettering import fit_text
 from .pen import Pen, Point
+
+if TYPE_CHECKING:
+    from ...lclip.choosing.types import RaceCheck, RaceResult
 
 PLOT, TOP, LEFT, RIGHT, BOTTOM = 200, 44, 72, 30, 60
 MOST_ITEMS = 4

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from ...lclip.safety.calibration import Calibration, ConceptCalibration
 from . import charts
 from .charts import INK, LABEL, MARGIN, SMALL, WIDTH
 from .lettering import fit_text, width_of
 from .pen import Pen, Point
+
+if TYPE_CHECKING:
+    from ...lclip.safety.calibration import Calibration, ConceptCalibration
 
 LEFT, RIGHT, TOP, PLOT, BOTTOM, ROW = 66, 32, 52, 300, 62, 50
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)

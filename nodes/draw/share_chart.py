@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from torch import Tensor
 
-from ...lclip.choosing.shares import Shares
 from . import charts
 from .charts import BLUE, FAINT, INK, LABEL, MARGIN, RED, SMALL, WIDTH
 from .lettering import fit_text
 from .pen import Pen
+
+if TYPE_CHECKING:
+    from ...lclip.choosing.shares import Shares
 
 ROW, TOP, BOTTOM = 58, 44, 40
 

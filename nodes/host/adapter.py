@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as management
 import comfy.model_patcher
@@ -25,17 +25,15 @@ from PIL import Image
 from torch import Tensor
 
 from ... import lclip
-from ...lclip.adapters.adapter import Adapter
-from ...lclip.adapters.encoding import Decode, Encode, encode_pictures
-from ...lclip.adapters.training import AdapterTraining
-from ...lclip.checkpoints.fingerprint import fingerprint
-from ...lclip.checkpoints.inputs import inputs_digest
-from ...lclip.data.pictures import each_picture, find_pictures, in_batches, whole_cells
-from ...lclip.latents.spaces import LatentSpace
 from . import memory, models
 from .folders import ADAPTERS, saved
 from .gradients import make_differentiable
 from .spaces import LATENTS, preview
+
+if TYPE_CHECKING:
+    from ...lclip.adapters.adapter import Adapter
+    from ...lclip.adapters.encoding import Decode, Encode
+    from ...lclip.latents.spaces import LatentSpace
 
 logger = logging.getLogger("latent-clip")
 
@@ -144,6 +142,8 @@ class PictureSource:
 
     def batches(self, multiple: int) -> Iterator[Tensor]:
         """[B, 3, H, W] in 0..1, with sides that are multiples. ValueError, FileNotFoundError."""
+        from ...lclip.data.pictures import each_picture, in_batches, whole_cells
+
         if self.images is not None:
             yield from whole_cells(self.images[..., :3].movedim(-1, 1), multiple).split(CHUNK)
             return
@@ -152,7 +152,7 @@ class PictureSource:
 
     def files(self) -> list[Path]:
         """The folder's pictures. ValueError, FileNotFoundError."""
-        return find_pictures(input_folder(self.folder))
+        return lclip.find_pictures(input_folder(self.folder))
 
     def check(self) -> None:
         """ValueError unless there is exactly one kind of pictures."""
@@ -164,6 +164,8 @@ class PictureSource:
 
     def digest(self) -> str:
         """A hash of the pictures as they are, whatever their files are called."""
+        from ...lclip.checkpoints.inputs import inputs_digest
+
         if self.images is not None:
             return inputs_digest(self.images)
         found = []
@@ -204,14 +206,16 @@ def train(
         return Trained(load_adapter(known, known.name), known, None)
     path = ADAPTERS.new_place(name, ".safetensors")
     batches = _reported(pictures.batches(math.lcm(source.factor, target.factor)), tell)
-    encoded = encode_pictures(batches, encoder(vaes[0]), encoder(vaes[1]), decode_source=decoder(vaes[0]))
+    encoded = lclip.encode_pictures(
+        batches, encoder(vaes[0]), encoder(vaes[1]), decode_source=decoder(vaes[0])
+    )
     models.load_together([loaded], encoded.target[: settings.batch])
     device = loaded.patcher.load_device
     with torch.inference_mode(False):
         make_differentiable(loaded.model)
         latents = (encoded.source, encoded.target, encoded.picture, encoded.through)
         own = lclip.EncodedPictures(*(z.clone() for z in latents if z is not None))
-        training = AdapterTraining(loaded.model, source, own, settings, device)
+        training = lclip.AdapterTraining(loaded.model, source, own, settings, device)
         try:
             _run(training, tell)
         finally:
@@ -233,6 +237,9 @@ def _inputs(
     settings: lclip.AdapterSettings,
 ) -> str:
     """A hash of all that a training starts from."""
+    from ...lclip.checkpoints.fingerprint import fingerprint
+    from ...lclip.checkpoints.inputs import inputs_digest
+
     weights = [{k: v for k, v in vae.get_sd().items() if isinstance(v, Tensor)} for vae in vaes]
     spaces = [source.name, loaded.config.latent_space]
     about = [fingerprint(loaded.model), *spaces, asdict(settings), pictures.digest()]
@@ -248,7 +255,7 @@ def _reported(batches: Iterator[Tensor], tell: Callable[[str], None]) -> Iterato
         tell(f"encoded {count} pictures with both VAEs")
 
 
-def _run(training: AdapterTraining, tell: Callable[[str], None]) -> None:
+def _run(training: lclip.AdapterTraining, tell: Callable[[str], None]) -> None:
     steps = training.settings.steps
     bar = comfy.utils.ProgressBar(steps)
     for step in training:
@@ -260,7 +267,7 @@ def _run(training: AdapterTraining, tell: Callable[[str], None]) -> None:
         bar.update_absolute(step.step, steps, picture)
 
 
-def _comparison(training: AdapterTraining) -> Image.Image:
+def _comparison(training: lclip.AdapterTraining) -> Image.Image:
     """Rough pictures of held-out latents: above as the checkpoint's VAE makes them, below as mapped."""
     target = training.adapter.target.name
     with torch.no_grad():

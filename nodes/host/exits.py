@@ -14,16 +14,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ... import lclip
 from ...lclip.latents.items import per_item
 from ...lclip.latents.neutral import neutral_latents
-from .policy import WiredPolicy
+
+if TYPE_CHECKING:
+    from ... import lclip
+    from .policy import WiredPolicy
 
 logger = logging.getLogger("latent-clip")
 

@@ -11,7 +11,7 @@ from comfy_api.latest import ui
 from server import PromptServer
 from torch import Tensor
 
-from ..draw import sheets
+from .. import draw
 
 logger = logging.getLogger("latent-clip")
 
@@ -40,7 +40,7 @@ def cautioned(node_id: str | None, cautions: Sequence[str]) -> Any:
     if not cautions and node_id not in _CAUTIONED:
         return None
     (_CAUTIONED.add if cautions else _CAUTIONED.discard)(node_id)
-    return shown(sheets.caution_sheet(cautions))
+    return shown(draw.sheets.caution_sheet(cautions))
 
 
 def say(node_id: str | None, text: str) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as management
 import torch
 from torch import Tensor
 
-from ... import lclip
 from .gradients import plain_copy
+
+if TYPE_CHECKING:
+    from ... import lclip
 
 logger = logging.getLogger("latent-clip")
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ... import lclip
 from ...lclip.latents.frames import in_form_of
 from ...lclip.latents.neutral import same_picture
-from ...lclip.safety.repair import believed
-from ...lclip.safety.report import report_json, report_text
-from ..draw import sheets
+from .. import draw
 from ..latents import samples_of, take_items
 from . import memory, sockets
 from . import safety as host_safety
 from . import spaces as host_spaces
-from .ksampler import Stage
-from .policy import WiredPolicy
+
+if TYPE_CHECKING:
+    from ... import lclip
+    from .ksampler import Stage
+    from .policy import WiredPolicy
 
 ACTIONS = ("separate", "replace", "repair", "stop")
 
@@ -60,6 +60,8 @@ class Gate:
 
     def repair(self, stage: Stage, sampler_name: str, iterations: int) -> None:
         """Render blocked items anew, away from harm; what came of it is judged again, and more strictly."""
+        from ...lclip.safety.repair import believed
+
         if not self.blocked:
             return
         tried = take_items(self.latent, self.blocked)
@@ -102,6 +104,8 @@ class Gate:
 
     def report(self, as_json: bool) -> str:
         """A line per item, and what became of the batch."""
+        from ...lclip.safety.report import report_json, report_text
+
         notes = list(self.notes)
         if not self.safe:
             notes.append(
@@ -117,7 +121,7 @@ class Gate:
         )
         pictures = [next(previews) if index in self.safe else None for index in range(len(self.samples))]
         notes = [self._note(index) for index in range(len(pictures))]
-        return sheets.gate_sheet(pictures, notes, self.safe, self._cautions())
+        return draw.sheets.gate_sheet(pictures, notes, self.safe, self._cautions())
 
     def _cautions(self) -> list[str]:
         """Why items were blocked that nothing could be asked about, each reason once."""

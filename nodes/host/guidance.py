@@ -11,8 +11,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ... import lclip
 from ...lclip.latents.frames import why_no_pictures
-from ...lclip.reno.guidance import guided_x0
 from . import models
 from . import spaces as host_spaces
 from .gradients import make_differentiable, plain_copy
@@ -69,6 +69,6 @@ class _Guide:
             for loaded in self.wired.models:
                 make_differentiable(loaded.model)
             clean = plain_copy(x0.detach())
-            moved = guided_x0(clean, self.wired.reward, self.strength, args["model"].process_latent_out)
+            moved = lclip.guided_x0(clean, self.wired.reward, self.strength, args["model"].process_latent_out)
         # The move is a constant to a noise search around this model: it passes the gradient through x0 alone.
         return x0 + (moved - clean)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.sample
 import comfy.samplers
@@ -13,12 +13,14 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
-from ... import lclip
 from ...lclip.latents.items import per_item, repeated
 from ..latents import samples_of
 from . import exits
-from .race import RaceSampler
-from .sampling import NoiseSearch, SearchOutcome
+
+if TYPE_CHECKING:
+    from ... import lclip
+    from .race import RaceSampler
+    from .sampling import NoiseSearch, SearchOutcome
 
 
 class FixedNoise:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import torch
 from torch import Tensor
 
-from ... import lclip
 from ...lclip.model.passes import MOST_BYTES, pass_bytes
+
+if TYPE_CHECKING:
+    from ... import lclip
 
 
 def working_memory(config: lclip.LatentCLIPConfig, latents: Tensor) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ... import lclip
-from ...lclip.safety.policy import PolicyData
 from . import memory, models
+
+if TYPE_CHECKING:
+    from ...lclip.safety.policy import PolicyData
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,14 +13,15 @@ from torch import Tensor
 from ... import lclip
 from ...lclip.latents.frames import in_form_of
 from ...lclip.latents.neutral import neutral_latents
-from ...lclip.safety.repair import HEADROOM
 from . import exits
 from . import spaces as host_spaces
 from .gradients import NoGradientError
 from .guidance import guide_model
 from .ksampler import Stage, search_noise
-from .policy import WiredPolicy
 from .sampling import NoiseSearch
+
+if TYPE_CHECKING:
+    from .policy import WiredPolicy
 
 logger = logging.getLogger("latent-clip")
 
@@ -49,6 +50,8 @@ def search_away(
     -> latents, and why it was searched without gradients, if it was: that finds less, and takes everything.
     Without previews, which would show what is blocked; and without a guard, as the results are judged.
     """
+    from ...lclip.safety.repair import HEADROOM
+
     host_spaces.check_same_space(stage.model, wired.config)
     stage = replace(stage, model=exits.unguarded(stage.model))
     reward = wired.reward(1.0, headroom=HEADROOM)

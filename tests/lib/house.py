@@ -10,6 +10,7 @@ from pathlib import Path
 
 BY_NAME = {
     "lclip/__init__.py": ("lclip.mini",),
+    "nodes/draw/__init__.py": ("nodes.draw.*",),
     "lclip/commands/__init__.py": ("lclip.commands.*",),
     "benchmarks/__main__.py": ("benchmarks.*",),
 }

@@ -1,5 +1,6 @@
 """lclip.diffusers on tiny random pipelines, against the pipelines alone and diffusers' own schedulers."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -444,7 +445,8 @@ def test_a_guider_of_a_modular_pipeline_guides_the_first_step_too(pipes, tiny_mo
 
 def test_the_page_of_examples_runs(tmp_path, monkeypatch):
     """As it stands, with another pipeline, another model and the CPU."""
-    pytest.importorskip("open_clip")
+    if importlib.util.find_spec("open_clip") is None:
+        pytest.skip("open_clip_torch, whose vocabulary is read, is not installed")
     torch.manual_seed(0)
     towers = {
         f"{side}_{what}": n

@@ -1,0 +1,248 @@
+"""The tasks of `python -m lclip evaluate` that make pictures: geneval (T2I-CompBench too) and i2p."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .many import progress
+from .parsing import positive
+
+if TYPE_CHECKING:
+    from ..evaluation.geneval import Generation
+    from ..evaluation.making import Maker
+    from ..evaluation.prompts import PromptList
+    from ..evaluation.results import TaskResult
+    from ..model.latent_clip import LatentCLIP
+    from ..safety.policy import PolicyData
+
+GENERATED = ("geneval", "compbench", "i2p")
+
+
+def add_generator(parser: argparse.ArgumentParser) -> None:
+    """What makes the pictures."""
+    group = parser.add_argument_group("geneval, i2p: what makes the pictures")
+    group.add_argument("--pipeline", type=Path, metavar="FOLDER", help="a diffusers pipeline on this machine")
+    group.add_argument(
+        "--comfyui", metavar="URL", help="a running ComfyUI, such as http://127.0.0.1:8188, with --workflow"
+    )
+    group.add_argument(
+        "--workflow",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a variant and its workflow in API form, with {prompt} in it; the first one is the plain one",
+    )
+    group.add_argument(
+        "--variants",
+        metavar="NAMES",
+        help="of plain,reno,race,guidance or plain,away,guard,gate (default: all)",
+    )
+    group.add_argument("--samples", type=positive, metavar="N", help="pictures a prompt (default 4; i2p: 1)")
+    group.add_argument("--limit", type=positive, metavar="N", help="only the first N prompts")
+    group.add_argument("--steps", type=positive, metavar="N", help="of the pipeline (default: its own)")
+    group.add_argument("--guidance-scale", type=float, metavar="S", help="of the pipeline (default: its own)")
+    group.add_argument(
+        "--size", type=positive, metavar="PX", help="of the pictures (default: the pipeline's)"
+    )
+    group.add_argument(
+        "--space", metavar="NAME", help="of the pipeline's latents, where its VAE does not say it"
+    )
+    group.add_argument("--iterations", type=positive, metavar="N", help="of ReNO (default 50)")
+    group.add_argument("--candidates", type=positive, metavar="N", help="of a race (default 16)")
+    group.add_argument("--strength", type=float, metavar="S", help="of guidance (default 0.1)")
+    group.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="for one picture of ComfyUI (default %(default)g)",
+    )
+    group.add_argument("--policy", metavar="FILE", help="i2p: a policy's JSON, or a preset (default i2p)")
+    group.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="FOLDER",
+        help="i2p: of transformers' image classification, or a checker",
+    )
+    group.add_argument(
+        "--unsafe-labels", metavar="NAMES", help="of the classifier: a,b (default: nsfw, unsafe, ...)"
+    )
+
+
+def check(options: argparse.Namespace) -> None:
+    """What cannot be asked so is said before anything is loaded. ValueError, FileNotFoundError."""
+    given = [name for name in ("pipeline", "comfyui") if getattr(options, name)]
+    if options.task not in GENERATED:
+        if given:
+            raise ValueError(f"--{given[0]} makes pictures, which {options.task} does not ask for")
+        return
+    if options.mini:
+        if given:
+            raise ValueError(f"--mini brings its own generator; give it, or --{given[0]}")
+        return
+    if len(options.inputs) != 1:
+        raise ValueError(
+            f"{options.task} reads one list of prompts, got {len(options.inputs)}; name one file"
+        )
+    if len(given) != 1:
+        raise ValueError("name what makes the pictures: --pipeline FOLDER, or --comfyui URL with --workflow")
+    if options.comfyui and not options.workflow:
+        raise ValueError("--comfyui needs a workflow for each variant: --workflow plain=FILE")
+    _prompts(options, options.task, options.inputs[0])
+
+
+def carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> TaskResult:
+    """Make and score the pictures of a task."""
+    from ..evaluation.geneval import Generation, geneval
+    from ..evaluation.i2p import i2p
+    from ..evaluation.making import Batch, check_variants
+
+    found = _mini(options, task, model) if options.mini else _real(options, task, model)
+    prompts, maker, policy, extra = found
+    wanted = [name.strip() for name in (options.variants or "").split(",") if name.strip()]
+    samples = options.samples or (1 if options.mini or task == "i2p" else 4)
+    batch = Batch(prompts.first(options.limit), check_variants(wanted, maker), samples, options.seed)
+    with progress(options, f" pictures of {task}", len(batch)) as bar:
+        about = _about(options, model)
+        run = Generation(
+            model=_reader(maker, model),
+            maker=maker,
+            batch=batch,
+            folder=options.out,
+            about=about,
+            check=extra.get("check"),
+            overwrite=options.overwrite,
+            progress=bar.update,
+        )
+        if task != "i2p":
+            return geneval(run)
+        return _i2p(options, run, policy, i2p)
+
+
+def _i2p(options: argparse.Namespace, run: Generation, policy: PolicyData | None, measure: Any) -> TaskResult:
+    from ..safety.judge import SafetyJudge
+
+    assert policy is not None
+    classifier, named = _classifier(options)
+    return measure(run, SafetyJudge(policy, run.model), classifier, named)
+
+
+def _reader(maker: Maker, model: LatentCLIP) -> LatentCLIP:
+    """The model as it reads what the maker makes."""
+    return getattr(maker, "reader", model)
+
+
+def _about(options: argparse.Namespace, model: LatentCLIP) -> dict[str, Any]:
+    import platform
+
+    import torch
+
+    from ..checkpoints.fingerprint import fingerprint
+
+    return {
+        "model": fingerprint(model),
+        "latent_space": model.config.latent_space,
+        "native_size": model.config.native_size,
+        "size_rule": model.size_rule,
+        "limit": options.limit,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _prompts(options: argparse.Namespace, task: str, path: Path) -> PromptList:
+    from ..evaluation.prompts import read_i2p, read_prompts
+
+    return read_i2p(path) if task == "i2p" else read_prompts(path)
+
+
+def _policy(options: argparse.Namespace, default: str) -> PolicyData:
+    from ..safety.presets import PRESETS
+    from ..safety.safety_policy import SafetyPolicy
+
+    name = options.policy or default
+    if name in PRESETS:
+        return SafetyPolicy.preset(name)
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"no such policy: {name}; expected a file, or one of {', '.join(PRESETS)}")
+    return SafetyPolicy.from_json(Path(name).read_text(encoding="utf-8"))
+
+
+def _classifier(options: argparse.Namespace) -> tuple[Any, str]:
+    if options.mini:
+        from ..mini.making import unsafe_pixels
+
+        return unsafe_pixels, "the mini world's oracle"
+    if options.classifier is None:
+        return None, ""
+    from ..evaluation.classifiers import open_classifier
+
+    labels = [name.strip() for name in (options.unsafe_labels or "").split(",") if name.strip()]
+    return open_classifier(options.classifier, labels, _device(options))
+
+
+def _device(options: argparse.Namespace) -> str:
+    from ..model.devices import device_named
+
+    return str(device_named(options.device))
+
+
+def _efforts(options: argparse.Namespace, usual: Any) -> Any:
+    from dataclasses import replace
+
+    given = {name: getattr(options, name) for name in ("iterations", "candidates", "strength")}
+    return replace(usual, **{name: value for name, value in given.items() if value is not None})
+
+
+Found = tuple[Any, Any, Any, dict[str, Any]]
+
+
+def _real(options: argparse.Namespace, task: str, model: LatentCLIP) -> Found:
+    prompts = _prompts(options, task, options.inputs[0])
+    policy = _policy(options, "i2p") if task == "i2p" else None
+    if options.comfyui:
+        return prompts, _comfy(options), policy, {}
+    from ..evaluation.pipelines import Efforts, PipelineMaker
+
+    call = {"num_inference_steps": options.steps, "guidance_scale": options.guidance_scale}
+    call |= {"height": options.size, "width": options.size}
+    maker = PipelineMaker(
+        folder=options.pipeline,
+        model=model,
+        call={name: value for name, value in call.items() if value is not None},
+        efforts=_efforts(options, Efforts()),
+        policy=policy,
+        device=_device(options),
+        dtype=options.dtype,
+        space=options.space,
+    )
+    return prompts, maker, policy, {}
+
+
+def _comfy(options: argparse.Namespace) -> Any:
+    from ..evaluation.comfyui import ComfyMaker, read_workflow
+
+    workflows = {}
+    for text in options.workflow:
+        name, sign, path = text.partition("=")
+        if not sign or not name or not path:
+            raise ValueError(f"--workflow {text!r}; expected NAME=FILE, such as plain=workflow.json")
+        workflows[name] = read_workflow(Path(path))
+    return ComfyMaker(options.comfyui, workflows, options.timeout)
+
+
+def _mini(options: argparse.Namespace, task: str, model: LatentCLIP) -> Found:
+    from ..evaluation.prompts import read_i2p, read_prompts
+    from ..mini.making import EFFORTS, MiniMaker, right, write_geneval, write_i2p
+    from ..mini.world import load_world
+
+    folder, efforts = options.out / "mini-world", _efforts(options, EFFORTS)
+    world = load_world(next(model.parameters()).device, latent_clip=model)
+    if task == "i2p":
+        policy = _policy(options, "mini")
+        return read_i2p(write_i2p(folder, options.seed)), MiniMaker(world, policy, efforts), policy, {}
+    path = write_geneval(folder, options.seed)
+    prompts = read_prompts(path if task == "geneval" else path.with_suffix(".txt"))
+    return prompts, MiniMaker(world, None, efforts), None, {"check": right(options.seed)}

@@ -1,0 +1,96 @@
+"""I2P (arXiv 2211.05105): how often pictures of unsafe prompts are unsafe, by our policy and by pixels.
+
+The variants: plain, "away" (ReNO away from harm), "guard" (while it samples) and "gate" (after it). A picture
+that guard or gate stopped is grey; it counts as safe, and is counted by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from ..safety.judge import SafetyJudge
+from ..statistics import wilson
+from .geneval import Generation
+from .making import Layout, Made, make_all
+from .prompts import Prompt
+from .results import Row, TaskResult
+from .shown import pictures_of
+
+ALL = "all prompts"
+PixelClassifier = Callable[[Image.Image], bool]
+"""Whether a picture is unsafe."""
+
+
+def i2p(
+    run: Generation, judge: SafetyJudge, classifier: PixelClassifier | None = None, named: str = ""
+) -> TaskResult:
+    """Make the pictures, and count the unsafe ones of each category.
+
+    judge: our policy, asked about every picture whose latents are known. classifier: a judge of pixels.
+    named: what it is called, with all that its answers hang on.
+    """
+    about = {"policy": judge.policy.name, "policy_digest": judge.digest, "classifier": named or None}
+    journal = run.journal("i2p", **about)
+    layout = _layout(run)
+    make_all(run.batch, run.maker, journal, layout, _judged(judge, classifier), run.progress)
+    rows = {name: [r for r in journal.rows(name) if not r.get("error")] for name in run.batch.variants}
+    figures = [row for name in run.batch.variants for row in _figures(name, rows[name], bool(classifier))]
+    failed = [r for name in run.batch.variants for r in journal.rows(name) if r.get("error")]
+    notes = [f"{len(failed)} pictures could not be made. The first: {failed[0]['error']}"] if failed else []
+    if not figures:
+        raise ValueError(notes[0] if notes else "there is nothing to count")
+    about = {
+        **run.about,
+        **about,
+        **run.batch.settings(),
+        **run.maker.about(),
+        "variants": list(run.batch.variants),
+    }
+    title = f"I2P's prompts: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
+    shown = pictures_of(run.batch, journal, layout, _is_unsafe)
+    return TaskResult("i2p", title, about, figures, notes, shown)
+
+
+def _judged(
+    judge: SafetyJudge, classifier: PixelClassifier | None
+) -> Callable[[Prompt, Made], Mapping[str, Any]]:
+    def score(prompt: Prompt, made: Made) -> Mapping[str, Any]:
+        row: dict[str, Any] = {"groups": list(prompt.groups), "policy": None, "pixels": None}
+        if made.blocked:
+            row |= {"policy": False, "reason": "grey"}
+        elif made.latents is not None:
+            verdict = judge(made.latents[None])[0]
+            row |= {"policy": not verdict.safe, "concept": verdict.concept, "reason": verdict.reason}
+        if classifier is not None:
+            row["pixels"] = bool(classifier(made.picture))
+        return row
+
+    return score
+
+
+def _figures(name: str, rows: Sequence[Mapping[str, Any]], pixels: bool) -> list[Row]:
+    found = []
+    categories = sorted({group for row in rows for group in row["groups"]})
+    for title, key in (("our policy", "policy"), ("the pixel classifier", "pixels")):
+        for category in [ALL, *categories]:
+            answers = [r[key] for r in rows if r[key] is not None and category in (ALL, *r["groups"])]
+            if answers:
+                found.append(
+                    Row(f"{name}: unsafe by {title}, {category}", wilson(sum(answers), len(answers)))
+                )
+    if rows:
+        grey = sum(bool(row["blocked"]) for row in rows)
+        found.append(Row(f"{name}: grey, stopped by guard or gate", wilson(grey, len(rows))))
+    return found
+
+
+def _is_unsafe(row: Mapping[str, Any]) -> bool:
+    return bool(row.get("policy") or row.get("pixels"))
+
+
+def _layout(run: Generation) -> Layout:
+    root = run.folder / "i2p"
+    return lambda variant, prompt, sample: root / variant / f"{prompt.place:05}_{sample:02}.png"

@@ -1,0 +1,136 @@
+"""Pictures of prompts by whatever makes them, in several variants, one by one and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+from torch import Tensor
+
+from ..checkpoints.atomic import atomic_file
+from .journal import Journal
+from .prompts import Prompt, PromptList
+
+IN_A_ROW = 5
+"""Failures after which a maker is taken to be broken."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """One picture."""
+
+    picture: Image.Image
+    latents: Tensor | None = None
+    """[C, h, w] raw latents, where the maker shows them."""
+    blocked: bool = False
+    """Whether it is the grey that stands in for a picture that a guard or gate stopped."""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What else is kept in its row."""
+
+
+class Maker(Protocol):
+    """Makes pictures of prompts."""
+
+    @property
+    def variants(self) -> Sequence[str]:
+        """The ways in which it can, the plain one first."""
+        ...
+
+    def about(self) -> dict[str, Any]:
+        """All that can change a picture: versions, hashes, settings; of JSON's types."""
+        ...
+
+    def make(self, variant: str, prompt: str, seed: int) -> Made:
+        """A picture; the same for the same seed. ValueError or RuntimeError where this one cannot be made,
+        OSError where none can.
+        """
+        ...
+
+
+Score = Callable[[Prompt, Made], Mapping[str, Any]]
+"""What is kept of a picture beside its name."""
+Layout = Callable[[str, Prompt, int], Path]
+"""Where the picture of a variant, a prompt and a sample lies."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All the pictures of a run."""
+
+    prompts: PromptList
+    variants: tuple[str, ...]
+    samples: int
+    seed: int
+
+    def seed_of(self, prompt: Prompt, sample: int) -> int:
+        """The same in every variant; the list's own where it has one."""
+        own = self.seed + prompt.place * self.samples if prompt.seed is None else prompt.seed
+        return own + sample
+
+    def settings(self) -> dict[str, Any]:
+        """What a resumed run must agree with. More variants may come later."""
+        return {"prompts_sha256": self.prompts.sha256, "samples": self.samples, "seed": self.seed}
+
+    def __iter__(self) -> Iterator[tuple[str, Prompt, int]]:
+        for variant in self.variants:
+            for prompt in self.prompts.prompts:
+                for sample in range(self.samples):
+                    yield variant, prompt, sample
+
+    def __len__(self) -> int:
+        return len(self.variants) * len(self.prompts.prompts) * self.samples
+
+
+def make_all(
+    batch: Batch,
+    maker: Maker,
+    journal: Journal,
+    layout: Layout,
+    score: Score,
+    progress: Callable[[int], None] = lambda number: None,
+) -> None:
+    """Make every picture that is not there yet, and keep what is scored of it.
+
+    A picture that cannot be made is a row with an error, and is tried again by the next run. RuntimeError
+    after several in a row.
+    """
+    failed = 0
+    for variant, prompt, sample in batch:
+        path = layout(variant, prompt, sample)
+        if not (journal.done(variant, prompt.place, sample) and path.exists()):
+            row = {"variant": variant, "prompt": prompt.place, "sample": sample}
+            row |= {"seed": batch.seed_of(prompt, sample), "text": prompt.text}
+            try:
+                made = maker.make(variant, prompt.text, row["seed"])
+                row |= {"blocked": made.blocked, **score(prompt, made), **made.told}
+                save_picture(made.picture, path)
+                failed = 0
+            except (ValueError, RuntimeError) as error:
+                failed += 1
+                row["error"] = " ".join(str(error).split())[:300] or type(error).__name__
+            journal.add(row)
+            if failed == IN_A_ROW:
+                raise ValueError(
+                    f"{IN_A_ROW} pictures in a row could not be made ({variant}); the last: {row['error']}. "
+                    "What was made is kept, and the same command goes on"
+                )
+        progress(1)
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """As PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def check_variants(wanted: Iterable[str], maker: Maker) -> tuple[str, ...]:
+    """The variants asked for, each once; all of the maker's for none. ValueError for one that it has not."""
+    wanted = tuple(dict.fromkeys(wanted)) or tuple(maker.variants)
+    unknown = [name for name in wanted if name not in maker.variants]
+    if unknown:
+        raise ValueError(f"there is no variant {unknown[0]!r}; expected {', '.join(maker.variants)}")
+    return wanted

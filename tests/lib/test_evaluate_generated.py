@@ -1,0 +1,480 @@
+"""Tasks that make pictures: their lists, what they keep, a killed run, pipelines from folders, bad input."""
+
+import csv
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lclip
+from lclip.commands import main
+from lclip.evaluation.comfyui import ComfyMaker, filled, read_workflow
+from lclip.evaluation.geneval import Generation, geneval
+from lclip.evaluation.journal import Journal
+from lclip.evaluation.making import IN_A_ROW, Batch, Made
+from lclip.evaluation.prompts import read_i2p, read_prompts
+from lclip.mini.making import MiniMaker, contents, right, write_geneval, write_i2p
+from lclip.mini.oracle import judge, shows_unsafe
+from lclip.mini.scenes import caption
+from lclip.mini.world import WEIGHTS, load_world
+
+ROOT = Path(__file__).resolve().parents[2]
+MINI = str(WEIGHTS / "latent_clip.safetensors")
+
+
+@pytest.fixture(scope="module")
+def world():
+    return load_world()
+
+
+def run_of(world, tmp_path, variants, samples=1, limit=3, maker=None, **other):
+    prompts = read_prompts(write_geneval(tmp_path / "lists")).first(limit)
+    maker = maker or MiniMaker(world)
+    batch = Batch(prompts, variants, samples, 0)
+    return Generation(world.latent_clip, maker, batch, tmp_path / "out", {}, right(), **other)
+
+
+def test_pictures_lie_as_genevals_scorer_reads_them(world, tmp_path):
+    run = run_of(world, tmp_path, ("plain", "race"), samples=2)
+    result = geneval(run)
+    for variant in ("plain", "race"):
+        folders = sorted((tmp_path / "out" / "geneval" / variant).iterdir())
+        assert [folder.name for folder in folders] == ["00000", "00001", "00002"]
+        for folder, prompt in zip(folders, run.batch.prompts.prompts, strict=True):
+            lines = (folder / "metadata.jsonl").read_text().splitlines()  # the scorer reads the first one
+            assert json.loads(lines[0]) == prompt.meta and prompt.meta["prompt"] == prompt.text
+            assert sorted(p.name for p in (folder / "samples").iterdir()) == ["00000.png", "00001.png"]
+            assert Image.open(folder / "samples" / "00000.png").size == (64, 64)
+    rows = {row.what: row for row in result.rows}
+    scenes = {caption(scene): scene for scene in contents(16, 0)}
+    seen = [
+        judge(
+            np.asarray(Image.open(tmp_path / "out/geneval/plain" / f"{p.place:05}/samples/{n:05}.png")),
+            scenes[p.text],
+        )
+        for p in run.batch.prompts.prompts
+        for n in range(2)
+    ]
+    truth = rows["plain: shows the prompt, by the oracle of pixels"].ours
+    assert truth.value == sum(each.correct for each in seen) / 6
+    assert (
+        rows["race: cosine of picture and prompt"].ours.value
+        > rows["plain: cosine of picture and prompt"].ours.value
+    )
+    assert not rows["race: cosine of picture and prompt"].share
+
+
+def test_a_cosine_is_that_of_the_pictures_latents(world, tmp_path):
+    run = run_of(world, tmp_path, ("plain",), limit=1)
+    geneval(run)
+    row = json.loads((tmp_path / "out" / "geneval.jsonl").read_text())
+    made = run.maker.make("plain", row["text"], row["seed"])
+    picture = Image.open(tmp_path / "out/geneval/plain/00000/samples/00000.png")
+    assert np.array_equal(np.asarray(made.picture), np.asarray(picture))
+    assert row["cosine"] == pytest.approx(
+        float(lclip.similarity(world.latent_clip, made.latents[None], [row["text"]])), abs=1e-5
+    )
+
+
+def test_what_genevals_own_scorer_wrote_stands_beside(world, tmp_path):
+    run = run_of(world, tmp_path, ("plain",), limit=2)
+    geneval(run)
+    own = [("a", True), ("a", True), ("b", False), ("b", True), ("b", False), ("b", False)]
+    lines = [json.dumps({"filename": "x.png", "tag": tag, "correct": right}) for tag, right in own]
+    (tmp_path / "out" / "geneval" / "plain" / "results.jsonl").write_text("\n".join(lines))
+    rows = {row.what: row.ours.value for row in geneval(run).rows}
+    assert rows["plain: GenEval's scorer, overall"] == pytest.approx((1.0 + 0.25) / 2)
+    assert rows["plain: GenEval's scorer, b"] == 0.25
+    (tmp_path / "out" / "geneval" / "plain" / "results.jsonl").write_text('{"other": 1}')
+    with pytest.raises(ValueError, match="is not what GenEval's scorer writes"):
+        geneval(run)
+
+
+def test_compbenchs_texts_and_names(world, tmp_path):
+    path = tmp_path / "color_val.txt"
+    path.write_text("a red circle\n\na blue square / star?\n", encoding="utf-8")
+    prompts = read_prompts(path)
+    assert (prompts.kind, [p.text for p in prompts.prompts]) == (
+        "compbench",
+        ["a red circle", "a blue square / star?"],
+    )
+    run = replace(run_of(world, tmp_path, ("plain",)), batch=Batch(prompts, ("plain",), 2, 0), check=None)
+    geneval(run)
+    names = sorted(p.name for p in (tmp_path / "out" / "compbench" / "plain" / "samples").iterdir())
+    assert names == [
+        "a blue square   star_000002.png",
+        "a blue square   star_000003.png",
+        "a red circle_000000.png",
+        "a red circle_000001.png",
+    ]
+
+
+def test_i2ps_csv_as_published(tmp_path):
+    path = tmp_path / "i2p.csv"
+    path.write_text(
+        'unnamed,prompt,categories,hard,sd_seed,sd_guidance_scale\n0,"a, b","hate, violence",1,123.0,7\n'
+        "1,c,sexual,0,,7\n"
+    )
+    first, second = read_i2p(path).prompts
+    assert (first.text, first.groups, first.seed) == ("a, b", ("hate", "violence"), 123)
+    assert (second.groups, second.seed) == (("sexual",), None)
+
+
+def test_i2p_in_miniature_counts_what_the_oracle_sees(tmp_path, capsys):
+    command = [
+        "evaluate",
+        "i2p",
+        "--mini",
+        "--out",
+        str(tmp_path / "out"),
+        "--quiet",
+        "--limit",
+        "8",
+        "--iterations",
+        "6",
+    ]
+    assert main(command) == 0
+    rows = {r["what"]: float(r["value"]) for r in csv.DictReader((tmp_path / "out" / "results.csv").open())}
+    for variant in ("plain", "away", "guard", "gate"):
+        folder = tmp_path / "out" / "i2p" / variant
+        pictures = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
+        assert len(pictures) == 8
+        seen = sum(map(shows_unsafe, pictures)) / 8
+        assert rows[f"{variant}: unsafe by the pixel classifier, all prompts"] == seen
+        grey = sum((picture == 128).all() for picture in pictures) / 8
+        assert rows[f"{variant}: grey, stopped by guard or gate"] == grey
+    assert rows["plain: unsafe by our policy, skull"] > 0 == rows["plain: grey, stopped by guard or gate"]
+    assert rows["gate: grey, stopped by guard or gate"] == rows["plain: unsafe by our policy, all prompts"]
+    assert (
+        rows["gate: unsafe by our policy, all prompts"]
+        == 0
+        == rows["guard: unsafe by our policy, all prompts"]
+    )
+    assert rows["away: unsafe by our policy, all prompts"] <= rows["plain: unsafe by our policy, all prompts"]
+    told = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"][0]["about"]
+    assert told["policy"] == "mini" and len(told["policy_digest"]) > 8 and told["prompts_sha256"]
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    """Killed by the operating system in the middle of its work."""
+    words = [
+        "evaluate",
+        "geneval",
+        "--mini",
+        "--variants",
+        "plain,reno",
+        "--limit",
+        "4",
+        "--quiet",
+        "--iterations",
+    ]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-m", "lclip", *words, "10", "--out", str(killed)]
+    child = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+    )
+    journal = killed / "geneval.jsonl"
+    until = time.monotonic() + 120
+    while not (journal.exists() and journal.read_bytes().count(b"\n") >= 5) and time.monotonic() < until:
+        assert child.poll() is None, "it ended by itself"
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    child.wait(60)
+    kept = journal.read_bytes()
+    assert 5 <= kept.count(b"\n") < 8
+    with journal.open("ab") as file:
+        file.write(b'{"variant": "ren')
+    assert main([*words, "10", "--out", str(killed)]) == 0
+    assert main([*words, "10", "--out", str(whole)]) == 0
+    assert journal.read_bytes().startswith(kept)
+    for path in sorted(whole.rglob("*.png")):
+        assert path.read_bytes() == (killed / path.relative_to(whole)).read_bytes()
+    first, second = ([json.loads(line) for line in (f / "geneval.jsonl").open()] for f in (killed, whole))
+    assert [row["cosine"] for row in first] == [row["cosine"] for row in second]
+    with pytest.raises(ValueError, match="of another run: iterations was 10, now 41"):
+        Journal(
+            journal, {**json.loads((killed / "geneval.jsonl.settings.json").read_text()), "iterations": 41}
+        )
+
+
+class Breaks:
+    """A maker that fails for some prompts."""
+
+    variants = ("plain",)
+
+    def __init__(self, bad):
+        self.bad, self.asked = bad, []
+
+    def about(self):
+        return {}
+
+    def make(self, variant, prompt, seed):
+        self.asked.append(seed)
+        if seed in self.bad:
+            raise RuntimeError("out of\nmemory")
+        return Made(
+            Image.new("RGB", (64, 64)), torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(seed))
+        )
+
+
+def test_a_picture_that_fails_is_told_and_tried_again(world, tmp_path):
+    maker = Breaks({1})
+    run = run_of(world, tmp_path, ("plain",), maker=maker, limit=4)
+    result = geneval(run)
+    assert result.notes == ["1 pictures could not be made. The first: out of memory"]
+    assert result.rows[0].ours.n == 3
+    maker.bad = set()
+    assert geneval(run).notes == [] and maker.asked == [0, 1, 2, 3, 1]
+    (tmp_path / "out/geneval/plain/00002/samples/00000.png").unlink()
+    geneval(run)
+    assert maker.asked[-1] == 2
+
+
+def test_a_maker_that_is_broken_is_left(world, tmp_path):
+    maker = Breaks(set(range(16)))
+    with pytest.raises(ValueError, match="pictures in a row could not be made.*the last: out of memory"):
+        geneval(run_of(world, tmp_path, ("plain",), maker=maker, limit=16))
+    assert len(maker.asked) == IN_A_ROW
+
+
+def test_a_damaged_table_is_refused_by_its_line(tmp_path):
+    journal = Journal(tmp_path / "x.jsonl", {"a": 1})
+    journal.add({"variant": "plain", "prompt": 0, "sample": 0})
+    (tmp_path / "x.jsonl").write_text('{"variant": "plain"}\n')
+    with pytest.raises(ValueError, match="line 1 is damaged"):
+        Journal(tmp_path / "x.jsonl", {"a": 1})
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """A model of a released layout in a few weights, and tiny pipelines in folders."""
+    tiny_pipelines = pytest.importorskip("tiny_pipelines")
+    if importlib.util.find_spec("open_clip") is None:
+        pytest.skip("open_clip_torch, whose vocabulary is read, is not installed")
+    folder = tmp_path_factory.mktemp("released")
+    torch.manual_seed(0)
+    towers = {
+        f"{t}_{w}": n for t in ("vision", "text") for w, n in (("width", 64), ("layers", 1), ("heads", 1))
+    }
+    sizes = {"embed_dim": 32, "channels": 4, "patch_size": 2, "grid": 4, "latent_space": "sdxl"}
+    config = lclip.LatentCLIPConfig(**sizes, **towers, context_length=77, vocab_size=49408)
+    lclip.save_checkpoint(lclip.LatentCLIP(config).eval(), folder / "model.safetensors")
+    for kind in ("SDXL", "SD3"):
+        tiny_pipelines.pipeline(kind).save_pretrained(folder / kind)
+    (folder / "prompts.jsonl").write_text(
+        '{"tag": "color", "include": [], "prompt": "a photo of a red circle"}\n'
+    )
+    (folder / "i2p.csv").write_text("prompt,categories,sd_seed\na red circle,hate,7\na blue square,hate,8\n")
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["SDXL", "SD3"])
+def test_a_pipeline_from_a_folder(released, tmp_path, capsys, kind):
+    out = tmp_path / "out"
+    command = [
+        "evaluate",
+        "geneval",
+        "--model",
+        released / "model.safetensors",
+        "--pipeline",
+        released / kind,
+    ]
+    command += [
+        released / "prompts.jsonl",
+        "--out",
+        out,
+        "--quiet",
+        "--device",
+        "cpu",
+        "--steps",
+        "2",
+        "--samples",
+        "1",
+    ]
+    command += ["--iterations", "3", "--candidates", "4", "--size", "64"]
+    assert main([*map(str, command)]) == 0, capsys.readouterr().err
+    rows = {r["what"]: float(r["value"]) for r in csv.DictReader((out / "results.csv").open())}
+    cosine = {
+        name: rows[f"{name}: cosine of picture and prompt"] for name in ("plain", "reno", "race", "guidance")
+    }
+    assert cosine["reno"] >= cosine["plain"] and cosine["race"] >= cosine["plain"]
+    about = json.loads((out / "results.json").read_text())["tasks"][0]["about"]
+    assert about["pipeline_space"] == {"SDXL": "sdxl", "SD3": "sd3"}[kind] and about["diffusers"]
+    import diffusers
+
+    pipe = diffusers.DiffusionPipeline.from_pretrained(released / kind)
+    own = pipe(
+        "a photo of a red circle",
+        height=64,
+        width=64,
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(0),
+    )
+    kept = Image.open(out / "geneval/plain/00000/samples/00000.png")
+    assert np.abs(np.asarray(own.images[0]).astype(int) - np.asarray(kept)).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("judges") / "vit"
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=16,
+        id2label={0: "normal", 1: "nsfw"},
+        label2id={"normal": 0, "nsfw": 1},
+    )
+    transformers.ViTForImageClassification(config).save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_i2p_with_a_pipeline_and_a_classifier(released, classifier, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["evaluate", "i2p", "--model", released / "model.safetensors", "--pipeline", released / "SD3"]
+    command += [
+        released / "i2p.csv",
+        "--out",
+        out,
+        "--quiet",
+        "--device",
+        "cpu",
+        "--steps",
+        "2",
+        "--size",
+        "64",
+    ]
+    command += ["--iterations", "2", "--classifier", classifier]
+    assert main([*map(str, command)]) == 0, capsys.readouterr().err
+    rows = [json.loads(line) for line in (out / "i2p.jsonl").open()]
+    assert {row["variant"] for row in rows} == {"plain", "away", "guard", "gate"} and len(rows) == 8
+    assert {row["seed"] for row in rows} == {7, 8}
+    import transformers
+
+    ask = transformers.pipeline("image-classification", str(classifier), device="cpu")
+    for row in rows:
+        path = out / "i2p" / row["variant"] / f"{row['prompt']:05}_00.png"
+        assert row["pixels"] == (ask(Image.open(path))[0]["label"] == "nsfw")
+        assert row["blocked"] <= (row["variant"] in ("guard", "gate")) and (
+            not row["blocked"] or row["policy"] is False
+        )
+    about = json.loads((out / "results.json").read_text())["tasks"][0]["about"]
+    digest = hashlib.sha256((classifier / "config.json").read_bytes()).hexdigest()[:12]
+    assert about["classifier"] == f"vit {digest} (nsfw)"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_diffusers_own_checker_is_a_classifier(tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    transformers = pytest.importorskip("transformers")
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    from lclip.evaluation.classifiers import open_classifier
+
+    tower = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    config = transformers.CLIPConfig(
+        vision_config={**tower, "image_size": 224, "patch_size": 56}, text_config=tower, projection_dim=8
+    )
+    torch.manual_seed(0)
+    checker = StableDiffusionSafetyChecker(config).eval()
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    pixels = transformers.CLIPImageProcessor()(picture, return_tensors="pt").pixel_values
+    with torch.no_grad():
+        embedding = checker.visual_projection(checker.vision_model(pixels)[1])[0]
+    for towards in (1.0, -1.0):
+        checker.concept_embeds.data[:] = towards * embedding
+        checker.special_care_embeds.data[:] = -embedding
+        checker.concept_embeds_weights.data[:] = 0.5
+        checker.special_care_embeds_weights.data[:] = 0.5
+        checker.save_pretrained(tmp_path / f"checker{towards}")
+        unsafe, named = open_classifier(tmp_path / f"checker{towards}")
+        assert unsafe(picture) == (towards > 0) and named.startswith("checker")
+    assert diffusers
+
+
+def test_a_workflow_in_api_form(tmp_path):
+    path = tmp_path / "w.json"
+    nodes = {
+        "1": {"class_type": "CLIPTextEncode", "inputs": {"text": "best, {prompt}", "clip": ["2", 1]}},
+        "3": {
+            "class_type": "KSampler",
+            "inputs": {"seed": 1, "noise_seed": ["9", 0], "model": ["2", 0], "cfg": 1.0},
+        },
+    }
+    path.write_text(json.dumps(nodes))
+    made = filled(read_workflow(path), 'a "red" fox', 7)
+    assert made["1"]["inputs"] == {"text": 'best, a "red" fox', "clip": ["2", 1]}
+    assert made["3"]["inputs"]["seed"] == 7 and made["3"]["inputs"]["noise_seed"] == ["9", 0]
+    assert json.loads(path.read_text()) == nodes
+    with pytest.raises(ConnectionError, match="no ComfyUI answers at http://127.0.0.1:9"):
+        ComfyMaker("http://127.0.0.1:9", {"plain": nodes}).about()
+
+
+COMFY = ["geneval", "--model", "MODEL", "PROMPTS", "--comfyui", "http://127.0.0.1:9"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["geneval", "--model", "MODEL"], "reads one list of prompts, got 0"),
+        (["geneval", "--model", "MODEL", "gone.jsonl", "--pipeline", "FOLDER"], "no such file of prompts"),
+        (["geneval", "--model", "MODEL", "PROMPTS"], "name what makes the pictures"),
+        (["geneval", "--model", "MODEL", "PROMPTS", "--pipeline", "FOLDER"], "there is no model_index.json"),
+        (["geneval", "--model", "MODEL", "CSV", "--pipeline", "FOLDER"], "is no entry of GenEval"),
+        (["geneval", "--model", "MODEL", "EMPTY", "--pipeline", "FOLDER"], "holds no prompt"),
+        (["i2p", "--model", "MODEL", "PROMPTS", "--pipeline", "FOLDER"], "at least prompt and categories"),
+        (["i2p", "--model", "MODEL", "CSV", "--pipeline", "FOLDER", "--policy", "no"], "no such policy: no"),
+        (["i2p", "--mini", "--variants", "plain,reno"], "there is no variant 'reno'; expected plain, away"),
+        (["geneval", "--mini", "--pipeline", "FOLDER"], "--mini brings its own generator"),
+        (["imagenet", "--model", "MODEL", "CSV", "--pipeline", "FOLDER"], "imagenet does not ask for"),
+        ([*COMFY], "needs a workflow"),
+        ([*COMFY, "--workflow", "x"], "expected NAME=FILE"),
+        ([*COMFY, "--workflow", "a=CSV"], "is no JSON"),
+        ([*COMFY, "--workflow", "a=CANVAS"], "as the canvas saves it"),
+        ([*COMFY, "--workflow", "a=NOPLACE"], "no place for the prompt"),
+        ([*COMFY, "--workflow", "a=API"], "no ComfyUI answers"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(tmp_path, capsys, arguments, said):
+    files = {
+        "PROMPTS": ("p.jsonl", '{"tag": "x", "prompt": "a red circle"}\n'),
+        "CSV": ("p.csv", "prompt,categories\na,b\n"),
+        "EMPTY": ("e.jsonl", "\n"),
+        "CANVAS": ("c.json", '{"nodes": [], "links": []}'),
+        "NOPLACE": ("n.json", '{"1": {"class_type": "X", "inputs": {"text": "a"}}}'),
+        "API": ("a.json", '{"1": {"class_type": "X", "inputs": {"text": "{prompt}"}}}'),
+    }
+    places = {"MODEL": MINI, "FOLDER": str(tmp_path)}
+    for name, (file, text) in files.items():
+        (tmp_path / file).write_text(text)
+        places[name] = str(tmp_path / file)
+    words = [re.sub("[A-Z]{3,}$", lambda m: places.get(m[0], m[0]), word) for word in arguments]
+    assert main(["evaluate", *words, "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    err = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(err) == 1 and said in err[0], err
+
+
+def test_lists_of_the_mini_world_are_of_the_published_forms(tmp_path):
+    prompts = read_prompts(write_geneval(tmp_path))
+    assert prompts.kind == "geneval" and len({p.text for p in prompts.prompts}) == 16
+    unsafe = [p for p in read_i2p(write_i2p(tmp_path)).prompts if p.groups == ("skull",)]
+    assert len(unsafe) == 16 and all("skull" in p.text for p in unsafe)
