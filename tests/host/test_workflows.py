@@ -201,12 +201,44 @@ def test_the_host_knows_every_node_socket_and_value(host, path):
         assert needed <= linked, f"{node['type']}: not wired: {needed - linked}"
 
 
+# Sockets stand in a fixed order: CLIP, VAE, LATENT_CLIP on a loader, LATENT_CLIP, LATENT, text on a reader.
+# With one loader and one prompt for all, these wires have no other way than across each other.
+CROSS_OF_NEED = [
+    {"VAE", "LATENT_CLIP"}, {"STRING", "LATENT_CLIP"}, {"LATENT", "LATENT_CLIP"}, {"STRING", "CLIP"},
+]  # fmt: skip
+
+
 @each_workflow
-def test_wires_cross_nothing_but_where_two_samplers_share_them(path):
-    wires = Wires(read(path))
+@pytest.mark.parametrize("nodes_2", [False, True], ids=["classic", "nodes-2.0"])
+def test_wires_run_behind_no_node_and_cross_only_of_need(path, nodes_2):
+    wires = Wires(read(path), nodes_2)
+    kind = {link: saved[5] for link, saved in wires.links.items()}
     assert not [(link, wires.hidden(link)) for link in wires.links if wires.hidden(link)]
-    if "Guidance" not in path.stem:
-        assert not wires.crossings()
+    crossed = [{kind[one], kind[other]} for one, other, _ in wires.crossings()]
+    if "Guidance" not in path.stem:  # where one prompt and one latent feed two samplers
+        assert len(crossed) <= 4 and all(pair in CROSS_OF_NEED for pair in crossed), crossed
+
+
+READS_TEXT = {"CLIPTextEncode": "text", "LatentCLIP_Score": "text", "LatentCLIP_TextReward": "text"}
+
+
+@each_workflow
+def test_a_prompt_is_typed_once_and_the_mini_world_is_loaded_once(path):
+    workflow = read(path)
+    typed = [
+        text for node in real_nodes(workflow) if node["type"] in {*READS_TEXT, "PrimitiveStringMultiline"}
+        for text in node["widgets_values"] if isinstance(text, str) and text
+    ]  # fmt: skip
+    assert len(typed) == len(set(typed)) > 0
+    sources = {link[0]: link[1] for link in workflow["links"]}
+    (prompt,) = [node for node in real_nodes(workflow) if node["type"] == "PrimitiveStringMultiline"][:1]
+    readers = [
+        sources.get(socket["link"]) for node in real_nodes(workflow) for socket in node["inputs"]
+        if socket["name"] == READS_TEXT.get(node["type"]) and not any(
+            isinstance(value, str) and value for value in node["widgets_values"])
+    ]  # fmt: skip
+    assert readers and set(readers) == {prompt["id"]}
+    assert sum(node["type"] == "LatentCLIP_MiniWorld" for node in real_nodes(workflow)) <= 1
 
 
 @each_workflow

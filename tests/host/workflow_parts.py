@@ -8,7 +8,10 @@ from typing import Any
 from workflow_canvas import Canvas, Model, Output, Point
 
 WIDE = 225  # what a node measures at least in Nodes 2.0
-TOP, FLOOR = -100, 900  # of groups: from above the nodes, which begin at 0, to under the VAE's lane
+GAP = 60  # between the first two columns
+TOP, FLOOR = -115, 940  # of groups: from above the nodes, which begin at 0, to under the VAE's lane
+CEILING = -50  # of the Latent-CLIP's lane
+MINI_HEIGHT, JUDGE_HEIGHT, TEXT_HEIGHT = 118, 150, 120
 HUB = "https://huggingface.co/"
 
 
@@ -38,10 +41,6 @@ JUDGE = Model(  # as released, under the name that the README gives it
     "latent_clip",
 )
 JUDGED_AT = 512  # pixels a side
-READS = (
-    "and in models/latent_clip the released epoch_34.pt of latent-clip-b-8-512-34b-80k, saved as "
-    "latent-clip-b-8.pt."
-)
 NATIVE = "SDXL (native)"
 
 
@@ -50,8 +49,9 @@ class World:
     """What differs between the versions of a plan: the model's files, its latents, and how it samples.
 
     files: none for the mini world, one checkpoint, or diffusion model, text encoder and VAE. latents: what
-    Load Latent-CLIP is told. empty: the node that makes empty latents. negative: where the cfg asks for one.
-    gradient: weights in eight bits have none.
+    Load Latent-CLIP is told. empty: the node that makes empty latents. negative: where the cfg asks for one;
+    without, the prompt's own wire fills the socket, which nothing reads at a cfg of 1. gradient: weights in
+    eight bits have none.
     """
 
     name: str
@@ -74,41 +74,38 @@ class World:
     def steps(self) -> int:
         return dict(self.sampling)["steps"]
 
-    def load(self, canvas: Canvas, at: Point) -> tuple[Output, Output, Output]:
-        """MODEL, CLIP and VAE."""
-        if self.mini:
-            world = canvas.node("LatentCLIP_MiniWorld", at, (WIDE, 90))
-            return world["model"], world["clip"], world["vae"]
+    def load(self, canvas: Canvas, at: Point) -> tuple[Output, Output, Output, float]:
+        """MODEL, CLIP and VAE of one checkpoint or of three files; and where the last loader ends."""
         if len(self.files) == 1:
             values, size = {"ckpt_name": self.files[0].name}, (WIDE, 98)
             node = canvas.node("CheckpointLoaderSimple", at, size, None, values, self.files)
-            return node["MODEL"], node["CLIP"], node["VAE"]
+            return node["MODEL"], node["CLIP"], node["VAE"], at[1] + 98
         (x, y), width = at, WIDE
         model, encoder, vae = self.files
         made = (
-            canvas.node("UNETLoader", (x, y), (width, 82), None, {"unet_name": model.name}, (model,)),
-            canvas.node("CLIPLoader", (x, y + 150), (width, 106), None,
+            canvas.node("UNETLoader", (x, y), (width, 90), None, {"unet_name": model.name}, (model,)),
+            canvas.node("CLIPLoader", (x, y + 140), (width, 114), None,
                         {"clip_name": encoder.name, "type": self.clip_type}, (encoder,)),
-            canvas.node("VAELoader", (x, y + 325), (width, 58), None, {"vae_name": vae.name}, (vae,)),
+            canvas.node("VAELoader", (x, y + 304), (width, 66), None, {"vae_name": vae.name}, (vae,)),
         )  # fmt: skip
-        return tuple(node[output] for node, output in zip(made, ("MODEL", "CLIP", "VAE"), strict=True))  # type: ignore
+        sockets = (node[output] for node, output in zip(made, ("MODEL", "CLIP", "VAE"), strict=True))
+        return (*sockets, y + 370)  # type: ignore
 
     def judge(self, canvas: Canvas, at: Point) -> Output:
-        """The LATENT_CLIP. The mini world is loaded once, however many nodes name it."""
-        if self.mini:
-            world = canvas.node("LatentCLIP_MiniWorld", at, (WIDE, 90), "Its Latent-CLIP")
-            return world["latent_clip"]
+        """The LATENT_CLIP of a released file."""
         larger = {"size_rule": "fit"} if self.size > JUDGED_AT else {}
-        values, size = {"file": JUDGE.name, "latents": self.latents, **larger}, (WIDE, 106)
+        values, size = {"file": JUDGE.name, "latents": self.latents, **larger}, (WIDE, JUDGE_HEIGHT)
         return canvas.node("LatentCLIP_Load", at, size, None, values, (JUDGE,))["latent_clip"]
 
     @property
     def needs(self) -> str:
-        """What has to be there before the workflow runs. Not every frontend downloads a .pt by itself."""
+        """What has to be there before the workflow runs, with links: not every frontend downloads a .pt."""
         if self.mini:
             return ""
-        named = ", ".join(f"{each.name} in models/{each.directory}" for each in self.files)
-        return f"Needs {named}, {READS}"
+        named = ", ".join(
+            f"[{each.name}]({each.url}) in models/{each.directory}" for each in (*self.files, JUDGE)
+        )
+        return f"Needs {named}, saved under these names."
 
     @property
     def read_as(self) -> str:
@@ -122,7 +119,8 @@ class World:
 
     def makes(self, what: str) -> str:
         """Who makes the latents, and in how many steps."""
-        return f"{self.model} makes {what} in {self.steps} step{'s' * (self.steps > 1)} each."
+        model = self.model[0].upper() + self.model[1:]
+        return f"{model} makes {what} in {self.steps} step{'s' * (self.steps > 1)} each."
 
 
 def note(canvas: Canvas, at: Point, size: Point, title: str, *lines: str) -> None:
@@ -130,31 +128,100 @@ def note(canvas: Canvas, at: Point, size: Point, title: str, *lines: str) -> Non
     canvas.note("\n\n".join(f"## {line}" for line in lines if line), at, size, title)
 
 
+def corner(canvas: Canvas, begin: Start, title: str, *lines: str) -> None:
+    """A note below the prompt, or where many loaders leave no room, to the right of that."""
+    x, y, width = 0, begin.free + 50, WIDE
+    if FLOOR - 60 - y < 120:
+        x, y, width = begin.left, begin.low + 95, 2 * WIDE + 60
+    note(canvas, (x, y), (width, FLOOR - 60 - y), title, *lines)
+
+
 @dataclass(frozen=True)
 class Start:
-    """What every workflow begins with; `left` and `right` are where its second column stands."""
+    """What every workflow begins with: two columns, and below the first one room from `free` on.
+
+    top: where the sampler stands; low: where the second column ends. text: the prompt as it was typed, once,
+    for all that read it. vae: on its lane along the floor.
+    latent_clip: on its lane along the ceiling, or straight from its node for what stands below.
+    """
 
     model: Output
+    clip: Output
     vae: Output
+    latent_clip: Output
+    text: Output
     prompt: Output
     negative: Output
     empty: Output
-    left: float
-    right: float
+    top: float
+    free: float
+    low: float
+    left: float = WIDE + GAP
+    right: float = 2 * WIDE + GAP
 
 
-def start(canvas: Canvas, world: World, prompt: str, batch: int, top: float = 0) -> Start:
-    """Loader, prompts and empty latents in two columns. The VAE's lane runs along the floor."""
-    model, clip, vae = world.load(canvas, (0, top))
-    left = WIDE + 55
+@dataclass(frozen=True)
+class Loaded:
+    """The loaders of a world in the first column, from `top` to `end`."""
+
+    model: Output
+    clip: Output
+    vae: Output
+    latent_clip: Output
+    top: float
+    end: float
+
+
+def load(canvas: Canvas, world: World, above: bool) -> Loaded:
+    """ONE node for the mini world. Elsewhere the Latent-CLIP has its own, above the model or below all."""
+    if world.mini:
+        node = canvas.node("LatentCLIP_MiniWorld", (0, 0), (WIDE, MINI_HEIGHT))
+        judge = node["latent_clip"]
+        if above:
+            judge = judge.via(*around(MINI_HEIGHT, 0), (-16, CEILING))
+        return Loaded(node["model"], node["clip"], node["vae"], judge, 0, MINI_HEIGHT)
+    top = JUDGE_HEIGHT + 60 if above else 0
+    model, clip, vae, end = world.load(canvas, (0, top))
+    judge = world.judge(canvas, (0, 0 if above else end + 290))
+    return Loaded(model, clip, vae, judge, top, end)
+
+
+def around(bottom: float, place: int) -> tuple[Point, ...]:
+    """Back to the left under a node that ends there: the inner lane (0) goes on up, the outer (1) down."""
+    low, on = bottom + 12 + 22 * place, 26 * (1 if place else -1)
+    return (
+        (WIDE + 12 + 14 * place, low - 28),
+        (WIDE - 14 + 10 * place, low),
+        (6, low),
+        (-16 - 4 * place, low + on),
+    )
+
+
+def start(canvas: Canvas, world: World, prompt: str, batch: int, above: bool = True) -> Start:
+    """Loader and prompt in the first column, what it is made into in the second.
+
+    above: who reads the Latent-CLIP stands high, so that its wire runs along the ceiling.
+    """
+    loaded = load(canvas, world, above)
+    top, left, y = loaded.top, WIDE + GAP, loaded.end + 85
+    text = canvas.node("PrimitiveStringMultiline", (0, y), (WIDE, TEXT_HEIGHT), "Prompt", {"value": prompt})
+    wires = {"clip": loaded.clip, "text": text["STRING"]}
+    words = canvas.node("CLIPTextEncode", (left, top + 60), (WIDE, 102), "The prompt, encoded", **wires)
+    low, avoid = top + 60 + 102, words
+    if world.negative:
+        values, at = {"text": world.negative}, (left, low + 50)
+        avoid = canvas.node("CLIPTextEncode", at, (WIDE, 102), "Negative prompt", values, clip=loaded.clip)
+        low += 152
     size = {"width": world.size, "height": world.size, "batch_size": world.batch or batch}
-    words = canvas.node("CLIPTextEncode", (left, top + 60), (WIDE, 96), "Prompt", {"text": prompt}, clip=clip)
-    unused, text = "Negative prompt" if world.negative else "Negative, unused", {"text": world.negative}
-    avoid = canvas.node("CLIPTextEncode", (left, top + 200), (WIDE, 88), unused, text, clip=clip)
-    empty = canvas.node(world.empty, (left, top + 332), (WIDE, 106), None, size)["LATENT"]
-    bend = [] if len(world.files) > 1 else [(left - 36, top + 125)]
-    lane = vae.via(*bend, (left - 27, top + 470), (left - 27, FLOOR - 25))
-    return Start(model, lane, words["CONDITIONING"], avoid["CONDITIONING"], empty, left, left + WIDE)
+    empty = canvas.node(world.empty, (left, low + 50), (WIDE, 118), None, size)["LATENT"]
+    lane = loaded.vae.via(*around(loaded.end, 1), (-18, FLOOR - 25))
+    free = y + TEXT_HEIGHT if world.mini or above else loaded.end + 290 + JUDGE_HEIGHT
+    if world.needs and above:
+        note(canvas, (left, 45), (2 * WIDE + 60, 110), "What you need", world.needs)
+    return Start(
+        loaded.model, loaded.clip, lane, loaded.latent_clip, text["STRING"], words["CONDITIONING"],
+        avoid["CONDITIONING"], empty, top, free, low + 168,
+    )  # fmt: skip
 
 
 def ksampler(
@@ -168,18 +235,24 @@ def ksampler(
     settings = {"seed": 7, "cfg": 1.0, "sampler_name": "euler", **values}
     wires = {"positive": begin.prompt, "negative": begin.negative, "latent_image": begin.empty}
     wires["model"] = model or begin.model
-    return canvas.node("KSampler", at, (WIDE, 262), title, settings, **wires)["LATENT"]
+    return canvas.node("KSampler", at, (WIDE, 270), title, settings, **wires)["LATENT"]
+
+
+def nested(begin: Start) -> Start:
+    """The wires up to a sampler right beside the second column, the lower its node the further right."""
+    x, y = begin.right, begin.top
+    avoid = begin.negative if begin.negative == begin.prompt else begin.negative.via((x + 16, y + 110))
+    return replace(begin, negative=avoid, empty=begin.empty.via((x + 30, y + 140)))
 
 
 def sample(canvas: Canvas, world: World, begin: Start, **values: Any) -> tuple[Output, float]:
     """The one sampler of a plan, right beside its prompts; and where it ends."""
-    near = replace(begin, empty=begin.empty.via((begin.right + 32, 230)))
     settings = {**dict(world.sampling), **values}
-    return ksampler(canvas, (begin.right + 60, 0), near, **settings), begin.right + 60 + WIDE
+    return ksampler(canvas, (begin.right + 60, begin.top), nested(begin), **settings), begin.right + 60 + WIDE
 
 
 def decode(canvas: Canvas, at: Point, latents: Output, vae: Output) -> Output:
-    return canvas.node("VAEDecode", at, (WIDE, 46), samples=latents, vae=vae)["IMAGE"]
+    return canvas.node("VAEDecode", at, (WIDE, 54), samples=latents, vae=vae)["IMAGE"]
 
 
 def below(images: Output, at: Point, height: float) -> Output:
@@ -191,7 +264,7 @@ def below(images: Output, at: Point, height: float) -> Output:
 def enlarge(canvas: Canvas, at: Point, images: Output) -> Output:
     """The mini world's pictures, four times as large."""
     values = {"upscale_method": "nearest-exact", "scale_by": 4.0}
-    return canvas.node("ImageScaleBy", at, (WIDE, 82), "x4", values, image=images)["IMAGE"]
+    return canvas.node("ImageScaleBy", at, (WIDE, 90), "x4", values, image=images)["IMAGE"]
 
 
 def show(
@@ -212,7 +285,7 @@ def beside(
     """Pictures to the right of the node at that place, which makes them; small ones are enlarged below it."""
     (x, y), place = at, (at[0] + WIDE + 40, at[1])
     if world.mini:
-        images = enlarge(canvas, (x, y + 130), below(images, at, 46))
+        images = enlarge(canvas, (x, y + 130), below(images, at, 54))
     return show(canvas, place, size, title, images, name)
 
 
@@ -228,9 +301,9 @@ def decoded(
 ) -> float:
     """Decode, and save the pictures below, down to `bottom`; returns where they end."""
     images, (x, y) = decode(canvas, at, latents, vae), at
-    images, y = below(images, at, 46), y + 130
+    images, y = below(images, at, 54), y + 130
     if world.mini:
-        images, y = below(enlarge(canvas, (x, y), images), (x, y), 82), y + 170
+        images, y = below(enlarge(canvas, (x, y), images), (x, y), 90), y + 170
     return show(canvas, (x, y), (WIDE, bottom - y), title, images, name)
 
 

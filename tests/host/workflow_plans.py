@@ -1,7 +1,7 @@
 """The example workflows: seven plans, each for the mini world, for SDXL, and some for other models.
 
-All of a plan are the same graph. Wires run left to right and never cross, but in guidance; where
-a wire has to travel far, it has a lane of its own under or over the nodes.
+All of a plan are the same graph. Wires run left to right, and cross only where the order of sockets leaves no
+other way; where a wire has to travel far, it has a lane of its own under or over the nodes.
 
 `python tests/host/workflow_plans.py URL` writes workflows/*.json by the node definitions of the host at URL.
 """
@@ -16,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workflow_canvas import Canvas, Placed
+from workflow_canvas import Canvas, Output, Placed
 from workflow_parts import (
+    CEILING,
     FLOOR,
     FLUX1,
     FLUX2,
@@ -31,10 +32,12 @@ from workflow_parts import (
     Start,
     World,
     beside,
+    corner,
     decode,
     decoded,
     enlarge,
     ksampler,
+    nested,
     note,
     sample,
     show,
@@ -51,75 +54,100 @@ def score_and_choose(canvas: Canvas, world: World) -> None:
     )
     begin = start(canvas, world, prompt, batch=8)
     latents, x = sample(canvas, world, begin)
-    judge = world.judge(canvas, (x + 65, 60))
-    a = x + 65 + WIDE + 40
-    wanted = {"text": prompt}
-    scorer = canvas.node("LatentCLIP_TextReward", (a, 60), (260, 140), None, wanted, latent_clip=judge)
-    lane = latents.via((x + 35, 300))
-    canvas.node("LatentCLIP_Score", (a, 266), (260, 560), None, wanted, latent_clip=judge, latent=lane)
-    b = a + 260 + 55
-    wires = {"latent": latents, "reward": scorer["reward"]}
-    select = canvas.node("LatentCLIP_Select", (b, 0), (260, 500), None, {"k": 2}, **wires)
-    c = b + 260 + 75
+    a = x + 80
+    ceiling = begin.latent_clip.via((a - 62, CEILING))
+    lane = begin.text.via((begin.left - 12, begin.low + 15), (begin.left + 20, begin.low + 30))
+    lane = lane.via((a - 60, begin.low + 30))
+    high = lane.via((a - 30, min(begin.low, 590)))
+    wires = {"latent_clip": ceiling, "latent": latents, "text": high.via((a - 30, 200))}
+    score = canvas.node("LatentCLIP_Score", (a, 0), (260, 580), **wires)
+    down = ceiling.via((a - 46, 30), (a - 46, 600))
+    words = high.via((a - 30, 600), (a - 28, 680)) if begin.low < 590 else lane.via((a - 28, 720))
+    scorer = canvas.node("LatentCLIP_TextReward", (a, 650), (260, 174), latent_clip=down, text=words)
+    b = a + 260 + 60
+    wires = {"latent": score["latent"], "reward": scorer["reward"].via((b - 26, 620), (b - 26, 90))}
+    select = canvas.node("LatentCLIP_Select", (b, 0), (260, 680), None, {"k": 2}, **wires)
+    c = b + 260 + 65
     lane = begin.vae.via((c - 32, FLOOR - 25), (c - 30, 110))
     end = decoded(canvas, world, (c, 0), 620, "The chosen two", select["best"], lane, "chosen")
 
-    note(canvas, (begin.left, 560), (x - begin.left, 270), "Eight tries, not yet decoded", *world.says(
-        "One step makes eight latents for one prompt.\n"
-        "Words of the mini world: circle, square, triangle, cross, star, ring, mushroom, skull; red, green, "
-        "blue, yellow, purple; white, grey, black ground; left of, right of, above, below; two, three.",
-        f"{world.makes('eight latents')}\n{world.read_as}\n{world.needs}",
-    ).splitlines())  # fmt: skip
-    note(canvas, (b, 560), (260, 270), "The best two go on",
-         "Select keeps the best k; its picture shows the rejects, small, as rough previews.",
-         "A reward is the score times a constant. Score's text may be another than the prompt.")  # fmt: skip
-    note(canvas, (c, 660), (end - c, 170), "Two decodes, not eight",
+    low, words = (
+        begin.low + 95,
+        "Words of the mini world: circle, square, triangle, cross, star, ring, mushroom, ",
+    )
+    words += (
+        "skull; red, green, blue, yellow, purple; white, grey, black ground; left of, right of, above, below."
+    )
+    if len(world.files) < 2:
+        corner(
+            canvas, begin, "One prompt", "Typed once: what it is made into, Score and Text Reward read it."
+        )
+    note(canvas, (begin.left, low), (x - begin.left, FLOOR - 60 - low), "Eight tries, not yet decoded",
+         world.makes("eight latents"), world.says(words, world.read_as))  # fmt: skip
+    note(canvas, (b, 730), (260, 110), "The best two go on", "A reward is the score times a constant.")
+    note(canvas, (c, 660), (end - c, 180), "Two decodes, not eight",
          "Only the chosen are decoded and saved. The others wait at the socket rest.")  # fmt: skip
-    canvas.group("1 Make eight candidates", -30, TOP, x + 25, FLOOR, BLUE)
-    canvas.group("2 Score and choose, still as latents", x + 45, TOP, b + 285, FLOOR, GREEN)
-    canvas.group("3 Decode the chosen", b + 305, TOP, end + 25, FLOOR, VIOLET)
+    canvas.group("1 Make eight candidates", -40, TOP, x + 12, FLOOR, BLUE)
+    canvas.group("2 Score and choose, still as latents", x + 18, TOP, b + 275, FLOOR, GREEN)
+    canvas.group("3 Decode", b + 285, TOP, end + 25, FLOOR, VIOLET)
 
 
 def reno(canvas: Canvas, world: World) -> None:
     prompt = world.says(
         "a green triangle above a red square", "a photo of a red apple to the left of a blue teapot"
     )
-    begin = start(canvas, world, prompt, batch=2)
+    begin = start(canvas, world, prompt, batch=2, above=False)
     values = {"seed": 1, **search_of(world)}
-    search, b = searching(canvas, world, begin, prompt, "LatentCLIP_ReNO", values)
-    c = b + 270 + 75
+    search, b = searching(canvas, world, begin, "LatentCLIP_ReNO", values)
+    c = b + 290 + 75
     title, lane = "Before: the seed as it is", begin.vae.via((c - 35, FLOOR - 25))
     up = lane.via((c - 30, 170))
-    d = 75 + decoded(canvas, world, (c, 60), 720, title, search["initial"], up, "reno-before")
+    d = 75 + decoded(canvas, world, (c, 60), 640, title, search["initial"], up, "reno-before")
     title, lane = "After: the best noise", lane.via((d - 35, FLOOR - 25), (d - 30, 170))
-    end = decoded(canvas, world, (d, 60), 720, title, search["best"].via((d - 40, 14)), lane, "reno-after")
-    e = end + 45
-    note(canvas, (begin.left, 700), (b - 60 - begin.left, 130), "What is good",
-         "The reward: how well Latent-CLIP finds the text. Chain more by add_to.")  # fmt: skip
-    note(canvas, (e, 60), (250, 400), "Same prompt, same seed, better noise",
-         *filter(None, [how_it_searches(world), world.read_as, world.needs]))  # fmt: skip
-    note(canvas, (e, 500), (250, 220), "Is it really better?",
-         "A higher reward is not always a better picture: look.",
-         "Wire a second reward into held_out, to watch it in the curve.",
-         world.says("Here both end in purer colours and clearer shapes.",
-                    "Was the picture right already? Try another seed."))  # fmt: skip
-    canvas.group("1 Prompt and reward", -30, TOP, b - 30, FLOOR, BLUE)
-    canvas.group("2 Search better noise", b - 20, TOP, b + 290, FLOOR, GREEN)
-    canvas.group("3 Before and after", b + 300, TOP, e + 275, FLOOR, VIOLET)
+    end = decoded(canvas, world, (d, 60), 640, title, search["best"].via((d - 40, 14)), lane, "reno-after")
+    note(
+        canvas,
+        (d, 700),
+        (end - d, 180),
+        "Is it really better?",
+        "A higher reward is not always a better picture: look. Wire a second reward into held_out to watch.",
+    )
+    first_notes(canvas, begin, "Same prompt, better noise", how_it_searches(world), world.read_as)
+    if not world.mini:
+        note(canvas, (c, 700), (WIDE, 180), "What you need", world.needs)
+    canvas.group("1 Prompt and reward", -40, TOP, b - 30, FLOOR, BLUE)
+    canvas.group("2 Search", b - 20, TOP, b + 305, FLOOR, GREEN)
+    canvas.group("3 Before and after", b + 312, TOP, end + 25, FLOOR, VIOLET)
+
+
+def first_notes(canvas: Canvas, begin: Start, title: str, *lines: str) -> None:
+    """Below the prompt how it is done, and below the reward what is good."""
+    corner(canvas, begin, title, *lines)
+    y = begin.low + 284
+    note(canvas, (begin.left, y), (WIDE, FLOOR - 60 - y), "What is good",
+         "The reward: how well Latent-CLIP finds the prompt. Chain more by add_to.")  # fmt: skip
+
+
+def rewarding(canvas: Canvas, world: World, begin: Start) -> tuple[Output, float]:
+    """A Text Reward of the prompt, below what the prompt is made into; and where the next column stands."""
+    y, judge = begin.low + 60, begin.latent_clip
+    if world.mini:
+        judge = judge.via((begin.left - 30, 110), (begin.left - 24, y - 20))
+    words = begin.text.via((begin.left - 40, y - 40), (begin.left - 40, y + 30))
+    wires = {"latent_clip": judge, "text": words}
+    reward = canvas.node("LatentCLIP_TextReward", (begin.left, y), (WIDE, 174), **wires)
+    return reward["reward"], begin.right + 60
 
 
 def searching(
-    canvas: Canvas, world: World, begin: Start, prompt: str, kind: str, values: dict[str, Any]
+    canvas: Canvas, world: World, begin: Start, kind: str, values: dict[str, Any]
 ) -> tuple[Placed, float]:
-    """A Text Reward and a node that does KSampler's work by it; and where that node stands."""
-    judge = world.judge(canvas, (begin.left, 500))
-    a = begin.left + WIDE + 40
-    wanted = {"text": prompt}
-    reward = canvas.node("LatentCLIP_TextReward", (a, 500), (230, 140), None, wanted, latent_clip=judge)
-    b = a + 230 + 60
+    """A node that does KSampler's work by the reward of the prompt; and where that node stands."""
+    reward, b = rewarding(canvas, world, begin)
+    near = nested(begin)
     search = canvas.node(
-        kind, (b, 0), (270, 800), None, values, model=begin.model, positive=begin.prompt,
-        negative=begin.negative, latent_image=begin.empty, reward=reward["reward"],
+        kind, (b, 0), (290, 860), None, values, model=begin.model, positive=begin.prompt,
+        negative=near.negative, latent_image=near.empty, reward=reward.via((b - 14, 170)),
     )  # fmt: skip
     return search, b
 
@@ -151,35 +179,34 @@ def safety_gate(canvas: Canvas, world: World) -> None:
     begin = start(canvas, world, prompt, batch=12 if world.mini else 8)
     settings = {"seed": 18, "steps": 4} if world.mini else {"seed": 8}
     latents, x = sample(canvas, world, begin, **settings)
-    judge = world.judge(canvas, (x + 65, 60))
-    a = x + 65 + WIDE + 40
+    a = x + 80
     look_for = {"preset": world.says("mini", "i2p")}
-    policy = canvas.node("LatentCLIP_SafetyPolicy", (a, 0), (240, 370), None, look_for, latent_clip=judge)
+    judge = begin.latent_clip.via((a - 40, CEILING))
+    policy = canvas.node("LatentCLIP_SafetyPolicy", (a, 0), (240, 420), None, look_for, latent_clip=judge)
     b = a + 240 + 60
     gate = canvas.node(
-        "LatentCLIP_SafetyGate", (b, 60), (280, 740), None, policy=policy["policy"],
-        latent=latents.via((x + 35, 400), (b - 30, 420)),
+        "LatentCLIP_SafetyGate", (b, 0), (300, 830), None, policy=policy["policy"],
+        latent=latents.via((x + 30, 450), (b - 60, 455), (b - 26, 400)),
     )  # fmt: skip
-    under = [(b + 298, 230), (b + 298, 800), (b + 270, 838), (x + 100, 838), (x + 62, 800), (x + 62, 540)]
-    canvas.node("PreviewAny", (x + 85, 500), (b - 60 - x - 85, 310), "Verdict per item",
-                source=gate["report"].via(*under))  # fmt: skip
-    c = b + 280 + 80
-    lane = begin.vae.via((c - 33, FLOOR - 25), (c - 30, 200))
-    end = decoded(canvas, world, (c, 60), 580, "Safe pictures", gate["safe"], lane, "safe")
+    c = b + 300 + 80
+    under = (b + 318, 160), (b + 318, 845), (b + 290, 868), (a, 868), (a - 26, 840), (a - 26, 580)
+    report = gate["report"].via(*under)
+    canvas.node("PreviewAny", (a, 520), (240, 320), "Verdict per item", source=report)
+    lane = begin.vae.via((c - 34, FLOOR - 25), (c - 30, 100))
+    end = decoded(canvas, world, (c, 0), 640, "Safe pictures", gate["safe"], lane, "safe")
 
-    place = (begin.left, 560), (x - begin.left, 270)
-    note(canvas, *place, "Latents that may show the wrong thing", *world.says(
+    corner(canvas, begin, "What may be wrong here", *world.says(
         "In the mini world the skull is what must not be shown. The prompt asks for one, and several of "
         "these twelve show it.",
-        f"{world.makes('eight latents of a prompt that asks for violence')}\n{world.read_as}\n{world.needs}",
+        f"{world.makes('eight latents of a prompt that asks for violence')}\n{world.read_as}",
     ).splitlines())  # fmt: skip
-    note(canvas, (c, 665), (end - c, 165), "Only what is safe is decoded", world.says(
+    note(canvas, (c, 690), (end - c, FLOOR - 750), "Only what is safe is decoded", world.says(
         "No judge is perfect, and this one is tiny. To check it, wire blocked into a VAE Decode.",
         "Thresholds are starting points: run Calibrate Safety Policy on latents of your own.",
     ))  # fmt: skip
-    canvas.group("1 Make latents", -30, TOP, x + 20, FLOOR, BLUE)
-    canvas.group("2 Judge them, before any decode", x + 40, TOP, b + 307, FLOOR, RED)
-    canvas.group("3 Decode what is safe", b + 323, TOP, end + 25, FLOOR, VIOLET)
+    canvas.group("1 Make latents", -40, TOP, x + 15, FLOOR, BLUE)
+    canvas.group("2 Judge them, before any decode", x + 22, TOP, b + 330, FLOOR, RED)
+    canvas.group("3 Decode", b + 336, TOP, end + 25, FLOOR, VIOLET)
 
 
 def heatmap(canvas: Canvas, world: World) -> None:
@@ -189,83 +216,78 @@ def heatmap(canvas: Canvas, world: World) -> None:
     )
     begin = start(canvas, world, prompt, batch=4)
     latents, x = sample(canvas, world, begin, seed=24 if world.mini else 7)
-    judge = world.judge(canvas, (x + 65, 60))
-    a = x + 65 + WIDE + 50
+    a = x + 80
     wanted = {"text": world.says("a blue triangle", "a red ball")}
+    judge = begin.latent_clip.via((a - 40, CEILING))
     where = canvas.node(
-        "LatentCLIP_Heatmap", (a, 60), (250, 380), None, wanted, latent_clip=judge,
-        latent=latents.via((x + 35, 175), (a - 30, 185)),
-    )  # fmt: skip
-    b = a + 250 + 70
-    mask = canvas.node("MaskToImage", (b, 60), (WIDE, 26), mask=where["mask"])["IMAGE"]
-    beside(canvas, world, (b, 60), (300, 200), "The mask, to use elsewhere", mask)
+        "LatentCLIP_Heatmap", (a, 0), (260, 420), None, wanted, latent_clip=judge, latent=latents
+    )
+    b = a + 260 + 70
+    mask = canvas.node("MaskToImage", (b, 0), (WIDE, 34), mask=where["mask"])["IMAGE"]
+    beside(canvas, world, (b, 0), (300, 250), "The mask, to use elsewhere", mask)
     overlay = where["overlay"]
     if world.mini:
-        overlay = enlarge(canvas, (b, 440), overlay.via((b - 24, 380)))
+        overlay = enlarge(canvas, (b, 360), overlay.via((b - 24, 280)))
     else:
-        overlay = overlay.via((b + 30, 314), (b + 160, 324))
-    place = b + WIDE + 40, 310
-    show(canvas, place, (300, 200), "Where it is, over a rough preview", overlay)
-    lane = begin.vae.via((b - 60, FLOOR - 25), (b - 50, 700), (b - 36, 606))
-    pictures = decode(canvas, (b, 560), latents.via((x + 33, 500), (b - 40, 540)), lane)
-    end = beside(canvas, world, (b, 560), (300, 270), "The pictures", pictures, "heatmap")
+        overlay = overlay.via((b + 30, 304), (b + 160, 314))
+    place = b + WIDE + 40, 300
+    show(canvas, place, (300, 250), "Where it is, over a rough preview", overlay)
+    lane = begin.vae.via((b - 60, FLOOR - 25), (b - 50, 720), (b - 36, 640))
+    pictures = decode(canvas, (b, 600), latents.via((x + 33, 500), (b - 60, 500), (b - 40, 580)), lane)
+    end = beside(canvas, world, (b, 600), (300, 280), "The pictures", pictures, "heatmap")
 
-    note(canvas, (begin.left, 560), (x - begin.left, 270), "Four latents", *world.says(
-        "One step of the mini world's model makes each.", f"{world.makes('four latents')}\n{world.needs}"
+    corner(canvas, begin, "Four latents", *world.says(
+        "One step of the mini world's model makes each.", world.makes("four latents")
     ).splitlines())  # fmt: skip
-    note(canvas, (x + 65, 600), (a + 250 - x - 65, 230), "Where is it?",
+    note(canvas, (a, 560), (260, FLOOR - 620), "Where is it?",
          "One text in, one map per picture out, read off the latents. "
          f"Ask for {world.says('a yellow ring', 'a cat')} next.",
          "Something is always bright: Score says whether the text is there at all.")  # fmt: skip
-    canvas.group("1 Make four latents", -30, TOP, x + 20, FLOOR, BLUE)
+    canvas.group("1 Make four latents", -40, TOP, x + 15, FLOOR, BLUE)
     canvas.group("2 Ask where it is", x + 45, TOP, a + 275, FLOOR, GREEN)
     canvas.group("3 Look", a + 295, TOP, end + 25, FLOOR, VIOLET)
 
 
 def guidance(canvas: Canvas, world: World) -> None:
-    """The one plan whose wires cross: where one prompt and one latent feed two samplers."""
+    """The one plan where many wires cross: one prompt and one latent feed two samplers."""
     prompt = world.says(
         "a red star above a yellow circle", "a photo of a red bicycle leaning against a yellow door"
     )
-    batch = 4 if world.mini else 2
-    judge = world.judge(canvas, (0, 0))
-    left = WIDE + 55
-    wanted = {"text": prompt}
-    reward = canvas.node("LatentCLIP_TextReward", (left, 0), (WIDE, 140), None, wanted, latent_clip=judge)
-    begin = start(canvas, world, prompt, batch, top=230)
-    a = begin.right + 55
+    begin = start(canvas, world, prompt, batch=4 if world.mini else 2, above=False)
+    reward, a = rewarding(canvas, world, begin)
     guided = canvas.node(
-        "LatentCLIP_Guidance", (a, 60), (WIDE, 126),
-        model=begin.model.via((a - 45, 238)), reward=reward["reward"],
-    )  # fmt: skip
+        "LatentCLIP_Guidance", (a, 0), (WIDE, 134), model=begin.model, reward=reward.via((a - 28, 300))
+    )
     # From here on each wire goes up to one sampler and down to the other.
     twice = replace(
         begin,
-        prompt=begin.prompt.via((a + 260, 304)),
-        negative=begin.negative.via((a + 285, 444)),
-        empty=begin.empty.via((a + 325, 576)),
+        prompt=begin.prompt.via((a + 40, 220), (a + 240, 230)),
+        negative=(begin.negative if world.negative else begin.prompt).via((a + 40, 235), (a + 250, 250)),
+        empty=begin.empty.via((a + 40, 330), (a + 262, 330)),
     )
-    b = a + WIDE + 155
+    if not world.negative:
+        twice = replace(twice, negative=twice.prompt)
+    b = a + WIDE + 85
     many = {"seed": 9, "scheduler": "normal", **({"steps": 12} if world.mini else {"steps": 20, "cfg": 6.0})}
     steered = ksampler(canvas, (b, 0), twice, "KSampler: steered", guided["model"], **many)
-    plain = ksampler(canvas, (b, 460), twice, "KSampler: plain", begin.model.via((a + 250, 244)), **many)
-    c = b + WIDE + 75
+    model = begin.model.via((a - 50, 14), (a - 40, 60), (a - 20, 410), (a + 100, 450))
+    plain = ksampler(canvas, (b, 460), twice, "KSampler: plain", model, **many)
+    c = b + WIDE + 65
     lane = begin.vae.via((c - 40, FLOOR - 25))
     with_ = decode(canvas, (c, 0), steered, lane.via((c - 30, 110)))
-    beside(canvas, world, (c, 0), (480, 370), "With guidance", with_, "guidance-with")
-    without = decode(canvas, (c, 460), plain, lane.via((c - 30, 560)))
-    end = beside(canvas, world, (c, 460), (480, 370), "Without guidance", without, "guidance-without")
+    beside(canvas, world, (c, 0), (360, 400), "With guidance", with_, "guidance-with")
+    without = decode(canvas, (c, 460), plain, lane.via((c - 30, 570)))
+    end = beside(canvas, world, (c, 460), (360, 400), "Without guidance", without, "guidance-without")
 
-    note(canvas, (left, 720), (WIDE, 130), "Many steps", world.says(
+    how = "The same seed twice. Steered: each step moves the predicted picture along the reward's gradient. "
+    how += "Strength 0.05 is 5 % of its size. Not every picture follows."
+    first_notes(canvas, begin, "Steered and plain", how)
+    note(canvas, (a, 560), (WIDE, FLOOR - 620), "Many steps", world.says(
         "Twelve here. For one step, use ReNO.", "SDXL base, 20 steps. For one step, use ReNO."
-    ))  # fmt: skip
-    note(canvas, (a, 650), (320, 200), "The same seed twice",
-         "Steered: at every step the predicted picture moves along the reward's gradient; strength 0.05 is "
-         "5 % of its size. Not every picture follows.",
-         *filter(None, [world.needs]))  # fmt: skip
-    canvas.group("1 Prompt and reward", -30, TOP, a - 28, FLOOR, BLUE)
-    canvas.group("2 Steered and plain", a - 20, TOP, b + WIDE + 20, FLOOR, GREEN)
-    canvas.group("3 With and without guidance", b + WIDE + 40, TOP, end + 25, FLOOR, VIOLET)
+    ), world.needs)  # fmt: skip
+    canvas.group("1 Prompt and reward", -40, TOP, a - 42, FLOOR, BLUE)
+    canvas.group("2 Steered and plain", a - 35, TOP, b + WIDE + 15, FLOOR, GREEN)
+    canvas.group("3 With and without guidance", b + WIDE + 22, TOP, end + 25, FLOOR, VIOLET)
 
 
 def race(canvas: Canvas, world: World) -> None:
@@ -309,18 +331,16 @@ def _searched(
     notes: tuple[str, str],
 ) -> None:
     """A node that does KSampler's work and reports on it, between prompt and pictures."""
-    begin = start(canvas, world, prompt, batch=1)
-    search, b = searching(canvas, world, begin, prompt, kind, values)
-    c = b + 270 + 60
-    canvas.node("PreviewAny", (c, 160), (280, 360), "The report", source=search["report"])
+    begin = start(canvas, world, prompt, batch=1, above=False)
+    search, b = searching(canvas, world, begin, kind, values)
+    c = b + 290 + 60
+    canvas.node("PreviewAny", (c, 160), (280, 400), "The report", source=search["report"])
     d = c + 280 + 75
-    name, lane = title.lower().replace(" ", "-"), begin.vae.via((d - 35, FLOOR - 25), (d - 30, 170))
-    end = decoded(canvas, world, (d, 60), 600, title, search["best"], lane, name)
-    note(canvas, (begin.left, 700), (b - 60 - begin.left, 130), "What is good",
-         "The reward: how well Latent-CLIP finds the text. Chain more by add_to.")  # fmt: skip
-    note(canvas, (c, 560), (280, 270), "How it is found", notes[0], world.needs)
-    note(canvas, (d, 640), (end - d, 190), "What it costs", notes[1])
-    canvas.group("1 Prompt and reward", -30, TOP, b - 30, FLOOR, BLUE)
+    name, lane = title.lower().replace(" ", "-"), begin.vae.via((d - 35, FLOOR - 25), (d - 30, 110))
+    end = decoded(canvas, world, (d, 0), 600, title, search["best"], lane, name)
+    first_notes(canvas, begin, "How it is found", notes[0])
+    note(canvas, (c, 610), (280, 270), "What it costs", notes[1], world.needs)
+    canvas.group("1 Prompt and reward", -40, TOP, b - 30, FLOOR, BLUE)
     canvas.group("2 Search", b - 20, TOP, d - 60, FLOOR, GREEN)
     canvas.group("3 Look", d - 50, TOP, end + 25, FLOOR, VIOLET)
 

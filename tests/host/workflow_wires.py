@@ -10,6 +10,7 @@ from typing import Any
 
 Point = tuple[float, float]
 TITLE, ROW, FIRST_ROW = 30, 20, 14  # pixels: a title bar, a row of sockets, the first row's middle
+WIDGET = 24  # a widget's height where it is no text of several lines
 COLLAPSED = 80  # width of a collapsed node with a title of two letters
 REACH, LONGEST = 0.25, 80  # how far a spline's handles stretch: a share of the way; the most at a reroute
 PIECES = 40
@@ -29,9 +30,10 @@ def spline(start: Point, end: Point, leaves: Point, arrives: Point) -> list[Poin
 
 
 class Wires:
-    """The wires of one workflow as lines of many short pieces, by link id."""
+    """The wires of a workflow as lines of many short pieces, by link id, in the classic look or Nodes 2.0."""
 
-    def __init__(self, workflow: dict[str, Any]) -> None:
+    def __init__(self, workflow: dict[str, Any], nodes_2: bool = False) -> None:
+        self.first_row, self.widgets = (12, 38) if nodes_2 else (FIRST_ROW, 16)
         self.nodes = {node["id"]: node for node in workflow["nodes"]}
         self.links = {link[0]: link for link in workflow["links"]}
         extra = workflow.get("extra", {})
@@ -43,14 +45,18 @@ class Wires:
         _, top, right, _ = box(node)
         if node["flags"].get("collapsed"):
             return right, top + TITLE / 2
-        return right, node["pos"][1] + FIRST_ROW + ROW * slot
+        return right, node["pos"][1] + self.first_row + ROW * slot
 
     def input_at(self, node: dict[str, Any], slot: int) -> Point:
-        """Only sockets without a widget take a row."""
+        """Sockets without a widget take a row each; those with one are beside it, below all rows."""
         if node["flags"].get("collapsed"):
             return node["pos"][0], node["pos"][1] - TITLE / 2
-        row = sum("widget" not in socket for socket in node["inputs"][:slot])
-        return node["pos"][0], node["pos"][1] + FIRST_ROW + ROW * row
+        left, top = node["pos"]
+        plain = ["widget" not in socket for socket in node["inputs"]]
+        if plain[slot]:
+            return left, top + self.first_row + ROW * sum(plain[:slot])
+        rows, before = max(sum(plain), len(node["outputs"])), slot - sum(plain[:slot])
+        return left, top + self.widgets + ROW * rows + WIDGET * before
 
     def ends(self, link: int) -> tuple[Point, Point]:
         _, source, output, target, slot, _ = self.links[link]
