@@ -11,13 +11,14 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/ready-$(subst /,_,$(firstword $(TORCH)))
 
-.PHONY: help setup test demo bench pictures lint clean
+.PHONY: help setup test demo bench pictures docs lint clean
 
 help:
 	@echo "make test    the library, the mini world, and a real ComfyUI where COMFYUI_PATH says"
 	@echo "make demo    writes the demo report and says where"
 	@echo "make bench   measures; ARGS='SECTION ...' for some sections only"
 	@echo "make pictures fetches free pictures by package for the real sections of make bench, with their licences"
+	@echo "make docs    the documentation as a static site, in build/docs/html"
 	@echo "make lint    ruff and pyright"
 
 setup: $(READY)
@@ -43,6 +44,10 @@ pictures: $(READY)
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable ".[pictures]" $(TORCH)
 	@$(PY) -m benchmarks.real pictures
 
+docs: $(READY)
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable ".[docs]" $(TORCH)
+	@$(PY) docs/site/build.py
+
 bench: $(READY)
 	@$(PY) -m benchmarks $(ARGS)
 
@@ -51,4 +56,4 @@ lint: $(READY)
 	@$(PY) -m pyright --pythonpath $(PY)
 
 clean:
-	rm -rf $(VENV) demo-report *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build demo-report *.egg-info .pytest_cache .ruff_cache .hypothesis
