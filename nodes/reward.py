@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from .. import lclip
-from .host import memory, models, sockets
+from .host import memory, models, pictures, sockets
 from .host.feedback import cautioned
 from .latents import samples_of
 
@@ -71,15 +72,16 @@ class ImageReward(io.ComfyNode):
             hidden=[io.Hidden.unique_id],
             display_name="Latent Image Reward",
             category="latent-clip/rewards",
-            description="How much latents look like reference latents, as a reward for Select Best Latents, "
-            "ReNO and guidance. Chain several rewards to add them up.",
+            description="How much latents look like a reference, latents or pictures, as a reward for Select "
+            "Best Latents, ReNO and guidance. Chain several rewards to add them up.",
             search_aliases=["image similarity", "style reward", "reference", "clip image reward", "reno"],
             inputs=[
                 sockets.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
                 io.Latent.Input(
                     "reference",
+                    optional=True,
                     tooltip="Clean latents to resemble, such as VAE Encode gives. Several are averaged; any "
-                    "size.",
+                    "size. Empty by default, where image and vae are wired instead.",
                 ),
                 io.Float.Input(
                     "weight",
@@ -92,6 +94,18 @@ class ImageReward(io.ComfyNode):
                     "the reference; 0 switches it off.",
                 ),
                 sockets.add_to_input(),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="Pictures to resemble, in place of reference: cut to a square around the middle, "
+                    "at the size that the Latent-CLIP was trained on. Empty by default.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="The VAE that encodes image: that of the latents which the Latent-CLIP reads. "
+                    "Empty by default.",
+                ),
             ],
             outputs=[sockets.reward_output()],
         )
@@ -100,11 +114,13 @@ class ImageReward(io.ComfyNode):
     def execute(
         cls,
         latent_clip: models.LoadedLatentCLIP,
-        reference: dict[str, Any],
         weight: float,
+        reference: dict[str, Any] | None = None,
         add_to: models.WiredReward | None = None,
+        image: Tensor | None = None,
+        vae: Any = None,
     ) -> io.NodeOutput:
-        samples = samples_of(reference)
+        samples = reference_latents(latent_clip, reference, image, vae)
         latent_clip.check(samples)
         cautions = latent_clip.cautions_of_examples(samples, "reference")
         model = latent_clip.ready(samples)
@@ -150,3 +166,22 @@ class VarietyReward(io.ComfyNode):
     ) -> io.NodeOutput:
         own = lclip.VarietyReward(latent_clip.ready(), weight)
         return io.NodeOutput(models.add_reward(add_to, models.wire_reward(own, (latent_clip,))))
+
+
+def reference_latents(
+    latent_clip: models.LoadedLatentCLIP, reference: dict[str, Any] | None, image: Tensor | None, vae: Any
+) -> Tensor:
+    """The one reference that is wired, as raw latents. ValueError, by name, for both or none."""
+    if reference is not None and image is not None:
+        raise ValueError(
+            "Latent Image Reward has reference and image; expected one of them. Unwire the other."
+        )
+    if reference is not None:
+        return samples_of(reference)
+    if image is None or vae is None:
+        got = "image without vae" if image is not None else "vae without image" if vae else "neither"
+        raise ValueError(
+            f"Latent Image Reward has {got}; expected reference, or image and vae. Wire clean latents into "
+            "reference, or a picture into image and its VAE into vae."
+        )
+    return pictures.as_latents(image, vae, latent_clip.config)

@@ -33,7 +33,15 @@ class Score(io.ComfyNode):
             category="latent-clip",
             description="How well each latent of a batch matches a text: the cosine of both in "
             "Latent-CLIP's space.",
-            search_aliases=["clip score", "rate latents", "text match", "prompt adherence", "similarity"],
+            search_aliases=[
+                "clip score",
+                "rate latents",
+                "rating",
+                "quality",
+                "text match",
+                "prompt adherence",
+                "similarity",
+            ],  # fmt: skip
             inputs=[
                 sockets.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
                 io.Latent.Input("latent", tooltip=LATENT_HINT),

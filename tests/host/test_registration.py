@@ -86,9 +86,11 @@ SOCKETS = {
     "LatentCLIP_ImageReward": (
         [
             ("latent_clip", "LATENT_CLIP"),
-            ("reference", "LATENT"),
             ("weight", "FLOAT"),
+            ("reference", "LATENT"),
             ("add_to", "LATENT_REWARD"),
+            ("image", "IMAGE"),
+            ("vae", "VAE"),
         ],
         ["LATENT_REWARD"],
     ),
