@@ -11,6 +11,7 @@ async def comfy_entrypoint():
 
     from .nodes import (
         adapter,
+        balance,
         bridge,
         explore,
         guidance,
@@ -48,6 +49,7 @@ async def comfy_entrypoint():
                 taste.LoadTaste,
                 select.Select,
                 shares.ConceptShares,
+                balance.Balance,
                 reno.ReNOSampler,
                 reno.ReNO,
                 race.Race,

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from .checkpoints.checkpoint import load, save_checkpoint
     from .checkpoints.convert import convert
     from .checkpoints.hub import pretrained
+    from .choosing.balance import Balance, balance
     from .choosing.pick import Pick, diversity, pick
     from .choosing.race import RaceRun, race
-    from .choosing.shares import Shares, shares
+    from .choosing.shares import Shares, confusion, shares
     from .choosing.types import RaceCheck, RaceResult, RaceSettings
     from .data.pictures import find_pictures
     from .errors import CheckpointError
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .reno.guidance import guided_x0
     from .reno.run import ReNORun, reno
     from .reno.types import ReNORecord, ReNOResult, ReNOSettings, ReNOStep
+    from .rewards.concepts import ConceptReward
     from .rewards.rewards import ImageReward, LatentReward, Reward, RewardSum, TextReward
     from .rewards.taste import Taste, TasteReward, train_taste
     from .rewards.taste_files import load_taste, save_taste

@@ -173,6 +173,7 @@ class Select(io.ComfyNode):
         seed: int | None = None,
     ) -> io.NodeOutput:
         samples = samples_of(latent)
+        reward = reward.of_batch(len(samples), latent.get("batch_index"))
         cautions = reward.check(samples)
         values = memory.to_host(reward.ready(samples)(samples))
         embeddings = _embeddings(reward, samples)

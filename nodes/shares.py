@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from comfy_api.latest import io
+from torch import Tensor
 
 from .. import lclip
+from ..lclip.choosing.questions import labels_of, questions_of, targets_of
 from . import draw
 from .host import models, sockets
+from .host.concept_widgets import concepts_input, margin_input, target_input
 from .host.feedback import shown
 from .latents import samples_of
 
@@ -25,40 +30,40 @@ class ConceptShares(io.ComfyNode):
             description="How often each of some concepts is in a batch of latents, with intervals, and how "
             "far the shares are from a target. They say what a CLIP sees, nothing about persons.",
             search_aliases=["bias", "fairness", "diversity", "distribution", "statistics", "count"],
+            is_input_list=True,
             inputs=[
                 sockets.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
-                io.Latent.Input("latent", tooltip="A batch of clean latents, the more the surer."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="A batch of clean latents, the more the surer. A list of several batches, of any "
+                    "size, counts as one.",
+                ),
+                concepts_input(),
+                target_input(),
+                margin_input(),
+                io.Latent.Input(
+                    "examples",
+                    optional=True,
+                    tooltip="Clean latents whose truth you know, such as encoded pictures, some of each "
+                    "concept: the shares are then corrected for how often one is taken for another.",
+                ),
                 io.String.Input(
-                    "concepts",
+                    "labels",
                     multiline=True,
                     default="",
-                    tooltip="What is told apart. One question a line, its concepts parted by |, such as a "
-                    "cat | a dog; or one concept a line, where there is no |.",
-                ),
-                io.String.Input(
-                    "target",
-                    default="",
                     optional=True,
-                    tooltip="The shares that are wanted, such as 0.5 | 0.5, for every question. Empty, the "
-                    "default: all alike.",
-                ),
-                io.Float.Input(
-                    "margin",
-                    default=0.1,
-                    min=0.0,
-                    max=0.99,
-                    step=0.01,
-                    optional=True,
-                    tooltip="By how much in probability the likeliest must lead, 0 to 0.99; else the item is "
-                    "unclear. 0.1 by default.",
+                    tooltip="What the examples show: a line for each with its concept, in their order; 10 * "
+                    "a cat stands for ten lines. With several questions parted by |. Empty by default.",
                 ),
             ],
             outputs=[
-                io.Latent.Output(display_name="latent", tooltip="The latents, unchanged."),
+                io.Latent.Output(
+                    display_name="latent", is_output_list=True, tooltip="The latents, unchanged."
+                ),
                 io.String.Output(
                     display_name="shares",
                     tooltip="Every question's shares as JSON: hard (of the clear), soft (mean probability), "
-                    "intervals, unclear items, distance.",
+                    "corrected (by examples), intervals, unclear items, distance.",
                 ),
                 io.Float.Output(
                     display_name="distance",
@@ -74,18 +79,25 @@ class ConceptShares(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: models.LoadedLatentCLIP,
-        latent: dict[str, Any],
-        concepts: str,
-        target: str = "",
-        margin: float = 0.1,
+        latent_clip: list[models.LoadedLatentCLIP],
+        latent: list[dict[str, Any]],
+        concepts: list[str],
+        target: Sequence[str] = ("",),
+        margin: Sequence[float] = (0.1,),
+        examples: Sequence[dict[str, Any]] = (),
+        labels: Sequence[str] = ("",),
     ) -> io.NodeOutput:
-        samples = samples_of(latent)
-        cautions = latent_clip.check(samples)
-        model, asked = latent_clip.ready(samples), questions_of(concepts)
-        aims = target_of(target)
-        found = [lclip.shares(model, samples, names, aims, margin=margin) for names in asked]
-        cautions += latent_clip.cautions(texts=[name for names in asked for name in names])
+        loaded, asked = latent_clip[0], questions_of(concepts[0])
+        batches = [samples_of(each) for each in latent]
+        cautions = [text for samples in batches for text in loaded.check(samples)]
+        aims = targets_of(target[0], len(asked))
+        model = loaded.ready(max(batches, key=Tensor.numel))
+        tables = _confusions(loaded, [samples_of(each) for each in examples], labels[0], asked, margin[0])
+        found = [
+            lclip.shares(model, batches, names, aim, margin=margin[0], confusion=table)
+            for names, aim, table in zip(asked, aims, tables, strict=True)
+        ]
+        cautions += loaded.cautions(texts=[name for names in asked for name in names])
         chart = draw.share_chart.share_chart(found)
         head, *_ = found[0].to_csv().splitlines()
         lines = [line for each in found for line in each.to_csv().splitlines()[1:]]
@@ -95,27 +107,23 @@ class ConceptShares(io.ComfyNode):
             max(each.distance for each in found),
             chart,
             "\n".join([head, *lines]) + "\n",
-            ui=shown(draw.sheets.with_cautions(chart, cautions)),
+            ui=shown(draw.sheets.with_cautions(chart, list(dict.fromkeys(cautions)))),
         )
 
 
-def questions_of(text: str) -> list[list[str]]:
-    """The concepts of every question. ValueError where there are fewer than two."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    rows = [line.split("|") for line in lines] if any("|" in line for line in lines) else [lines]
-    questions = [[name.strip() for name in row if name.strip()] for row in rows]
-    if not all(len(names) > 1 for names in questions):
-        raise ValueError(
-            f"concepts is {text!r}; expected two concepts or more for each question, such as a cat | a dog"
-        )
-    return questions
-
-
-def target_of(text: str) -> list[float] | None:
-    """Shares parted by |, or None for an empty text. ValueError for what is no number."""
-    if not text.strip():
-        return None
-    try:
-        return [float(part) for part in text.split("|")]
-    except ValueError:
-        raise ValueError(f"target is {text!r}; expected shares parted by |, such as 0.5 | 0.5") from None
+def _confusions(
+    loaded: models.LoadedLatentCLIP,
+    examples: Sequence[Tensor],
+    labels: str,
+    asked: Sequence[Sequence[str]],
+    margin: float,
+) -> list[Tensor | None]:
+    """How often each question's concepts are taken for each other, by examples; None where there are none."""
+    if not examples and not labels.strip():
+        return [None] * len(asked)
+    truths = labels_of(labels, asked, sum(map(len, examples)))
+    tables = []
+    for names, truth in zip(asked, truths, strict=True):
+        parts = [lclip.classify(loaded.ready(samples), samples, names) for samples in examples]
+        tables.append(lclip.confusion(torch.cat(parts), truth, margin, names))
+    return tables

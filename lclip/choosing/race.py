@@ -18,6 +18,7 @@ from torch import Tensor
 from ..latents.items import item_seed
 from ..reno.maths import item_noise_source
 from ..reno.render import check_noise
+from ..rewards.per_item import of_batch, rows_of
 from ..rewards.rewards import Reward, check_reward
 from .types import RaceCheck, RaceResult, RaceSettings, resampled
 
@@ -88,7 +89,8 @@ class RaceRun:
     ) -> None:
         self.settings = settings or RaceSettings()
         own = check_noise(noise, self.settings.places, "The race's")
-        self.reward, self.tell, self.batch = reward, tell, len(own)
+        self.tell, self.batch = tell, len(own)
+        self.reward = of_batch(reward, self.batch, self.settings.places)
         others = self.settings.seeds[1:]
         drawn = map(draw or partial(_drawn, own, self.settings.places), others)
         self.noise = torch.cat([own, *(each.to(own) for each in drawn)])
@@ -165,7 +167,8 @@ class RaceRun:
         rows = self.running.nonzero().flatten()
         shown = latents[rows.to(latents.device)]
         with torch.no_grad():
-            found = check_reward("of the race", self.reward(shown), shown).detach().float().cpu()
+            reward = rows_of(self.reward, self.items[rows].tolist())
+            found = check_reward("of the race", reward(shown), shown).detach().float().cpu()
         rewards = torch.full((len(self.running),), torch.nan)
         rewards[rows] = torch.where(torch.isfinite(found), found, torch.nan)
         self._doubt(found)

@@ -5,9 +5,11 @@ Such shares say what a CLIP sees in pictures. They say nothing about persons.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +21,11 @@ from ..model.latent_clip import LatentCLIP
 from ..scoring import classify
 from ..statistics import Interval, bootstrap, wilson
 
+COLUMNS = (
+    *("concept", "hard", "hard_low", "hard_high", "soft", "soft_low", "soft_high", "target"),
+    *("corrected", "items", "unclear", "distance"),
+)
+"""Of the table."""
 TARGET_SUM = 1e-3
 """How far from one the shares of a target may add up."""
 
@@ -41,6 +48,11 @@ class Shares:
     """The hard shares, corrected for how often the model takes one concept for another."""
 
     @property
+    def items(self) -> int:
+        """How many were asked and gave an answer."""
+        return self.hard[0].n + self.unclear
+
+    @property
     def distance(self) -> float:
         """Total variation between the shares and the target, 0 to 1: half the sum of the differences.
 
@@ -61,18 +73,23 @@ class Shares:
         return json.dumps(self.as_json(), indent=1)
 
     def to_csv(self) -> str:
-        """One line for each concept: shares with their intervals, and the target."""
-        head = "concept,hard,hard_low,hard_high,soft,soft_low,soft_high,target"
-        lines = [
-            ",".join([_quoted(name), *(f"{x:.6g}" for x in (*hard.figures, *soft.figures, aim))])
-            for name, hard, soft, aim in zip(self.concepts, self.hard, self.soft, self.target, strict=True)
-        ]
-        return "\n".join([head, *lines]) + "\n"
+        """One line for each concept: shares with their intervals, and the target; at the end of every line
+        what holds for the question: items, how many of them are unclear, distance."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        whole = (self.items, self.unclear, f"{self.distance:.6g}")
+        corrected = self.corrected or (None,) * len(self.concepts)
+        rows = zip(self.concepts, self.hard, self.soft, self.target, corrected, strict=True)
+        for name, hard, soft, aim, right in rows:
+            figures = [f"{x:.6g}" for x in (*hard.figures, *soft.figures, aim)]
+            writer.writerow([name, *figures, "" if right is None else f"{right:.6g}", *whole])
+        return text.getvalue()
 
 
 def shares(
     model: LatentCLIP,
-    z: Tensor,
+    z: Tensor | Iterable[Tensor],
     concepts: Sequence[str],
     target: Sequence[float] | None = None,
     templates: Sequence[str] = ("{}",),
@@ -81,12 +98,17 @@ def shares(
 ) -> Shares:
     """How often each of some concepts is in a batch, by zero-shot probabilities (arXiv 2103.00020, 3.1).
 
-    z: raw, clean latents [B, C, H, W]. concepts: two or more that differ. target: shares that sum to one;
+    z: raw, clean latents [B, C, H, W], or several batches of any size, which are asked one after the other
+    and count as one. concepts: two or more that differ. target: shares that sum to one;
     None: uniform. margin: by how much the likeliest must lead, in probability, or the item is unclear.
     confusion: see `confusion`. ValueError for concepts, targets or latents that cannot be used.
     """
+    batches = [z] if isinstance(z, Tensor) else z
     with torch.no_grad():
-        return shares_of(classify(model, z, concepts, templates), concepts, target, margin, confusion)
+        found = [classify(model, batch, concepts, templates) for batch in batches]
+    if not found:
+        raise ValueError("there is no batch of latents; expected at least one")
+    return shares_of(torch.cat(found), concepts, target, margin, confusion)
 
 
 def shares_of(
@@ -136,11 +158,13 @@ def check_target(target: Sequence[float] | None, count: int) -> tuple[float, ...
     return aims
 
 
-def confusion(probabilities: Tensor, labels: Sequence[int], margin: float = 0.1) -> Tensor:
+def confusion(
+    probabilities: Tensor, labels: Sequence[int], margin: float = 0.1, names: Sequence[str] | None = None
+) -> Tensor:
     """How often each concept is taken for each, from items whose truth is known: [L, L], rows sum to one.
 
-    probabilities: [B, L]; labels: the true concept of each item. Row t holds what is seen where t is true,
-    among the clear. ValueError where a concept has no clear item.
+    probabilities: [B, L]; labels: the true concept of each item; names: of the concepts, for errors.
+    Row t holds what is seen where t is true, among the clear. ValueError where a concept has no clear item.
     """
     count = probabilities.shape[1]
     table = torch.zeros(count, count, dtype=torch.float64)
@@ -149,7 +173,8 @@ def confusion(probabilities: Tensor, labels: Sequence[int], margin: float = 0.1)
             table[truth, seen] += 1
     if bool((table.sum(1) == 0).any()):
         missing = (table.sum(1) == 0).nonzero().flatten().tolist()
-        raise ValueError(f"concepts {missing} have no clear example; expected at least one of each")
+        told = [names[place] for place in missing] if names else missing
+        raise ValueError(f"concepts {told} have no clear example; expected at least one of each")
     return table / table.sum(1, keepdim=True)
 
 
@@ -159,7 +184,3 @@ def _corrected(hard: Sequence[Interval], table: Tensor) -> tuple[float, ...]:
     solved, *_ = np.linalg.lstsq(table.cpu().numpy().T, seen, rcond=None)
     held = np.clip(solved, 0, None)
     return tuple(float(x) for x in held / held.sum())
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ..model.latent_clip import LatentCLIP
-from ..rewards.rewards import PUBLISHED_CLIP_SCALE, LatentReward, usable_for_backward
+from ..rewards.per_item import PerItemReward
+from ..rewards.rewards import PUBLISHED_CLIP_SCALE, usable_for_backward
 
 
-class CaptionReward(LatentReward):
+class CaptionReward(PerItemReward):
     """Every item against its own caption, on the scale of `lclip.TextReward`: 0.01 s cos(item, caption).
 
     model: a CLIP. captions: one per batch item, encoded once. before: what turns latents into the model's
@@ -29,15 +30,16 @@ class CaptionReward(LatentReward):
         reads = (model.config.channels, model.config.latent_space) if before is None else (None, None)
         super().__init__(weight, name, *reads)
         self.model, self.before = model, before
+        self.numbers = tuple(range(len(captions)))
         with torch.no_grad():
             self.texts = model.encode_text(captions)
 
+    def take(self, rows: Sequence[int]) -> None:
+        self.texts = self.texts[list(rows)]
+
     def cosines(self, latents: Tensor) -> Tensor:
         """Clean raw latents [B, C, H, W] -> [B], differentiable."""
-        if len(latents) != len(self.texts):
-            raise ValueError(
-                f"the reward has {len(self.texts)} captions; got a batch of {len(latents)} latents"
-            )
+        self.require_batch(len(latents))
         embedding = self.model.encode_latents(latents if self.before is None else self.before(latents))
         return (embedding * usable_for_backward(self.texts).to(embedding)).sum(-1)
 

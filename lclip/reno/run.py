@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..latents.items import finite_items, item_norm, per_item
+from ..rewards.per_item import of_batch
 from ..rewards.rewards import Reward, RewardSum, sum_parts
 from .maths import Adam, NesterovSGD, item_noise_source, loss_gradient, noise_regularizer
 from .proposals import PROPOSALS
@@ -68,9 +69,9 @@ class ReNORun:
         self.settings = settings or ReNOSettings()
         self.generate = generate
         self.noise = check_noise(noise, self.settings.places)
-        self.reward = RewardSum([reward])
+        self.reward = RewardSum([self._of_batch(reward)])
         self.reward.require_parts()
-        self.held_out = None if held_out is None else RewardSum({"held-out": held_out})
+        self.held_out = None if held_out is None else RewardSum({"held-out": self._of_batch(held_out)})
         if self.held_out is not None:
             self.held_out.require_parts()
         self.history: list[ReNORecord] = []
@@ -79,6 +80,10 @@ class ReNORun:
         self.best_noise = self.best_latents = self.noise
         self.stopped = ["cancelled"] * self.noise.shape[0]
         self._steps = self._search_all()
+
+    def _of_batch(self, reward: Reward) -> Reward:
+        """For the very items of the noise, where a reward treats each by itself."""
+        return of_batch(reward, len(self.noise), self.settings.places)
 
     def __iter__(self) -> Iterator[ReNOStep]:
         return self

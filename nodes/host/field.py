@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .gradients import plain_copy
+from .rows import with_rows
 
 if TYPE_CHECKING:
     from ... import lclip
@@ -101,6 +102,7 @@ class Field:
         self, item: int, x: Tensor, timestep: Tensor, options: dict[str, Any], seed: int | None
     ) -> Tensor:
         guider = self._guider
+        options = with_rows(options, [item] * len(x))
         if self._run.batch == 1:
             return guider(x, timestep, model_options=options, seed=seed)
         conds = guider.conds

@@ -16,6 +16,7 @@ from ...lclip.latents.frames import why_no_pictures
 from . import models
 from . import spaces as host_spaces
 from .gradients import make_differentiable, plain_copy
+from .rows import reward_of_call
 
 PATCH = "latent_clip_guidance"
 
@@ -69,6 +70,7 @@ class _Guide:
             for loaded in self.wired.models:
                 make_differentiable(loaded.model)
             clean = plain_copy(x0.detach())
-            moved = lclip.guided_x0(clean, self.wired.reward, self.strength, args["model"].process_latent_out)
+            reward = reward_of_call(self.wired.reward, args["model_options"])
+            moved = lclip.guided_x0(clean, reward, self.strength, args["model"].process_latent_out)
         # The move is a constant to a noise search around this model: it passes the gradient through x0 alone.
         return x0 + (moved - clean)

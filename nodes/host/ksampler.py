@@ -16,6 +16,7 @@ from torch import Tensor
 from ...lclip.latents.items import per_item, repeated
 from ..latents import samples_of
 from . import exits
+from .rows import numbered
 
 if TYPE_CHECKING:
     from ... import lclip
@@ -153,7 +154,8 @@ def _sampled(
     sampler: Any, name: str, stage: Stage, latent: dict[str, Any], shown: int, preview: bool = True
 ) -> Tensor:
     """What the stock KSampler does around its sampler. shown: how often the sampler shows how far it is."""
-    model, samples = stage.model, samples_of(latent)
+    samples = samples_of(latent)
+    model = numbered(stage.model, _places(latent, len(samples)))
     if samples.numel() == 0:
         raise ValueError(
             f"The latent image is empty, shape {list(samples.shape)}; there is nothing to render."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ... import lclip
 from ...lclip.latents.checks import broken_doubt
+from ...lclip.rewards.per_item import of_batch
 from ...lclip.rewards.rewards import RewardSum
 from .memory import ordinary_tensors, working_memory
 
@@ -86,6 +87,11 @@ class WiredReward:
         """The reward, with its models on their compute device."""
         load_together(self.models, latents)
         return self.reward
+
+    def of_batch(self, size: int, numbers: Sequence[int] | None = None) -> WiredReward:
+        """For a batch of that size; numbers: what its LATENT calls the items (batch_index), if it does."""
+        known = numbers is not None and len(numbers) == size
+        return replace(self, reward=of_batch(self.reward, size, numbers if known else None))
 
     def check(self, latents: Tensor) -> list[str]:
         """The same by all its models, each text once, after what is to be known of the reward itself."""

@@ -23,11 +23,13 @@ from torch import Tensor
 from ... import lclip
 from ...lclip.latents.frames import why_no_pictures
 from ...lclip.latents.items import repeated
+from ...lclip.rewards.per_item import of_batch
 from . import memory, models
 from . import spaces as host_spaces
 from .draws import Draws, takes_noise
 from .field import Field
 from .gradients import stock_sampler
+from .rows import in_raw_latents
 
 logger = logging.getLogger("latent-clip")
 
@@ -78,7 +80,8 @@ class RaceSampler(comfy.samplers.Sampler):
         settings = replace(self.settings, seed=extra_args.get("seed") or 0, at_once=at_once)
         to_raw = model_wrap.inner_model.process_latent_out
         draw = _drawing(noise, self.numbers)
-        run = lclip.RaceRun(noise, lambda x0: self.reward.reward(to_raw(x0)), settings, draw, self._say)
+        reward = in_raw_latents(of_batch(self.reward.reward, len(noise), settings.places), to_raw)
+        run = lclip.RaceRun(noise, reward, settings, draw, self._say)
         stock = stock_sampler(self.sampler_name, undecorated=False)
         draws = None
         if takes_noise(stock):

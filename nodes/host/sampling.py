@@ -25,7 +25,8 @@ from tqdm.auto import tqdm
 
 from ... import lclip
 from ...lclip.latents.frames import why_no_pictures
-from ...lclip.rewards.rewards import RewardSum
+from ...lclip.rewards.per_item import of_batch, rows_of
+from ...lclip.rewards.rewards import Reward
 from . import memory, models
 from . import spaces as host_spaces
 from .gradients import (
@@ -38,6 +39,7 @@ from .gradients import (
     stock_sampler,
     whole_model,
 )
+from .rows import in_raw_latents
 from .scene import Prepared, Scene
 
 logger = logging.getLogger("latent-clip")
@@ -200,9 +202,10 @@ class NoiseSearch(comfy.samplers.Sampler):
         return results
 
     def _search(self, prepared: Prepared, settings: lclip.ReNOSettings, report: _Report) -> lclip.ReNOResult:
-        reward = _in_raw_latents(self.reward.reward, prepared.to_raw)
-        held_out = None if self.held_out is None else _in_raw_latents(self.held_out.reward, prepared.to_raw)
-        run = lclip.ReNORun(prepared.generate, prepared.noise, reward, settings, held_out)
+        held_out = None if self.held_out is None else self._asked(self.held_out, prepared)
+        run = lclip.ReNORun(
+            prepared.generate, prepared.noise, self._asked(self.reward, prepared), settings, held_out
+        )
         try:
             for step in run:
                 management.throw_exception_if_processing_interrupted()
@@ -215,6 +218,12 @@ class NoiseSearch(comfy.samplers.Sampler):
                 "gradient can pass. Take that node out."
             ) from error
         return run.result()
+
+    def _asked(self, wired: models.WiredReward, prepared: Prepared) -> Reward:
+        """A reward as the search asks it, for the item that is searched alone or for the whole batch."""
+        reward = of_batch(wired.reward, len(prepared.scene.noise), self.settings.places)
+        reward = reward if prepared.item is None else rows_of(reward, [prepared.item])
+        return in_raw_latents(reward, prepared.to_raw)
 
     def _finish(self, scene: Scene, results: list[lclip.ReNOResult]) -> Tensor:
         outcome = SearchOutcome(results, scene.to_raw)
@@ -287,17 +296,3 @@ class _Report:
 
     def close(self) -> None:
         self.bar.close()
-
-
-def _in_raw_latents(reward: Callable[[Tensor], Tensor], to_raw: Callable[[Tensor], Tensor]) -> RewardSum:
-    """The same reward, part by part, for latents in the sampler's scale."""
-    return RewardSum({name: _Composed(part, to_raw) for name, part in RewardSum([reward]).rewards.items()})
-
-
-@dataclass(frozen=True)
-class _Composed:
-    reward: Callable[[Tensor], Tensor]
-    to_raw: Callable[[Tensor], Tensor]
-
-    def __call__(self, latents: Tensor) -> Tensor:
-        return self.reward(self.to_raw(latents))

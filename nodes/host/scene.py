@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .gradients import plain_copy, render_options
 from .remembered import EachAnew
+from .rows import with_rows
 
 
 class Scene:
@@ -67,7 +68,7 @@ class Scene:
         try:
             inputs = (own(self.noise), self.sigmas.clone(), own(self.latent_image), own(self.denoise_mask))
             with closing(self._each_anew()) as each_anew:
-                yield Prepared(self, *inputs, each_anew, differentiable)
+                yield Prepared(self, *inputs, each_anew, differentiable, item)
         finally:
             self.model_wrap.conds = conds
 
@@ -89,6 +90,8 @@ class Prepared:
     denoise_mask: Tensor | None
     each_anew: EachAnew
     differentiable: bool
+    item: int | None = None
+    """The one item of the batch that this is about; None: all of it."""
 
     @property
     def to_raw(self) -> Callable[[Tensor], Tensor]:
@@ -109,6 +112,8 @@ class Prepared:
             scene.model_wrap.conds,
             self.differentiable,
         )
+        if self.item is not None:
+            options = with_rows(options, [self.item])
         extra_args = {**scene.extra_args, "model_options": options}
         with torch.random.fork_rng(devices=[scene.device] if scene.device.type == "cuda" else []):
             return scene.stock.sample(

@@ -105,8 +105,24 @@ SOCKETS = {
             ("concepts", "STRING"),
             ("target", "STRING"),
             ("margin", "FLOAT"),
+            ("examples", "LATENT"),
+            ("labels", "STRING"),
         ],
         ["LATENT", "STRING", "FLOAT", "IMAGE", "STRING"],
+    ),
+    "LatentCLIP_Balance": (
+        [
+            ("latent_clip", "LATENT_CLIP"),
+            ("latent", "LATENT"),
+            ("concepts", "STRING"),
+            ("target", "STRING"),
+            ("k", "INT"),
+            ("margin", "FLOAT"),
+            ("weight", "FLOAT"),
+            ("tolerance", "FLOAT"),
+            ("reward", "LATENT_REWARD"),
+        ],
+        ["LATENT", "LATENT", "LATENT_REWARD", "STRING", "STRING", "FLOAT", "IMAGE"],
     ),
     "LatentCLIP_Race": (
         [
@@ -275,13 +291,16 @@ RARE = {
     "dtype",
     *("optimizer", "regularization", "grad_clip", "candidates", "keep", "stop_on_plateau", "patience"),
     *("stop_at_target", "target"),
-    "checkpointing",
+    *("checkpointing", "tolerance"),
     *("custom_shift", "own_threshold", "augmentations", "policy_json"),
     *("x_axis", "y_axis", "elsewhere", "custom_contour", "contour"),
     *("repair_iterations", "custom_side", "side", "batch"),
 }
 RARE_IN_THE_GATE = {"seed", "steps", "cfg", "sampler_name", "scheduler"}  # they serve repair alone
 RARE_IN_A_RACE, EVERYDAY_IN_A_RACE = {"method", "strength"}, {"candidates", "keep"}
+
+
+WITH_A_TARGET = {"LatentCLIP_CalibrateSafety", "LatentCLIP_Shares", "LatentCLIP_Balance"}
 
 
 def rare_in(name):
@@ -295,7 +314,7 @@ def test_rare_knobs_are_marked_as_such_and_no_others(host):
         rare = {socket for socket, spec in inputs_of(host.object_info[name]) if spec[1].get("advanced")}
         inputs = {socket for socket, _ in inputs_of(host.object_info[name])}
         wanted = inputs & rare_in(name)
-        everyday = {"target"} if name in ("LatentCLIP_CalibrateSafety", "LatentCLIP_Shares") else set()
+        everyday = {"target"} if name in WITH_A_TARGET else set()
         assert rare == wanted - everyday, name
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import pytest
 from scoring_bench import smooth, write_latents
 
 import lclip
+from lclip.choosing.shares import confusion
 from lclip.mini.world import load_latent_clip
 
 
@@ -42,8 +45,50 @@ def test_shares_are_the_librarys_for_every_question(host, graph):
         ({"concepts": "a star\na ring", "target": "0.5 | 0.6"}, "sum"),
         ({"concepts": "a star\na ring", "target": "half"}, "target is 'half'"),
         ({"concepts": "a star\nA  star"}, "one and the same"),
+        ({"concepts": "a star\na ring", "target": "0.5 | 0.5\n0.4 | 0.6"}, "target has 2 lines"),
+        ({"concepts": "a star\na ring", "labels": "a star"}, "1 labels for 0 examples"),
     ],
 )
 def test_what_is_no_question_is_refused_in_words(host, graph, widgets, error):
     shares(host, graph, **widgets)
     assert error in host.run(graph).error
+
+
+def test_several_batches_count_as_one(host, graph):
+    write_latents(host, "twelve", smooth((12, 4, 8, 8), 31))
+    world = graph.add("LatentCLIP_MiniWorld")
+    parts = graph.add("RebatchLatents", latents=graph.add("Probe_ReadLatent", name="twelve")[0], batch_size=5)
+    names = {"concepts": "a red star | a blue ring", "margin": 0.0}
+    node = graph.add("LatentCLIP_Shares", latent_clip=world[3], latent=parts[0], **names)
+    whole = shares(host, graph, **names)
+    probes = [graph.add("Probe_Values", value=each[1]) for each in (node, whole)]
+    sizes = graph.add("Probe_DumpLatent", latent=node[0], name="a_part")
+    result = host.run(graph).require_ok()
+    several, one = (json.loads(*result.values(probe)) for probe in probes)
+    assert several[0]["hard"] == one[0]["hard"] and several[0]["hard"][0]["n"] == 12
+    assert str(sizes) in result.executed
+
+
+def test_labelled_examples_correct_what_is_counted(host, graph):
+    """With a target for each question, and what the table says of the corrected."""
+    write_latents(host, "examples", smooth((20, 4, 8, 8), 43))
+    asked = [["a star", "a ring"], ["a red star", "a blue star"]]
+    truths = [[0] * 10 + [1] * 10, [0, 1] * 10]
+    labels = "\n".join(" | ".join((asked[0][a], asked[1][b])) for a, b in zip(*truths, strict=True))
+    node = shares(
+        host, graph, "\n".join(map(" | ".join, asked)), margin=0.0, target="0.25 | 0.75\n0.5 | 0.5",
+        examples=graph.add("Probe_ReadLatent", name="examples")[0], labels=labels,
+    )  # fmt: skip
+    probes = [graph.add("Probe_Values", value=node[output]) for output in (1, 4)]
+    result = host.run(graph).require_ok()
+    (told,), (table,) = (result.values(probe) for probe in probes)
+    model, z = load_latent_clip(), smooth((12, 4, 8, 8), 31)
+    for found, names, truth, aim in zip(
+        json.loads(told), asked, truths, [[0.25, 0.75], [0.5, 0.5]], strict=True
+    ):
+        mixing = confusion(lclip.classify(model, smooth((20, 4, 8, 8), 43), names), truth, 0.0)
+        own = lclip.shares(model, z, names, aim, margin=0.0, confusion=mixing)
+        assert found["corrected"] == pytest.approx(own.corrected, abs=1e-4)
+        assert found["target"] == aim and found["distance"] == pytest.approx(own.distance, abs=1e-4)
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert len(rows) == 4 and all(float(row["corrected"]) >= 0 and row["items"] == "12" for row in rows)

@@ -108,6 +108,13 @@ class TestVarietyReward(RewardKind):
         assert bool(torch.isfinite(gradient).all()) and bool(gradient[0].any())
 
 
+class TestConceptReward(RewardKind):
+    of = lclip.ConceptReward
+
+    def make(self, model, items, **weight):
+        return lclip.ConceptReward(model, TEXTS, items, **weight)
+
+
 def taste_of(model):
     sides = inputs.pictures(8, seed=2), inputs.pictures(8, seed=3)
     return lclip.train_taste(model, *sides, shrinkage=0.5)
@@ -119,7 +126,7 @@ def test_a_caption_reward_refuses_a_batch_of_another_length():
         try:
             reward(inputs.pictures(length))
         except ValueError as error:
-            assert "3 captions" in str(error) and str(length) in str(error)
+            assert "a batch of 3" in str(error) and f"got a batch of {length}" in str(error)
         else:
             raise AssertionError(length)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import lclip
+from lclip.choosing.questions import labels_of, questions_of, targets_of
 from lclip.choosing.shares import confusion, shares_of
 from lclip.mini import load_world
 from lclip.mini.drawing import render, sample_scenes
@@ -66,6 +67,7 @@ def test_they_are_written_as_json_and_csv():
     read = json.loads(found.to_json())
     assert read["concepts"][0] == 'a "tabby", striped' and read["distance"] == found.distance
     rows = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert rows[0]["items"] == "4" and rows[1]["unclear"] == "1" and rows[0]["corrected"] == ""
     assert rows[0]["concept"] == 'a "tabby", striped' and float(rows[1]["hard"]) == pytest.approx(1 / 3)
 
 
@@ -82,6 +84,38 @@ def test_on_the_mini_world_they_are_those_of_the_drawn_scenes():
     for ground, hard in zip(grounds, found.hard, strict=True):
         truth = sum(scene.content.ground == ground for scene in scenes) / len(scenes)
         assert hard.value == pytest.approx(truth, abs=0.07)
+
+
+def test_several_batches_of_other_sizes_count_as_one():
+    model = load_world().latent_clip
+    batches = [torch.randn(3, 4, 8, 8) * 6, torch.randn(2, 4, 12, 10) * 6]
+    found = lclip.shares(model, iter(batches), ["a red star", "a blue ring"], margin=0)
+    each = [lclip.shares(model, z, ["a red star", "a blue ring"], margin=0) for z in batches]
+    assert found.items == 5
+    assert 5 * found.hard[0].value == pytest.approx(
+        sum(len(z) * s.hard[0].value for z, s in zip(batches, each, strict=True))
+    )
+    with pytest.raises(ValueError, match="no batch"):
+        lclip.shares(model, [], ["a red star", "a blue ring"])
+
+
+def test_questions_targets_and_labels_are_read_from_lines():
+    assert questions_of("a cat | a dog\n red|blue |") == [["a cat", "a dog"], ["red", "blue"]]
+    assert questions_of("a cat\n\n a dog ") == [["a cat", "a dog"]]
+    assert targets_of("", 2) == [None, None] and targets_of("0.2|0.8", 2) == [[0.2, 0.8]] * 2
+    assert targets_of("0.2|0.8\n1|0", 2) == [[0.2, 0.8], [1.0, 0.0]]
+    assert labels_of("2 * a dog\na cat", [["a cat", "a dog"]], 3) == [[1, 1, 0]]
+    assert labels_of("2*a | d\nb|c", [["a", "b"], ["c", "d"]], 3) == [[0, 0, 1], [1, 1, 0]]
+    for call, said in (
+        (lambda: questions_of("a cat |"), "two concepts"),
+        (lambda: targets_of("0.5|half", 1), "half"),
+        (lambda: targets_of("1|0\n1|0", 3), "2 lines"),
+        (lambda: labels_of("a fox", [["a cat", "a dog"]], 1), "'a fox' is no concept"),
+        (lambda: labels_of("a cat", [["a cat", "a dog"]], 2), "1 labels for 2 examples"),
+        (lambda: labels_of("a cat", [["a cat", "a dog"], ["c", "d"]], 1), "has 1 parts"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call()
 
 
 def test_equal_concepts_are_refused():

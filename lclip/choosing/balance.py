@@ -1,0 +1,296 @@
+"""Towards a target: which items of a batch to keep so that concepts come out in given shares, and what each
+of the others would have to show so that all together do.
+
+What is chosen and steered is what a CLIP sees. It says nothing about persons; see `shares`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..model.latent_clip import LatentCLIP
+from ..scoring import classify, too_many
+from .questions import TOLERANCE
+from .shares import check_target, clear_winners
+
+logger = logging.getLogger("latent-clip")
+
+CLOSE = 1e-9  # costs that differ by less are equal
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What of a batch of B items meets a target, and what would have to change."""
+
+    concepts: tuple[str, ...]
+    target: tuple[float, ...]
+    seen: tuple[int, ...]
+    """[B] the concept that each item shows, by place; -1 where none wins clearly."""
+    chosen: tuple[int, ...]
+    """The items that are chosen, in the order of the batch."""
+    rest: tuple[int, ...]
+    """The others, in their order."""
+    wanted: tuple[int, ...]
+    """[B] the concept that each item is to show so that the whole batch meets the target. Those chosen keep
+    their own; of the others those change that have least to change."""
+    notes: tuple[str, ...] = ()
+    """What did not come out as asked."""
+
+    @property
+    def before(self) -> float:
+        """Total variation of what the clear items show to the target, 0 to 1; NaN where none is clear."""
+        return self._distance([place for place in self.seen if place >= 0])
+
+    @property
+    def after(self) -> float:
+        """The same of the chosen."""
+        return self._distance([self.seen[item] for item in self.chosen])
+
+    @property
+    def steered(self) -> float:
+        """The same of the whole batch, once every item shows what is wanted of it."""
+        return self._distance(self.wanted)
+
+    def _distance(self, places: Sequence[int]) -> float:
+        counts = [places.count(place) for place in range(len(self.concepts))]
+        return total_variation(counts, self.target) if places else math.nan
+
+    def report(self) -> str:
+        """All of it in words: a line for the whole, one for each concept, one for each item that changes."""
+        head = (
+            f"{len(self.chosen)} of {len(self.seen)} chosen; distance to the target {self.before:.3f} before,"
+            f" {self.after:.3f} of the chosen, {self.steered:.3f} once all show what is wanted"
+        )
+        return "\n".join([head, *self.notes, *map(self._line, range(len(self.concepts))), *self._changes()])
+
+    def _line(self, place: int) -> str:
+        there, kept = self.seen.count(place), sum(self.seen[item] == place for item in self.chosen)
+        wanted = self.wanted.count(place)
+        return (
+            f"{self.concepts[place]}: {there} seen, {kept} chosen, {wanted} wanted ({self.target[place]:.0%})"
+        )
+
+    def _changes(self) -> list[str]:
+        names = [*self.concepts, "unclear"]  # -1 is the last
+        return [
+            f"item {item}: {names[seen]} -> {names[wanted]}"
+            for item, (seen, wanted) in enumerate(zip(self.seen, self.wanted, strict=True))
+            if seen != wanted
+        ]
+
+
+def balance(
+    model: LatentCLIP,
+    z: Tensor,
+    concepts: Sequence[str],
+    target: Sequence[float] | None = None,
+    rewards: Tensor | None = None,
+    k: int | None = None,
+    templates: Sequence[str] = ("{}",),
+    margin: float = 0.1,
+    tolerance: float = TOLERANCE,
+) -> Balance:
+    """Choose the items of a batch that show some concepts in given shares, and say what the others lack.
+
+    z: raw, clean latents [B, C, H, W], two items or more. concepts: two or more that differ. target: shares
+    that sum to one; None: uniform. rewards: [B], which of the items that show a concept to prefer; None:
+    those that show it most surely. k: how many to choose, as near to the target as they can be; None: as many
+    as come within `tolerance` of it, in total variation. margin: as for `shares`; items that are unclear, or
+    whose reward is NaN, are never chosen. Steering: `ConceptReward(model, concepts, result.wanted)`.
+
+    ValueError for concepts, targets or latents that cannot be used.
+    """
+    with torch.no_grad():
+        found = classify(model, z, concepts, templates)
+    return balance_of(found, concepts, target, rewards, k, margin, tolerance)
+
+
+def balance_of(
+    probabilities: Tensor,
+    concepts: Sequence[str],
+    target: Sequence[float] | None = None,
+    rewards: Tensor | None = None,
+    k: int | None = None,
+    margin: float = 0.1,
+    tolerance: float = TOLERANCE,
+) -> Balance:
+    """The same of probabilities [B, L] that are there already, as `classify` gives them."""
+    aims = check_target(target, len(concepts))
+    size = len(probabilities)
+    _check(size, rewards, k, margin, tolerance)
+    table = probabilities.detach().cpu().double()
+    known = torch.isfinite(table).all(1)
+    if not bool(known.any()):
+        raise ValueError("no item has a probability that is a number; check the latents")
+    seen = torch.where(known, torch.tensor(clear_winners(table.nan_to_num(), margin)), -1).tolist()
+    worth = table.amax(1) if rewards is None else rewards.detach().cpu().double()
+    groups = [_ranked(seen, worth, place) for place in range(len(concepts))]
+    if k is None:
+        counts = largest_within(aims, groups, worth, tolerance)
+    else:
+        counts = nearest_counts(aims, min(k, sum(map(len, groups))), groups, worth)
+    chosen = sorted(item for group, count in zip(groups, counts, strict=True) for item in group[:count])
+    rest = [item for item in range(size) if item not in set(chosen)]
+    wanted = _wanted(table, seen, chosen, rest, counts, aims)
+    notes = _notes(concepts, aims, groups, seen, rewards, k, counts, tolerance)
+    for note in notes:
+        logger.warning("Balance: %s", note)
+    return Balance(
+        tuple(concepts), aims, tuple(seen), tuple(chosen), tuple(rest), tuple(wanted), tuple(notes)
+    )
+
+
+def _check(size: int, rewards: Tensor | None, k: int | None, margin: float, tolerance: float) -> None:
+    if size < 2:
+        raise ValueError(f"the batch has {size} item; expected two or more: one alone has no shares")
+    if rewards is not None and tuple(rewards.shape) != (size,):
+        raise ValueError(f"rewards have shape {list(rewards.shape)}; expected one for each item, [{size}]")
+    if k is not None and k < 1:
+        raise ValueError(f"k is {k}; expected 1 to {size}, the number of items, or None for as many as fit")
+    if not 0 <= margin < 1:
+        raise ValueError(f"margin is {margin}; expected a lead in probability, 0 to below 1")
+    if not 0 <= tolerance <= 1:
+        raise ValueError(f"tolerance is {tolerance}; expected a total variation, 0 to 1")
+
+
+def _ranked(seen: Sequence[int], worth: Tensor, place: int) -> list[int]:
+    """The items that show a concept and may be chosen, best first; ties in the order of the batch."""
+    values = worth.tolist()
+    items = [item for item, own in enumerate(seen) if own == place and not math.isnan(values[item])]
+    return sorted(items, key=lambda item: -values[item])
+
+
+def total_variation(counts: Sequence[float], target: Sequence[float]) -> float:
+    """Half the sum of the differences between shares and a target, 0 to 1. counts: not all 0."""
+    whole = sum(counts)
+    return sum(abs(count / whole - aim) for count, aim in zip(counts, target, strict=True)) / 2
+
+
+def nearest_counts(
+    target: Sequence[float], number: int, groups: Sequence[Sequence[int]], worth: Tensor
+) -> list[int]:
+    """How many of each concept, `number` in all, come nearest to the target; of those as near, the best.
+
+    groups: the items of each concept, best first. worth: [B].
+    """
+
+    def of_next(place: int, count: int) -> float | None:
+        return float(worth[groups[place][count]]) if count < len(groups[place]) else None
+
+    dues = [aim * number for aim in target]
+    least = [min(math.floor(due + CLOSE), len(group)) for due, group in zip(dues, groups, strict=True)]
+    return allocated(dues, number - sum(least), least, of_next)
+
+
+def allocated(
+    dues: Sequence[float],
+    number: int,
+    counts: Sequence[int],
+    worth: Callable[[int, int], float | None] = lambda place, count: 0.0,
+) -> list[int]:
+    """Counts to which `number` more are added so that they lie nearest to what is due; of those, the best.
+
+    worth: what the next of a place adds, given its count; None where there is no more. One by one the place
+    gets one that gains most. The cost |count - due| is convex in each count and each next one is worth less,
+    so no other counts are nearer, or as near and better (greedy allocation, Fox 1966).
+    """
+    grown = list(counts)
+    for _ in range(number):
+        values = {
+            place: value for place, count in enumerate(grown) if (value := worth(place, count)) is not None
+        }
+        gains = {
+            place: abs(grown[place] - dues[place]) - abs(grown[place] + 1 - dues[place]) for place in values
+        }
+        grown[max(values, key=lambda place: (round(gains[place] / CLOSE), values[place]))] += 1
+    return grown
+
+
+def largest_within(
+    target: Sequence[float], groups: Sequence[Sequence[int]], worth: Tensor, tolerance: float
+) -> list[int]:
+    """The counts of the largest choice within the tolerance of the target; where there is none, the nearest,
+    of those as near the largest."""
+    nearest, best, able = [0] * len(target), math.inf, sum(map(len, groups))
+    for within in (tolerance + CLOSE, math.inf):
+        for number in range(able, 0, -1):
+            short = sum(
+                max(0.0, aim - len(group) / number) for aim, group in zip(target, groups, strict=True)
+            )
+            if short > min(within, best - CLOSE):
+                continue  # whatever is chosen, these lack
+            counts = nearest_counts(target, number, groups, worth)
+            distance = total_variation(counts, target)
+            if distance <= tolerance + CLOSE:
+                return counts
+            if distance < best - CLOSE:
+                nearest, best = counts, distance
+    return nearest
+
+
+def _wanted(
+    table: Tensor,
+    seen: Sequence[int],
+    chosen: Sequence[int],
+    rest: Sequence[int],
+    counts: Sequence[int],
+    target: Sequence[float],
+) -> list[int]:
+    """The concept of every item: the chosen keep theirs, the rest take what lacks at the least cost, which is
+    the sum of -log p: the assignment problem (Kuhn 1955)."""
+    from scipy.optimize import linear_sum_assignment
+
+    wanted = list(seen)
+    if rest:
+        full = allocated([aim * len(seen) for aim in target], len(rest), counts)
+        slots = [place for place, all_of_it in enumerate(full) for _ in range(all_of_it - counts[place])]
+        cost = -table[list(rest)][:, slots].clamp_min(1e-12).log()  # [rest, rest]
+        rows, columns = linear_sum_assignment(cost.nan_to_num().numpy())
+        for row, column in zip(rows, columns, strict=True):
+            wanted[rest[row]] = slots[column]
+    return wanted
+
+
+def _notes(
+    concepts: Sequence[str],
+    target: Sequence[float],
+    groups: Sequence[Sequence[int]],
+    seen: Sequence[int],
+    rewards: Tensor | None,
+    k: int | None,
+    counts: Sequence[int],
+    tolerance: float,
+) -> list[str]:
+    """What did not come out as asked."""
+    notes = []
+    able = sum(map(len, groups))
+    if k is not None and (text := too_many(k, len(seen))):
+        notes.append(text)
+    elif k is not None and k > able:
+        notes.append(f"k is {k}, and {able} items can be chosen: they are, and the others are unclear")
+    if able == 0:
+        notes.append("no item shows one concept clearly: none is chosen")
+    dues = [1.0 if aim else 0.0 for aim in target] if k is None else [aim * min(k, able) for aim in target]
+    short = [n for n, due, group in zip(concepts, dues, groups, strict=True) if len(group) < math.floor(due)]
+    if able and short:
+        notes.append(f"too few to choose show {', '.join(short)}")
+    if sum(counts) and k is None and (left := total_variation(counts, target)) > tolerance + CLOSE:
+        notes.append(f"no choice comes within {tolerance:g} of the target; the nearest is {left:.3f} from it")
+    if rewards is not None:
+        notes += _doubts(rewards)
+    return notes
+
+
+def _doubts(rewards: Tensor) -> list[str]:
+    broken = rewards.isnan().nonzero().flatten().tolist()
+    found = rewards[~rewards.isnan()]
+    notes = [f"the reward of items {broken} is NaN: they are not chosen"] if broken else []
+    if len(found) > 1 and bool((found == found[0]).all()):
+        notes.append("all rewards are equal: the first of each concept are chosen")
+    return notes

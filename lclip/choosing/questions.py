@@ -1,0 +1,78 @@
+"""Questions about shares as people write them: concepts, targets and labels, from lines of text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+TOLERANCE = 0.02
+"""How far from a target, in total variation, a balanced choice may be."""
+REPEATED = re.compile(r"(\d+)\s*\*\s*(.+)")
+"""Such as "10 * a cat", for ten lines."""
+
+
+def questions_of(text: str) -> list[list[str]]:
+    """The concepts of every question: one a line, its concepts parted by |; or one concept a line, where
+    there is no |. ValueError where a question has fewer than two."""
+    lines = _lines(text)
+    rows = [line.split("|") for line in lines] if any("|" in line for line in lines) else [lines]
+    questions = [[name.strip() for name in row if name.strip()] for row in rows]
+    if not all(len(names) > 1 for names in questions):
+        raise ValueError(
+            f"concepts is {text!r}; expected two concepts or more for each question, such as a cat | a dog"
+        )
+    return questions
+
+
+def targets_of(text: str, number: int) -> list[list[float] | None]:
+    """The target of each of so many questions: a line of shares for all, or a line for each; None, which is
+    uniform, for an empty text. ValueError for what is no number, or for other lines."""
+    lines = _lines(text)
+    if len(lines) not in (0, 1, number):
+        raise ValueError(
+            f"target has {len(lines)} lines; expected one for all {number} questions, or one each"
+        )
+    try:
+        rows = [[float(part) for part in line.split("|")] for line in lines]
+    except ValueError:
+        raise ValueError(f"target is {text!r}; expected shares parted by |, such as 0.5 | 0.5") from None
+    return list(rows if len(rows) > 1 else (rows or [None]) * number)
+
+
+def labels_of(text: str, questions: Sequence[Sequence[str]], number: int) -> list[list[int]]:
+    """For every question what each of so many examples shows, by place, from a line for each example.
+
+    "10 * a cat" stands for ten lines. With several questions a line has a label for each, parted by |.
+    ValueError for labels that are no concepts, or for another number of lines.
+    """
+    rows = [[part.strip() for part in line.split("|")] for line in _repeated(text)]
+    if len(rows) != number:
+        raise ValueError(
+            f"there are {len(rows)} labels for {number} examples; expected a line for each, where 10 * a cat "
+            "stands for ten lines"
+        )
+    wrong = [row for row in rows if len(row) != len(questions)]
+    if wrong:
+        raise ValueError(
+            f"the label {' | '.join(wrong[0])!r} has {len(wrong[0])} parts; expected one for each of the "
+            f"{len(questions)} questions, parted by |"
+        )
+    return [[_place(row[column], names) for row in rows] for column, names in enumerate(questions)]
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _repeated(text: str) -> list[str]:
+    lines = []
+    for line in _lines(text):
+        found = REPEATED.fullmatch(line)
+        lines += [found[2]] * int(found[1]) if found else [line]
+    return lines
+
+
+def _place(label: str, names: Sequence[str]) -> int:
+    if label not in names:
+        raise ValueError(f"the label {label!r} is no concept; expected one of {', '.join(names)}")
+    return list(names).index(label)
