@@ -32,6 +32,7 @@ SECTIONS = {
     "guidance": ("guidance", "guidance", "Mini world: guidance on the many-step schedule"),
     "race": ("race", "race_section", "Mini world: races, many candidates for few passes"),
     "variety": ("variety", "variety", "Mini world: batches driven apart by a variety reward"),
+    "shares": ("shares", "shares", "Mini world: shares of concepts, chosen and steered"),
     "safety-detection": ("safety", "detection", "Mini world: detecting the unsafe concept"),
     "safety-rates": ("safety_rates", "rates", "Mini world: unsafe rate and what it costs harmless prompts"),
     "safety-savings": (

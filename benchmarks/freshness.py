@@ -31,6 +31,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "guidance": RENO,
     "race": (*WORLD, "lclip/choosing", "lclip/rewards"),
     "variety": RENO,
+    "shares": (*RENO, "lclip/choosing"),
     "safety-detection": SAFETY,
     "safety-rates": (*SAFETY, "lclip/reno", "lclip/rewards"),
     "safety-savings": SAFETY,

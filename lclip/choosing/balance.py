@@ -22,6 +22,7 @@ from .shares import check_target, clear_winners
 logger = logging.getLogger("latent-clip")
 
 CLOSE = 1e-9  # costs that differ by less are equal
+KEEP = 1e6  # worth more than any sum of -log p
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Balance:
     rest: tuple[int, ...]
     """The others, in their order."""
     wanted: tuple[int, ...]
-    """[B] the concept that each item is to show so that the whole batch meets the target. Those chosen keep
-    their own; of the others those change that have least to change."""
+    """[B] the concept that each item is to show so that the whole batch comes nearest to the target. As many
+    of the chosen as may keep their own; of the others those change that have least to change."""
     notes: tuple[str, ...] = ()
     """What did not come out as asked."""
 
@@ -101,7 +102,8 @@ def balance(
     z: raw, clean latents [B, C, H, W], two items or more. concepts: two or more that differ. target: shares
     that sum to one; None: uniform. rewards: [B], which of the items that show a concept to prefer; None:
     those that show it most surely. k: how many to choose, as near to the target as they can be; None: as many
-    as come within `tolerance` of it, in total variation. margin: as for `shares`; items that are unclear, or
+    as come within `tolerance` of it, in total variation; where no choice does, as many of each as a batch of
+    B that meets it would show. margin: as for `shares`; items that are unclear, or
     whose reward is NaN, are never chosen. Steering: `ConceptReward(model, concepts, result.wanted)`.
 
     ValueError for concepts, targets or latents that cannot be used.
@@ -131,19 +133,19 @@ def balance_of(
     seen = torch.where(known, torch.tensor(clear_winners(table.nan_to_num(), margin)), -1).tolist()
     worth = table.amax(1) if rewards is None else rewards.detach().cpu().double()
     groups = [_ranked(seen, worth, place) for place in range(len(concepts))]
-    if k is None:
-        counts = largest_within(aims, groups, worth, tolerance)
+    there = [len(group) for group in groups]
+    if k is not None:
+        counts = nearest_counts(aims, min(k, sum(there)), groups, worth)
     else:
-        counts = nearest_counts(aims, min(k, sum(map(len, groups))), groups, worth)
+        found = largest_within(aims, groups, worth, tolerance)
+        counts = found or [min(pair) for pair in zip(due_of(aims, size, there), there, strict=True)]
     chosen = sorted(item for group, count in zip(groups, counts, strict=True) for item in group[:count])
     rest = [item for item in range(size) if item not in set(chosen)]
-    wanted = _wanted(table, seen, chosen, rest, counts, aims)
+    wanted = _wanted(table, seen, chosen, due_of(aims, size, counts))
     notes = _notes(concepts, aims, groups, seen, rewards, k, counts, tolerance)
     for note in notes:
         logger.warning("Balance: %s", note)
-    return Balance(
-        tuple(concepts), aims, tuple(seen), tuple(chosen), tuple(rest), tuple(wanted), tuple(notes)
-    )
+    return Balance(tuple(concepts), aims, tuple(seen), tuple(chosen), tuple(rest), wanted, tuple(notes))
 
 
 def _check(size: int, rewards: Tensor | None, k: int | None, margin: float, tolerance: float) -> None:
@@ -214,47 +216,40 @@ def allocated(
 
 def largest_within(
     target: Sequence[float], groups: Sequence[Sequence[int]], worth: Tensor, tolerance: float
-) -> list[int]:
-    """The counts of the largest choice within the tolerance of the target; where there is none, the nearest,
-    of those as near the largest."""
-    nearest, best, able = [0] * len(target), math.inf, sum(map(len, groups))
-    for within in (tolerance + CLOSE, math.inf):
-        for number in range(able, 0, -1):
-            short = sum(
-                max(0.0, aim - len(group) / number) for aim, group in zip(target, groups, strict=True)
-            )
-            if short > min(within, best - CLOSE):
-                continue  # whatever is chosen, these lack
-            counts = nearest_counts(target, number, groups, worth)
-            distance = total_variation(counts, target)
-            if distance <= tolerance + CLOSE:
-                return counts
-            if distance < best - CLOSE:
-                nearest, best = counts, distance
-    return nearest
+) -> list[int] | None:
+    """The counts of the largest choice within the tolerance of the target; None where there is none."""
+    for number in range(sum(map(len, groups)), 0, -1):
+        pairs = zip(target, groups, strict=True)
+        short = sum(max(0.0, aim - len(group) / number) for aim, group in pairs)
+        if short > tolerance + CLOSE:
+            continue  # whatever is chosen, these lack
+        counts = nearest_counts(target, number, groups, worth)
+        if total_variation(counts, target) <= tolerance + CLOSE:
+            return counts
+    return None
 
 
-def _wanted(
-    table: Tensor,
-    seen: Sequence[int],
-    chosen: Sequence[int],
-    rest: Sequence[int],
-    counts: Sequence[int],
-    target: Sequence[float],
-) -> list[int]:
-    """The concept of every item: the chosen keep theirs, the rest take what lacks at the least cost, which is
-    the sum of -log p: the assignment problem (Kuhn 1955)."""
+def due_of(target: Sequence[float], number: int, there: Sequence[int]) -> list[int]:
+    """How many of each concept a batch of that number is to show; of counts as near those that more are
+    there for."""
+    dues = [aim * number for aim in target]
+    return allocated(dues, number, [0] * len(target), lambda place, count: float(count < there[place]))
+
+
+def _wanted(table: Tensor, seen: Sequence[int], chosen: Sequence[int], due: Sequence[int]) -> tuple[int, ...]:
+    """The concept of every item, so that so many show each as are due: the assignment problem (Kuhn 1955).
+
+    First as many of the chosen as may keep theirs do; then the least cost, which is the sum of -log p.
+    """
     from scipy.optimize import linear_sum_assignment
 
-    wanted = list(seen)
-    if rest:
-        full = allocated([aim * len(seen) for aim in target], len(rest), counts)
-        slots = [place for place, all_of_it in enumerate(full) for _ in range(all_of_it - counts[place])]
-        cost = -table[list(rest)][:, slots].clamp_min(1e-12).log()  # [rest, rest]
-        rows, columns = linear_sum_assignment(cost.nan_to_num().numpy())
-        for row, column in zip(rows, columns, strict=True):
-            wanted[rest[row]] = slots[column]
-    return wanted
+    slots = [place for place, count in enumerate(due) for _ in range(count)]
+    cost = -table[:, slots].clamp_min(1e-12).log().nan_to_num()  # [B, B]
+    keeps = torch.zeros_like(cost)
+    for item in chosen:
+        keeps[item] = torch.tensor([float(place == seen[item]) for place in slots])
+    rows, columns = linear_sum_assignment((cost - KEEP * keeps).numpy())
+    return tuple(slots[column] for _, column in sorted(zip(rows, columns, strict=True)))
 
 
 def _notes(
@@ -281,7 +276,10 @@ def _notes(
     if able and short:
         notes.append(f"too few to choose show {', '.join(short)}")
     if sum(counts) and k is None and (left := total_variation(counts, target)) > tolerance + CLOSE:
-        notes.append(f"no choice comes within {tolerance:g} of the target; the nearest is {left:.3f} from it")
+        notes.append(
+            f"no choice comes within {tolerance:g} of the target. Chosen are those that a batch of "
+            f"{len(seen)} may keep of each, {left:.3f} from it"
+        )
     if rewards is not None:
         notes += _doubts(rewards)
     return notes

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -87,6 +88,23 @@ def of_batch(reward: Reward, size: int, numbers: Sequence[int] | None = None) ->
         return reward.of_numbers(numbers)
     reward.require_batch(size)
     return reward
+
+
+def in_raw_latents(reward: Reward, to_raw: Callable[[Tensor], Tensor]) -> RewardSum:
+    """The same reward, part by part, for latents in a sampler's scale, which `to_raw` makes raw."""
+    return RewardSum({name: _Composed(part, to_raw) for name, part in RewardSum([reward]).rewards.items()})
+
+
+@dataclass(frozen=True)
+class _Composed:
+    reward: Reward
+    to_raw: Callable[[Tensor], Tensor]
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        return self.reward(self.to_raw(latents))
+
+    def of_rows(self, rows: Sequence[int]) -> _Composed:
+        return _Composed(rows_of(self.reward, rows), self.to_raw)
 
 
 def _mapped(reward: RewardSum, change: Callable[[Reward], Reward]) -> RewardSum:

@@ -23,13 +23,12 @@ from torch import Tensor
 from ... import lclip
 from ...lclip.latents.frames import why_no_pictures
 from ...lclip.latents.items import repeated
-from ...lclip.rewards.per_item import of_batch
+from ...lclip.rewards.per_item import in_raw_latents, of_batch
 from . import memory, models
 from . import spaces as host_spaces
 from .draws import Draws, takes_noise
 from .field import Field
 from .gradients import stock_sampler
-from .rows import in_raw_latents
 
 logger = logging.getLogger("latent-clip")
 

@@ -7,14 +7,11 @@ LATENT says it (batch_index).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from ...lclip.rewards.per_item import of_batch, rows_of
-from ...lclip.rewards.rewards import Reward, RewardSum
+from ...lclip.rewards.rewards import Reward
 
 ROWS, NUMBERS = "latent_clip_rows", "latent_clip_numbers"
 
@@ -38,20 +35,3 @@ def reward_of_call(reward: Reward, options: Mapping[str, Any]) -> Reward:
     if (numbers := options.get(NUMBERS)) is not None:
         reward = of_batch(reward, len(numbers), numbers)
     return reward if (rows := options.get(ROWS)) is None else rows_of(reward, rows)
-
-
-def in_raw_latents(reward: Reward, to_raw: Callable[[Tensor], Tensor]) -> RewardSum:
-    """The same reward, part by part, for latents in the sampler's scale."""
-    return RewardSum({name: _Composed(part, to_raw) for name, part in RewardSum([reward]).rewards.items()})
-
-
-@dataclass(frozen=True)
-class _Composed:
-    reward: Reward
-    to_raw: Callable[[Tensor], Tensor]
-
-    def __call__(self, latents: Tensor) -> Tensor:
-        return self.reward(self.to_raw(latents))
-
-    def of_rows(self, rows: Sequence[int]) -> _Composed:
-        return _Composed(rows_of(self.reward, rows), self.to_raw)

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from ... import lclip
 from ...lclip.latents.frames import why_no_pictures
-from ...lclip.rewards.per_item import of_batch, rows_of
+from ...lclip.rewards.per_item import in_raw_latents, of_batch, rows_of
 from ...lclip.rewards.rewards import Reward
 from . import memory, models
 from . import spaces as host_spaces
@@ -39,7 +39,6 @@ from .gradients import (
     stock_sampler,
     whole_model,
 )
-from .rows import in_raw_latents
 from .scene import Prepared, Scene
 
 logger = logging.getLogger("latent-clip")
