@@ -128,8 +128,8 @@ def _errors(run: Run, asked: Sequence[Open], pools: Sequence[dict[str, np.ndarra
         "**Error of estimated shares**: distance to the true shares of the same items, a mean over "
         f"{SUBSETS} draws for each caption from {run.choose(POOL, 160) - labelled} pictures. Corrected: by "
         f"the confusion of {labelled} other pictures with the oracle's labels. The generator's: the truth of "
-        "the whole pool. In the interval: true shares of the pool that lie in the Wilson interval of the hard "
-        "share.\n\n" + table(head, rows)
+        "the whole pool. In the interval: true shares of the pool that the Wilson interval of the hard share "
+        "holds.\n\n" + table(head, rows)
     )
 
 
