@@ -11,7 +11,7 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/ready-$(subst /,_,$(firstword $(TORCH)))
 
-.PHONY: help setup test demo bench pictures docs lint clean
+.PHONY: help setup test demo bench pictures docs lint archive clean
 
 help:
 	@echo "make test    the library, the mini world, and a real ComfyUI where COMFYUI_PATH says"
@@ -20,6 +20,7 @@ help:
 	@echo "make pictures fetches free pictures by package for the real sections of make bench, with their licences"
 	@echo "make docs    the documentation as a static site, in build/docs/html"
 	@echo "make lint    ruff and pyright"
+	@echo "make archive builds what the registry gets, in dist/"
 
 setup: $(READY)
 
@@ -55,5 +56,8 @@ lint: $(READY)
 	@$(PY) -m ruff check .
 	@$(PY) -m pyright --pythonpath $(PY)
 
+archive: $(READY)
+	@$(PY) release/archive.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) build demo-report *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo-report *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import posixpath
 import re
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePosixPath
 
 import pytest
 from PIL import Image
-from published import ROOT, published_files, tracked_files, write_archive
+from published import ROOT, builder, published_files, tracked_files, write_archive
 
 try:
     import tomllib
@@ -34,7 +36,17 @@ def test_the_archive_holds_what_runs_and_nothing_else(files):
     for folder in ("nodes", "lclip", "lclip/mini/weights", "lclip/safety/policies", "workflows", "web/docs"):
         assert [name for name in files if name.startswith(f"{folder}/")], folder
     tops = {name.split("/")[0] for name in files}
-    assert not tops & {"tests", "benchmarks", "media", ".ci", ".github", "Makefile", ".gitignore"}
+    assert not tops & {
+        "tests",
+        "benchmarks",
+        "media",
+        "release",
+        "dist",
+        ".ci",
+        ".github",
+        "Makefile",
+        ".gitignore",
+    }
     assert not [name for name in files if re.fullmatch(r"lclip/mini/(train.*|pairing)\.py", name)]
     assert not [name for name in files if name.startswith("docs/") and not name.endswith(".md")]
 
@@ -141,15 +153,94 @@ def test_citation_names_both_papers():
     assert "arXiv:2503.08455" in text and "arXiv:2406.04312" in text
 
 
-@pytest.mark.parametrize("name", ["tests.yml", "publish.yml"])
-def test_publishing_waits_for_the_tests(name):
+def flow(name: str) -> dict:
     yaml = pytest.importorskip("yaml")
-    flow = yaml.safe_load((ROOT / ".github/workflows" / name).read_text(encoding="utf-8"))
-    jobs = flow["jobs"]
-    if name == "publish.yml":
-        assert jobs["tests"]["uses"] == "./.github/workflows/tests.yml"
-        assert jobs["publish"]["needs"] == "tests"
-    else:
-        assert "workflow_call" in flow[True]  # YAML 1.1 reads "on" as true
-        runs = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
-        assert any("tests/lib" in run for run in runs) and any("tests/host" in run for run in runs)
+    return yaml.safe_load((ROOT / ".github/workflows" / name).read_text(encoding="utf-8"))
+
+
+def test_publishing_waits_for_the_tests():
+    jobs = flow("publish.yml")["jobs"]
+    assert jobs["tests"]["uses"] == "./.github/workflows/tests.yml"
+    assert jobs["publish"]["needs"] == "tests"
+    tests = flow("tests.yml")
+    assert "workflow_call" in tests[True]  # YAML 1.1 reads "on" as true
+    runs = [step.get("run", "") for job in tests["jobs"].values() for step in job["steps"]]
+    assert any("tests/lib" in run for run in runs) and any("tests/host" in run for run in runs)
+
+
+def test_only_a_tag_on_main_that_is_the_version_is_published(project):
+    publish = flow("publish.yml")
+    assert publish[True] == {"push": {"tags": ["v*"]}}
+    runs = "\n".join(step.get("run", "") for step in publish["jobs"]["publish"]["steps"])
+    for guard in ("merge-base --is-ancestor", "GITHUB_REPOSITORY", "release/archive.py --tag"):
+        assert runs.index(guard) < runs.index("node publish")
+    version = project["project"]["version"]
+    builder().check_tag(f"v{version}")
+    for tag in (version, f"v{version}.1", "v", "main"):
+        with pytest.raises(ValueError, match="must be equal"):
+            builder().check_tag(tag)
+
+
+@pytest.mark.parametrize("name", ["tests.yml", "publish.yml"])
+def test_actions_are_pinned_and_keep_no_credentials(name):
+    for job in flow(name)["jobs"].values():
+        for step in job.get("steps", ()):
+            if "uses" in step:
+                assert re.search(r"@[0-9a-f]{40}$", step["uses"]), step["uses"]
+            if "checkout" in step.get("uses", ""):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_owner_and_publisher_are_named_in_one_place(project):
+    """Others repeat what pyproject.toml says, and no file besides them names an owner."""
+    repository = project["project"]["urls"]["Repository"]
+    assert f"repository-code: {repository}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    owner = repository.removeprefix("https://github.com/")
+    named = [
+        name
+        for name in tracked_files()
+        if name.endswith((".md", ".toml", ".yml", ".cff", ".py", ".json", ".js"))
+        and owner in (ROOT / name).read_text(encoding="utf-8")
+    ]
+    assert named == ["CITATION.cff", "pyproject.toml"]
+
+
+LINK = re.compile(r"\]\(([^)#\s]+)|<img [^>]*src=\"([^\"]+)")
+
+
+def test_no_link_in_the_archive_is_dead(tmp_path):
+    """What a Markdown file of it leads to is in it, or in the repository."""
+    with zipfile.ZipFile(write_archive(tmp_path / "pack.zip")) as archive:
+        names = set(archive.namelist())
+        folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+        for name in (name for name in names if name.endswith(".md")):
+            for found in LINK.finditer(archive.read(name).decode()):
+                target = found[1] or found[2]
+                place = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+                assert re.match(r"https?:", target) or place in names | folders, f"{name}: {target}"
+
+
+def test_its_readme_speaks_of_nothing_that_only_the_repository_has(tmp_path):
+    with zipfile.ZipFile(write_archive(tmp_path / "pack.zip")) as archive:
+        text = archive.read("README.md").decode()
+    for word in ("make test", "make bench", "make demo", "tests/lib", "lclip.mini.train", "repository only"):
+        assert word not in text
+    assert "python -m lclip" in text and "## Licence" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "read"),
+    [
+        ("README.md", "[a](docs/a.md)", "[a](docs/a.md)"),
+        ("README.md", "[a](docs/a.md#part)", "[a](docs/a.md#part)"),
+        ("README.md", "![a](docs/a.jpg)", "![a](R/docs/a.jpg)"),
+        ("docs/a.md", "[a](../tests/b.py#L3)", "[a](R/tests/b.py#L3)"),
+        ("docs/a.md", "[a](../README.md), [b](#part)", "[a](../README.md), [b](#part)"),
+        ("docs/a.md", "[a](https://x.org/y)", "[a](https://x.org/y)"),
+        ("docs/a.md", '<img width="3" src="a.jpg">', '<img width="3" src="R/docs/a.jpg">'),
+        ("README.md", "[a](docs)", "[a](docs)"),
+        ("README.md", "a\n<!-- repository only -->\nb\n<!-- end -->\nc", "a\nc"),
+    ],
+)
+def test_links_lead_to_the_repository_where_the_archive_has_nothing(name, written, read):
+    assert builder().as_published(name, written, {"README.md", "docs/a.md"}, "R") == read
