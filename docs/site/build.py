@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,13 @@ WINGS = {
     "data": "Files",
     "evaluation": "Evaluation",
 }
-REPOSITORY = "https://github.com/latent-clip/latent-clip"
+
+
+@cache
+def repository() -> str:
+    """The address of the repository, as pyproject.toml has it."""
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    return re.findall(r'^Repository = "(.*)"$', text, re.MULTILINE)[0]
 
 
 def assemble(folder: Path) -> dict[str, Any]:
@@ -129,7 +136,7 @@ def _guides(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _outside(text: str) -> str:
     """Links to files that are no pages lead to the repository."""
-    return re.sub(r"\]\(\.\./([^)]+)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
+    return re.sub(r"\]\(\.\./([^)]+)\)", rf"]({repository()}/blob/main/\1)", text)
 
 
 def _results() -> str:
