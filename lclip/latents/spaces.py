@@ -41,7 +41,10 @@ class LatentSpace:
         return self.scale is not None and self.scale < 1
 
     def to_sampler(self, raw: Tensor) -> Tensor:
-        """Raw latents [B, C, H, W] as a sampler works on them. ValueError where it is not known how."""
+        """Raw latents [B, C, H, W] as a sampler works on them; frames [B, C, 1, H, W] too.
+
+        ValueError where it is not known how.
+        """
         scale, shift = self._scaling(raw)
         return (raw - shift) * scale
 
@@ -52,7 +55,8 @@ class LatentSpace:
 
     def _scaling(self, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
         if self.means is not None and self.stds is not None:
-            planes = [like.new_tensor(values).view(1, -1, 1, 1) for values in (self.stds, self.means)]
+            shape = (1, -1, *[1] * (like.ndim - 2))
+            planes = [like.new_tensor(values).view(shape) for values in (self.stds, self.means)]
             return 1 / planes[0], planes[1]
         if self.scale is None:
             raise ValueError(f"how {self.title} are scaled for sampling is not known")
@@ -96,8 +100,8 @@ LATENT_SPACES: dict[str, LatentSpace] = {
         _by_channel("mochi", "Mochi", 8),
         _unmeasured("seedvr2", "SeedVR2", 16, 8, 1.0),
         _unmeasured("minimax-h3", "MiniMax H3", 24, 16, 1.0),
-        # Scaled by mean and standard deviation of each channel, which its configuration states and we lack.
-        _unmeasured("qwen-image-2.1", "Qwen-Image 2.1", 64, 16),
+        _by_channel("qwen-image-2.1", "Qwen-Image 2.1", 16),
+        _unmeasured("ming-image", "Ming-Image", 16, 8, 8.0064),
         _unmeasured("ltxv", "LTX-Video", 128, 32, 1.0),
         _unmeasured("cosmos", "Cosmos", 16, 8, 1.0),
         _usual("hunyuan-video", "HunyuanVideo", 16, 8, 0.476986),

@@ -39,6 +39,8 @@ FORMATS = {
     "CogVideoX1_5": "cogvideox-1.5",
     "SeedVR2": "seedvr2",
     "MiniMaxH3Video": "minimax-h3",
+    "QwenImage21": "qwen-image-2.1",
+    "MingImage": "ming-image",
 }
 OWN_SPACES = ("mini", "mini-16")
 PIXELS = ("ChromaRadiance", "ZImagePixelSpace", "HiDreamO1Pixel", "PixelDiTPixel")
@@ -99,7 +101,7 @@ def space_of(model: Any) -> str:
 def check_same_space(model: Any, config: lclip.LatentCLIPConfig) -> None:
     """Refuse a MODEL whose latents the Latent-CLIP cannot read, by name, with what to choose instead."""
     made = space_of(model)
-    if made in PIXELS:
+    if any(kind.__name__ in PIXELS for kind in type(model.get_model_object("latent_format")).__mro__):
         raise ValueError(
             "The model works on pixels and has no latents ("
             + made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import lclip
 
@@ -13,10 +14,11 @@ NAMES = {
     "Wan22": "wan2.2", "Mochi": "mochi", "LTXV": "ltxv", "Cosmos1CV8x8x8": "cosmos",
     "HunyuanVideo": "hunyuan-video", "HunyuanVideo15": "hunyuan-video-1.5", "CogVideoX": "cogvideox",
     "CogVideoX1_5": "cogvideox-1.5", "SeedVR2": "seedvr2", "MiniMaxH3Video": "minimax-h3",
+    "QwenImage21": "qwen-image-2.1", "MingImage": "ming-image",
 }  # fmt: skip
 NOT_PICTURES = (
     "Audio", "Hunyuan3D", "Radiance", "Pixel", "Refiner", "LTXAV", "Playground", "TripoSplat", "Trellis2",
-    "MiniMaxH3AV", "MiniMaxMusic",
+    "MiniMaxH3AV", "MiniMaxMusic", "YuE2",
 )  # fmt: skip
 
 
@@ -40,6 +42,20 @@ def test_channels_scales_shifts_and_factors_are_the_hosts(formats):
             assert space.scale is None, name
         if row["factor"] is not None and name != "SD_X4":  # the upscaler's VAE halves twice; the host has 8
             assert space.factor == row["factor"], name
+
+
+def test_latents_are_scaled_for_sampling_as_the_host_does(formats):
+    """Channel by channel, both ways, one frame of a video model's as a picture."""
+    asked = {name: row for name, row in formats.items() if name in NAMES}
+    assert sum(row["per_channel"] for row in asked.values()) >= 3  # Wan 2.1, Wan 2.2, Mochi
+    for name, row in asked.items():
+        space = lclip.space_named(NAMES[name])
+        raw = torch.linspace(-3.0, 5.0, space.channels).view(1, -1, 1, 1)
+        for z in (raw, raw[:, :, None]):
+            for change, wanted in zip((space.to_sampler, space.to_raw), row["scaled"], strict=True):
+                found = change(z)
+                assert found.shape == z.shape, name
+                assert found.flatten().tolist() == pytest.approx(wanted, rel=1e-5, abs=2e-5), name
 
 
 def test_every_space_of_pictures_that_the_host_has_is_known(formats):

@@ -3,9 +3,13 @@
 import pytest
 import torch
 
+import lclip
 from lclip.latents.neutral import is_neutral, neutral_latents
+from lclip.latents.spaces import space_named
 from lclip.mini.vae import MiniVAE
 from lclip.mini.world import WEIGHTS, load_module
+
+OF_MODELS = ("sdxl", "sd1.5", "sd3", "flux", "flux2")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +50,58 @@ def test_sdxls_is_mid_grey_by_both_published_approximations(factors, constant, s
     assert (levels - 127.5).abs().max() < (zeros - 127.5).abs().max()
 
 
+# ComfyUI's linear maps from scaled latents to RGB, for the spaces whose grey was measured through TAESD.
+# fmt: off
+PREVIEWS = {
+    "sd1.5": (
+        [[0.3512, 0.2297, 0.3227], [0.325, 0.4974, 0.235], [-0.2829, 0.1762, 0.2721],
+         [-0.212, -0.2616, -0.7177]],
+        (0.0, 0.0, 0.0),
+    ),
+    "flux": (
+        [[-0.0346, 0.0244, 0.0681], [0.0034, 0.021, 0.0687], [0.0275, -0.0668, -0.0433],
+         [-0.0174, 0.016, 0.0617], [0.0859, 0.0721, 0.0329], [0.0004, 0.0383, 0.0115],
+         [0.0405, 0.0861, 0.0915], [-0.0236, -0.0185, -0.0259], [-0.0245, 0.025, 0.118],
+         [0.1008, 0.0755, -0.0421], [-0.0515, 0.0201, 0.0011], [0.0428, -0.0012, -0.0036],
+         [0.0817, 0.0765, 0.0749], [-0.1264, -0.0522, -0.1103], [-0.028, -0.0881, -0.0499],
+         [-0.1262, -0.0982, -0.0778]],
+        (-0.0329, -0.0718, -0.0851),
+    ),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("space", PREVIEWS)
+def test_measured_greys_are_grey_by_a_published_approximation_too(space):
+    """Roughly: these maps are rough themselves. SD1.5's blue is 34 of 255 off, all else 10 at most."""
+    factors, constant = PREVIEWS[space]
+    known = space_named(space)
+    z = known.to_sampler(neutral_latents(space, (1, known.channels, 2, 2)))[0, :, 0, 0]
+    levels = (z @ torch.tensor(factors) + torch.tensor(constant) + 1) * 127.5
+    off = (levels - 127.5).abs()
+    assert off.median() < 10 and off.max() < 40
+
+
+@pytest.mark.parametrize("space", ["sd1.5", "sd3", "flux", "flux2"])
+def test_measured_greys_decode_to_mid_grey(space):
+    """Through TAESD, where its files are: away from the border, where it sees beyond the picture."""
+    taesd = pytest.importorskip("benchmarks.real.taesd")
+    try:
+        tiny = taesd.load_taesd(space)
+    except taesd.TinyMissing as missing:
+        pytest.skip(str(missing))
+    side = 256 // space_named(space).factor
+    with torch.no_grad():
+        picture = tiny.decode(neutral_latents(space, (1, space_named(space).channels, side, side)))
+    inside = picture[0, :, 64:-64, 64:-64]
+    torch.testing.assert_close(inside, torch.full_like(inside, 0.5), atol=0.035, rtol=0)
+    with torch.no_grad():  # and what an adapter makes of it is one plain colour, not noise
+        mapped = lclip.shipped_adapter(space)(
+            neutral_latents(space, (1, space_named(space).channels, side, side))
+        )
+    assert float(mapped[..., 8:-8, 8:-8].std((2, 3)).max()) < 0.1 * space_named("sdxl").std
+
+
 def test_it_has_the_shape_and_precision_asked_for():
     like = torch.empty(1, dtype=torch.float16)
     z = neutral_latents("sdxl", (3, 4, 5, 7), like)
@@ -63,7 +119,8 @@ def test_a_stand_in_that_is_changed_does_not_change_the_next():
 @pytest.mark.parametrize(
     ("space", "shape", "says"),
     [
-        ("sd3", (1, 4, 8, 8), "not known"),
+        ("wan2.1", (1, 16, 8, 8), "not known"),
+        ("sd3", (1, 4, 8, 8), "16 channels"),
         ("sdxl", (1, 16, 8, 8), "channels"),
         ("sdxl", (0, 4, 8, 8), "empty"),
     ],
@@ -76,8 +133,8 @@ def test_what_is_not_known_is_refused(space, shape, says):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("size", [(8, 8), (24, 16), (3, 5)])
 def test_it_is_known_again_whatever_a_wire_or_a_sampler_has_rounded(dtype, size):
-    for space, scale in (("mini", 1 / 6), ("sdxl", 0.13025)):
-        grey = neutral_latents(space, (2, 4, *size)).to(dtype)
+    for space, scale in (("mini", 1 / 6), *((name, space_named(name).scale) for name in OF_MODELS)):
+        grey = neutral_latents(space, (2, space_named(space).channels, *size)).to(dtype)
         assert is_neutral(grey, space).all()
         assert is_neutral(((grey * scale).to(dtype) / scale).to(dtype), space).all()
         assert is_neutral(grey[:, :, None], space).all()

@@ -37,9 +37,24 @@ class LatentFormats:
                     "shift": float(getattr(made, "shift_factor", 0.0)),
                     "per_channel": hasattr(made, "latents_mean"),
                     "factor": getattr(made, "spacial_downscale_ratio", None),
+                    "scaled": in_and_out(made),
                 }
             )
         return (rows,)
+
+
+def in_and_out(made):
+    """What the host makes for its samplers of one cell of raw latents, and of that scaled one: [2, C].
+
+    Every channel has another number. None for a format that is not one number per channel.
+    """
+    frames = [1] * (made.latent_dimensions - 2)
+    raw = torch.linspace(-3.0, 5.0, made.latent_channels).reshape(1, -1, *frames, 1, 1)
+    try:
+        found = [made.process_in(raw), made.process_out(raw)]
+    except (RuntimeError, IndexError):
+        return None
+    return [each.flatten().tolist() for each in found]
 
 
 class ReadImage:

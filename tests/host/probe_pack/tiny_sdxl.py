@@ -38,7 +38,9 @@ UNET = {
 NAMES = {
     "SDXL": comfy.latent_formats.SDXL,
     "SD1.5": comfy.latent_formats.SD15,
+    "SD3": comfy.latent_formats.SD3,
     "FLUX": comfy.latent_formats.Flux,
+    "FLUX.2": getattr(comfy.latent_formats, "Flux2", None),  # not every host has it
 }
 
 
@@ -72,8 +74,10 @@ class LoadTinySDXL:
         return {"required": {"seed": ("INT", {"default": 1}), "latents": (list(NAMES),)}}
 
     def run(self, seed, latents="SDXL"):
-        config = TinySDXL({**UNET})
-        config.latent_format = NAMES[latents]()
+        form = NAMES[latents]()
+        channels = form.latent_channels
+        config = TinySDXL({**UNET, "in_channels": channels, "out_channels": channels})
+        config.latent_format = form
         config.set_inference_dtype(torch.float32, None)
         config.custom_operations = comfy.ops.manual_cast
         model = comfy.model_base.SDXL(config, device="cpu")
