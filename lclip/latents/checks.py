@@ -11,9 +11,12 @@ from .items import finite_items
 from .reader import LatentReader
 from .scale import named_items, scale_doubt
 from .siblings import sibling_doubt
-from .spaces import space_title
+from .spaces import space_title, spaces_of_shape
 
 logger = logging.getLogger("latent-clip")
+
+READ_BY_CHOICE = ("sdxl", "sd1.5", "sd3", "flux", "flux2")
+"""Spaces that an SDXL Latent-CLIP reads as they are, or by an adapter that comes with the library."""
 
 
 def check_latents(z: Tensor, reader: LatentReader, scale: str = "warn") -> str | None:
@@ -125,4 +128,25 @@ def _hint(z: Tensor, channels: int | None) -> str:
             "These may be the same before 2x2 cells are folded into one, as FLUX.2's are: take them as "
             "ComfyUI's VAE Encode gives them, or fold normalised ones yourself: pixel_unshuffle(z, 2)."
         )
-    return "Use latents of the VAE that it was trained on."
+    return _whose(z.shape[1]) or "Use latents of the VAE that it was trained on."
+
+
+def _whose(channels: int) -> str | None:
+    """Whose latents have so many channels, and how those are read; None where nobody's are known."""
+    known = spaces_of_shape(channels)
+    read = [space for space in known if space.name in READ_BY_CHOICE]
+    if not known:
+        return None
+    named = (read or known)[:3]
+    titles = ", ".join(space.title.removesuffix(" latents") for space in named)
+    whose = f"{titles} latents have {channels}{', and others' if len(known) > len(named) else ''}."
+    if read:
+        return (
+            f"{whose} Choose whose they are under latents in Load Latent-CLIP (in Python: "
+            "lclip.apply_adapter(model, lclip.shipped_adapter(...))), or use latents of the VAE that it was "
+            "trained on."
+        )
+    return (
+        f"{whose} Wire Bridge Latents by VAEs, train an adapter, or use latents of the VAE that it was "
+        "trained on."
+    )

@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lclip
+from lclip.adapters.shipped import SHIPPED
+from lclip.latents.checks import READ_BY_CHOICE
+from lclip.latents.reader import NativeSize
 from lclip.latents.scale import looks_like_noise, scale_doubts
 
 
@@ -191,3 +194,24 @@ def test_a_space_without_a_known_scale_is_doubted_for_noise_alone(tiny_config):
     unknown = lclip.LatentCLIPConfig(**{**vars(tiny_config), "latent_space": "of my own"})
     assert "looks like noise" in lclip.scale_doubt(torch.randn(2, 4, 16, 16), unknown)
     assert lclip.scale_doubt(0.01 * sdxl_like(2), unknown) is None
+
+
+@pytest.mark.parametrize(
+    "channels, says",
+    [
+        (
+            16,
+            r"SD3, FLUX latents have 16, and others\. Choose whose .* in Load Latent-CLIP",
+        ),
+        (128, r"FLUX\.2 latents have 128, and others\. Choose"),
+        (48, r"Wan 2\.2 latents have 48\. Wire Bridge"),
+        (5, r"with 4\. Use latents of the VAE"),
+    ],
+)
+def test_latents_of_another_model_are_refused_with_what_to_choose(channels, says):
+    with pytest.raises(ValueError, match=says):
+        lclip.check_latents(torch.randn(1, channels, 8, 8), NativeSize(lclip.space_named("sdxl"), 8))
+
+
+def test_what_can_be_chosen_is_what_adapters_come_for():
+    assert {"sdxl", *SHIPPED} == set(READ_BY_CHOICE)
