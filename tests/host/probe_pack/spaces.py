@@ -52,7 +52,7 @@ def in_and_out(made):
     raw = torch.linspace(-3.0, 5.0, made.latent_channels).reshape(1, -1, *frames, 1, 1)
     try:
         found = [made.process_in(raw), made.process_out(raw)]
-    except (RuntimeError, IndexError):
+    except (AttributeError, RuntimeError, IndexError):  # some need more than latents
         return None
     return [each.flatten().tolist() for each in found]
 
