@@ -40,8 +40,9 @@ NAMES = {
     "SD1.5": comfy.latent_formats.SD15,
     "SD3": comfy.latent_formats.SD3,
     "FLUX": comfy.latent_formats.Flux,
-    "FLUX.2": getattr(comfy.latent_formats, "Flux2", None),  # not every host has it
 }
+if hasattr(comfy.latent_formats, "Flux2"):
+    NAMES["FLUX.2"] = comfy.latent_formats.Flux2
 
 
 class TinySDXL(comfy.supported_models.SDXL):
