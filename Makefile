@@ -54,6 +54,7 @@ bench: $(READY)
 
 lint: $(READY)
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
 	@$(PY) -m pyright --pythonpath $(PY)
 
 archive: $(READY)

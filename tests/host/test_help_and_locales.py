@@ -24,20 +24,36 @@ def ours(host) -> dict[str, Any]:
 
 
 def test_every_node_has_a_help_page_that_names_each_input_and_shows_it_wired(ours):
-    assert {path.stem for path in DOCS.glob("*.md")} == set(ours)
+    differ = sorted({path.stem for path in DOCS.glob("*.md")} ^ set(ours))
+    assert not differ, f"each node has its page in web/docs, and no other; write or remove {differ}"
     for name, info in ours.items():
-        page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
-        assert page.startswith(f"# {info['display_name']}\n"), name
+        page, title = page_of(name), f"# {info['display_name']}\n"
+        assert page.startswith(title), f"{name}: the page does not begin with {title!r}"
         for socket, _ in inputs_of(info):
             assert f"`{socket}`" in page, f"{name}: the page does not name {socket}"
-        assert "## What can go wrong" in page, name
+        assert "## What can go wrong" in page, f"{name}: the page has no '## What can go wrong'"
         pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
-        assert pictures and all((DOCS / picture).is_file() for picture in pictures), name
+        assert pictures, f"{name}: the page shows no picture of it wired"
+        gone = [picture for picture in pictures if not (DOCS / picture).is_file()]
+        assert not gone, f"{name}: the page shows {gone}, which web/docs does not hold"
+
+
+def page_of(name: str) -> str:
+    path = DOCS / f"{name}.md"
+    assert path.is_file(), f"web/docs/{path.name} is missing: write the node's help page"
+    return path.read_text(encoding="utf-8")
+
+
+def test_every_node_has_its_row_in_the_readme(ours):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## The nodes\n")[2].partition("\n## ")[0]
+    missing = [info["display_name"] for info in ours.values() if info["display_name"] not in table]
+    assert not missing, f"the table 'The nodes' of README.md does not name {missing}"
 
 
 def test_help_pages_name_no_input_that_is_gone(ours):
     for name, info in ours.items():
-        page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+        page = page_of(name)
         known = {socket for socket, _ in inputs_of(info)}
         rows = re.findall(r"^\|([^|]*)\|", page, re.MULTILINE)
         named = {socket for row in rows for socket in re.findall(r"`([a-z0-9_]+)`", row)}
@@ -48,7 +64,8 @@ def test_the_host_serves_the_pages_and_their_pictures_which_are_small(host, ours
     import urllib.request
 
     files = sorted(DOCS.glob("*"))
-    assert sum(path.stat().st_size for path in files) < 1_000_000
+    size = sum(path.stat().st_size for path in files)
+    assert size < 1_000_000, f"web/docs has {size} bytes; expected less than 1 MB: store smaller pictures"
     module = next(iter(ours.values()))["python_module"].split(".")[1]
     for path in (DOCS / "LatentCLIP_Score.md", DOCS / "LatentCLIP_Score.jpg"):
         url = f"http://127.0.0.1:{host.port}/extensions/{module}/docs/{path.name}"
@@ -89,13 +106,14 @@ def test_english_texts_are_those_of_the_nodes(ours):
     if "UPDATE_LOCALES" in os.environ:
         text = json.dumps(english(ours), ensure_ascii=False, indent=2) + "\n"
         (LOCALES / "en" / "nodeDefs.json").write_text(text, encoding="utf-8")
-    assert read("en") == english(ours)
+    differ = different(english(ours), read("en"))
+    assert not differ, f"locales/en/nodeDefs.json is not what the nodes say: UPDATE_LOCALES=1; {differ}"
 
 
 def test_chinese_texts_cover_every_node_and_socket_and_nothing_else(ours):
     wanted, found = english(ours), read("zh")
-    assert list(keys_of(found)) == list(keys_of({name: wanted[name] for name in found}))
-    assert set(found) == set(wanted)
+    differ = different(dict.fromkeys(keys_of(wanted)), dict.fromkeys(keys_of(found)))
+    assert not differ, f"locales/zh/nodeDefs.json has not the English file's keys: mend by hand; {differ}"
     for place, text in leaves(found):
         assert text.strip(), place
         if place[-1] in ("tooltip", "description"):
@@ -106,6 +124,16 @@ def test_chinese_texts_cover_every_node_and_socket_and_nothing_else(ours):
 def test_signs_of_the_message_format_are_written_as_literals(language):
     for place, text in leaves(read(language)):
         assert not MEANS_SOMETHING.search(LITERAL.sub("", text)), f"{place}: {text}"
+
+
+def different(wanted: dict[Any, Any], found: dict[Any, Any]) -> str:
+    """Which keys are missing, too many, or hold something else; empty where nothing is."""
+    keys = {
+        "missing": [key for key in wanted if key not in found],
+        "too many": [key for key in found if key not in wanted],
+        "other": [key for key in wanted if key in found and found[key] != wanted[key]],
+    }
+    return "; ".join(f"{what}: {listed}" for what, listed in keys.items() if listed)
 
 
 def leaves(texts: dict[str, Any], place: tuple[str, ...] = ()):

@@ -260,7 +260,8 @@ def test_sockets_come_in_the_documented_order(host, node_id):
 
 def test_every_node_explains_itself(host):
     ours = {name: info for name, info in host.object_info.items() if name.startswith("LatentCLIP_")}
-    assert set(ours) == set(SOCKETS), "every node has its row in the table above"
+    differ = sorted(set(ours) ^ set(SOCKETS))
+    assert not differ, f"each node of the pack has its row in SOCKETS, and no other; mend it for {differ}"
     for name, info in ours.items():
         assert info["display_name"] and info["description"], name
         assert info["category"].split("/")[0] == "latent-clip", name
@@ -315,7 +316,7 @@ def test_rare_knobs_are_marked_as_such_and_no_others(host):
         inputs = {socket for socket, _ in inputs_of(host.object_info[name])}
         wanted = inputs & rare_in(name)
         everyday = {"target"} if name in WITH_A_TARGET else set()
-        assert rare == wanted - everyday, name
+        assert rare == wanted - everyday, f"{name}: what sockets.advanced marks is in RARE, and no other"
 
 
 def test_tooltips_of_numbers_and_choices_say_the_default_and_fractions_their_range(host):

@@ -50,7 +50,7 @@ def test_every_node_has_a_page_with_what_its_schema_says(pages):
     tasks = (folder / "which-node.md").read_text("utf-8")
     for name, schema in told.items():
         page = (folder / "nodes" / f"{name}.md").read_text("utf-8")
-        assert f"nodes/{name}.md" in tasks
+        assert f"nodes/{name}.md" in tasks, f"docs/site/pages/which-node.md has no row for {name}"
         for socket in schema.get("inputs", {}).values():
             words = socket.get("tooltip", "").split()
             assert " ".join(words).replace("|", "\\|").replace("<", "&lt;") in page

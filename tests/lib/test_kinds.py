@@ -85,7 +85,11 @@ def targets(line: ast.Assign) -> list[str]:
 def test_every_member_is_asked(kind):
     members = KINDS[kind]()
     assert members, kind
-    assert members - asked(kind) == set(), f"a test class of {kind} is missing"
+    forgotten = sorted(members - asked(kind))
+    assert not forgotten, (
+        f"no test class asks {forgotten}. Write one that inherits {kind}, with `of` and `make`, beside the "
+        "others of its kind: the table in CONTRIBUTING.md says where"
+    )
 
 
 def test_the_members_are_those_that_there_are():
@@ -100,7 +104,8 @@ def test_rewards_are_offered_by_the_library_itself():
     own = {
         cls.__name__ for cls in classes() if is_reward(cls) and not cls.__module__.startswith("lclip.mini")
     }
-    assert own <= set(lclip.__all__)
+    missing = sorted(own - set(lclip.__all__))
+    assert not missing, f"import {missing} in lclip/__init__.py, with the names that it offers"
 
 
 def test_a_forgotten_member_is_found(tmp_path):
