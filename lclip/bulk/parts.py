@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 
 from ..checkpoints.targets import check_folder, plain_name
 from ..data.identity import Whereabouts
-from ..data.items import readable
+from ..data.items import LatentItem, readable
 from ..data.reader import read_all, read_shard
 from ..data.shards import Shard
 from ..data.tally import Tally
@@ -46,6 +46,8 @@ class Work:
     """Which member of a sample is its latents, where it holds several."""
     where: Whereabouts | None = None
     """What names mean in this folder of results; None: what they say."""
+    read: Callable[[Shard], Iterable[LatentItem]] | None = None
+    """Gives a shard's latents in the library's place; it must travel too."""
 
     def start(self, threads: int) -> Worker:
         """Make this process a worker: load the model, and give torch that many threads."""
@@ -62,11 +64,17 @@ class Worker:
 
     def __call__(self, shard: Shard) -> Tally:
         """Write the shard's table. Raises whatever went wrong; then there is no table."""
-        captions, latent_key = self.work.question.wants_captions, self.work.latent_key
-        read = read_all([shard], captions, latent_key) if shard.loose else read_shard(shard, True, latent_key)
         path = self.work.folder / f"{table_name(shard, self.work.where)}{self.work.suffix}"
         columns = all_columns(self.work.question)
-        return write_table(path, self.asker.blocks(read), columns, self.work.suffix)
+        return write_table(path, self.asker.blocks(self._items(shard)), columns, self.work.suffix)
+
+    def _items(self, shard: Shard) -> Iterable[LatentItem]:
+        if self.work.read is not None:
+            return self.work.read(shard)
+        captions, latent_key = self.work.question.wants_captions, self.work.latent_key
+        if shard.loose:
+            return read_all([shard], captions, latent_key)
+        return read_shard(shard, True, latent_key)
 
 
 class PartsFolder:

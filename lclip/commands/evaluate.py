@@ -11,7 +11,7 @@ from .evaluate_generated import GENERATED, add_generator
 from .evaluate_generated import carry_out as generate
 from .evaluate_generated import check as check_generator
 from .many import progress
-from .options import add_latent_key, add_model_options, add_size_rule, source_of
+from .options import add_latent_key, add_model_options, add_size_rule, add_workers, source_of
 from .parsing import add_command, positive
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def add_to(subparsers: Any) -> None:
     group.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of tables and page")
     group.add_argument("--overwrite", action="store_true", help="throw away what FOLDER holds of these tasks")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_workers(group, "for imagenet and retrieval")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -151,6 +152,7 @@ def _with_bar(
     from ..evaluation.items import Inputs
     from ..evaluation.pictures import PictureToLatents
     from ..evaluation.tasks import Setup
+    from ..evaluation.workers import Crew
 
     vae = "mini" if options.mini else options.vae
     device = str(next(model.parameters()).device)
@@ -166,5 +168,6 @@ def _with_bar(
             options.seed,
             options.overwrite,
             bar.update,
+            Crew(source_of(options), options.workers, options.engine),
         )
         return measure(setup)

@@ -115,9 +115,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--overwrite", action="store_true", help="throw away what OUT holds, and start anew")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
-    group.add_argument(
-        "--workers", type=positive, default=1, metavar="N", help="processes; several need a folder as OUT"
-    )
+    add_workers(group, "several need a folder as OUT")
+
+
+def add_workers(group: argparse._ArgumentGroup, also: str) -> None:
+    """Who does the work."""
+    group.add_argument("--workers", type=positive, default=1, metavar="N", help=f"processes; {also}")
     group.add_argument(
         "--engine",
         metavar="ENGINE",

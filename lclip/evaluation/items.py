@@ -14,10 +14,12 @@ from ..data.finding import find_shards
 from ..data.items import MAX_CAPTION_BYTES, LatentItem, caption, one_line, readable
 from ..data.pictures import as_rgb
 from ..data.reader import read_all
-from ..data.samples import PICTURE, TEXT, Sample
+from ..data.samples import LATENTS, PICTURE, TEXT, Sample
 from ..data.shards import Shard
 from .pictures import PictureToLatents
 
+PER_SHARD = 100
+"""Loose files that a worker takes at a time: a VAE needs seconds for them."""
 Seen = Callable[[Image.Image | LatentItem], None]
 """Called with what is shown of an item: a picture, or latents."""
 Known = Callable[[str, str], bool]
@@ -37,14 +39,24 @@ class Inputs:
 
         Pictures that are known are not encoded again. Raises FileNotFoundError, ValueError.
         """
-        if self.encoder is None:
-            for item in read_all(find_shards(self.paths, 1), True, self.latent_key):
-                if not known(item.file, item.item):
-                    seen(item)
-                    yield item
-            return
-        for shard in find_shards(self.paths, 1, (PICTURE,)):
+        for shard in self.shards(1):
+            yield from self.of_shard(shard, seen, known)
+
+    def shards(self, per_shard: int | None = None) -> Iterator[Shard]:
+        """What is read, so many loose files at a time. Raises FileNotFoundError, ValueError."""
+        return find_shards(
+            self.paths, per_shard or PER_SHARD, (LATENTS,) if self.encoder is None else (PICTURE,)
+        )
+
+    def of_shard(self, shard: Shard, seen: Seen, known: Known) -> Iterator[LatentItem]:
+        """The same of one shard."""
+        if self.encoder is not None:
             yield from self._pictures(shard, self.encoder, seen, known)
+            return
+        for item in read_all([shard], True, self.latent_key):
+            if not known(item.file, item.item):
+                seen(item)
+                yield item
 
     def _pictures(
         self, shard: Shard, encoder: PictureToLatents, seen: Seen, known: Known

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .gallery import Gallery
 from .items import Inputs, of_classes, with_captions
 from .questions import EmbedWithCaption, Rank
 from .results import Row, TaskResult
+from .workers import Crew, Parts, ask_parts, show_first
 
 VALIDATION = 50_000
 PAPER = {"b-8": 68.8, "b-4-plus": 73.5}
@@ -46,6 +48,8 @@ class Setup:
     overwrite: bool = False
     progress: Callable[[int], None] = lambda number: None
     """Called with so many items more."""
+    crew: Crew | None = None
+    """Several workers, where they ask."""
 
     def about(self) -> dict[str, Any]:
         """What the figures hang on."""
@@ -75,13 +79,20 @@ def ask(
     question: Question,
     suffix: str,
     texts: Callable[[Iterable[LatentItem]], Iterator[LatentItem]],
-) -> tuple[GrowingTable, Gallery]:
+) -> tuple[GrowingTable | Parts, Gallery]:
     """Ask of every item that the table does not have yet. texts: gives the items their texts."""
     setup.folder.mkdir(parents=True, exist_ok=True)
     settings = {"format": "latent-clip-evaluation", "version": 1, "task": question.name, **setup.about()}
+    settings |= question.settings()
     path = setup.folder / f"{question.name}{suffix}"
-    table = GrowingTable(path, question, {**settings, **question.settings()}, setup.overwrite)
     gallery = Gallery(setup.folder / f"{question.name}-pictures")
+    if setup.crew is not None and setup.crew.several:
+        tables = setup.folder / f"{question.name}-tables"
+        rest = (settings, setup.batch, setup.overwrite, setup.progress)
+        parts = ask_parts(setup.crew, question, setup.inputs, texts, tables, *rest)
+        show_first(setup.inputs, gallery)
+        return parts, gallery
+    table = GrowingTable(path, question, settings, setup.overwrite)
     asker = Asker(question, setup.model, setup.batch)
     setup.progress(table.old)
     try:
@@ -96,7 +107,7 @@ def ask(
 def imagenet(setup: Setup, classes: Classes) -> TaskResult:
     """Zero-shot classification: the share of items whose class comes first, or among five."""
     question = Rank(classes.ids, classes.texts, classes.templates, setup.size_rule)
-    table, gallery = ask(setup, question, ".csv", lambda items: of_classes(items, classes.by_name))
+    table, gallery = ask(setup, question, ".csv", partial(of_classes, classes=classes.by_name))
     ranks = [int(row["rank"]) for row in table.rows() if not row["error"]]
     if not ranks:
         raise ValueError(_none_left("item", table))
@@ -131,7 +142,7 @@ def retrieval(setup: Setup, captions: Mapping[str, str] | None = None, ways: int
     Ways are drawn with the seed, and every group has other items; items that are left over are not asked.
     """
     question = EmbedWithCaption(setup.size_rule)
-    table, gallery = ask(setup, question, ".jsonl", lambda items: with_captions(items, captions))
+    table, gallery = ask(setup, question, ".jsonl", partial(with_captions, captions=captions))
     rows = [row for row in table.rows() if not row["error"]]
     if len(rows) < max(2, ways or 2):
         raise ValueError(
@@ -182,17 +193,17 @@ def _groups(number: int, ways: int | None, seed: int) -> list[Tensor]:
     return list(order[: number // ways * ways].split(ways))
 
 
-def _notes(table: GrowingTable) -> list[str]:
+def _notes(table: GrowingTable | Parts) -> list[str]:
     failed = table.tally.counts[FAILED]
     return [f"{failed} items could not be read, and are in no figure. {_first(table)}"] if failed else []
 
 
-def _first(table: GrowingTable) -> str:
+def _first(table: GrowingTable | Parts) -> str:
     first = table.tally.first.get(FAILED)
     return f"The first: {first}" if first else "There was nothing to read"
 
 
-def _none_left(what: str, table: GrowingTable) -> str:
+def _none_left(what: str, table: GrowingTable | Parts) -> str:
     return f"no {what} could be evaluated. {_first(table)}"
 
 
