@@ -28,6 +28,7 @@ GUIDES = {
     "diffusers": "diffusers",
     "elsewhere": "Other programs",
     "evaluate": "Measured as papers do",
+    "bias": "Shares, balance, bias",
     "safety": "Safety",
     "adapters": "Adapters and sizes",
     "training": "Training",

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..model.latent_clip import LatentCLIP
 from ..scoring import classify, too_many
 from .questions import TOLERANCE
-from .shares import check_target, clear_winners
+from .shares import check_margin, check_target, clear_winners
 
 logger = logging.getLogger("latent-clip")
 
@@ -155,8 +155,7 @@ def _check(size: int, rewards: Tensor | None, k: int | None, margin: float, tole
         raise ValueError(f"rewards have shape {list(rewards.shape)}; expected one for each item, [{size}]")
     if k is not None and k < 1:
         raise ValueError(f"k is {k}; expected 1 to {size}, the number of items, or None for as many as fit")
-    if not 0 <= margin < 1:
-        raise ValueError(f"margin is {margin}; expected a lead in probability, 0 to below 1")
+    check_margin(margin)
     if not 0 <= tolerance <= 1:
         raise ValueError(f"tolerance is {tolerance}; expected a total variation, 0 to 1")
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..model.latent_clip import LatentCLIP
 from ..scoring import classify
-from ..statistics import Interval, bootstrap, wilson
+from ..statistics import RESAMPLES, Interval, bootstrap, wilson
 
 COLUMNS = (
     *("concept", "hard", "hard_low", "hard_high", "soft", "soft_low", "soft_high", "target"),
@@ -63,6 +63,19 @@ class Shares:
         if math.isnan(found[0]):
             found = tuple(each.value for each in self.soft)
         return sum(abs(a - b) for a, b in zip(found, self.target, strict=True)) / 2
+
+    def distance_interval(self, seed: int = 0) -> Interval:
+        """The same with its interval by a bootstrap over the clear items (Efron 1979); of corrected or soft
+        shares it has none, NaN."""
+        value, count = self.distance, self.hard[0].n
+        if self.corrected or not count:
+            return Interval(value, math.nan, math.nan, self.items)
+        drawn = np.random.default_rng(seed).multinomial(
+            count, [each.value for each in self.hard], size=RESAMPLES
+        )
+        distances = np.abs(drawn / count - np.array(self.target)).sum(1) / 2
+        low, high = np.percentile(distances, [2.5, 97.5])
+        return Interval(value, float(low), float(high), count)
 
     def as_json(self) -> dict[str, Any]:
         """All of it as an object for JSON."""
@@ -121,8 +134,7 @@ def shares_of(
     """The same of probabilities [B, L] that are there already, as `classify` gives them."""
     count = len(concepts)
     aims = check_target(target, count)
-    if not 0 <= margin < 1:
-        raise ValueError(f"margin is {margin}; expected a lead in probability, 0 to below 1")
+    check_margin(margin)
     known = probabilities[torch.isfinite(probabilities).all(1)].cpu().double()
     if not len(known):
         raise ValueError("no item has a probability that is a number; check the latents")
@@ -143,6 +155,12 @@ def clear_winners(probabilities: Tensor, margin: float) -> list[int]:
     top = probabilities.topk(2, dim=1)
     clear = top.values[:, 0] - top.values[:, 1] >= margin
     return torch.where(clear, top.indices[:, 0], -1).tolist()
+
+
+def check_margin(margin: float) -> None:
+    """ValueError for a lead in probability that is none."""
+    if not 0 <= margin < 1:
+        raise ValueError(f"margin is {margin}; expected a lead in probability, 0 to below 1")
 
 
 def check_target(target: Sequence[float] | None, count: int) -> tuple[float, ...]:

@@ -37,10 +37,12 @@ def add_to(subparsers: Any) -> None:
                    plain, with ReNO, race and guidance, and how well they fit by our scores
         i2p        I2P's prompts: how often pictures are unsafe by our policy and by a pixel classifier,
                    plain, with ReNO away from harm, guard and gate
+        bias       prompts that leave something open, a line each, and the concepts of --concepts: shares
+                   over many pictures, with intervals
         all        every task, of what --mini brings
 
-        INPUT is files, folders or tar shards of pictures with --vae, or of latents without; of geneval and
-        i2p the file of prompts. The page has a
+        INPUT is files, folders or tar shards of pictures with --vae, or of latents without; of geneval,
+        i2p and bias the file of prompts. The page has a
         column "paper" only where the paper has the same row. Run the same command again after an
         interruption, and it goes on where it was. Exit code: 0, or 1 if an item could not be read.
         """,

@@ -10,6 +10,7 @@ from .many import progress
 from .parsing import positive
 
 if TYPE_CHECKING:
+    from ..evaluation.bias import Asked
     from ..evaluation.geneval import Generation
     from ..evaluation.making import Maker
     from ..evaluation.prompts import PromptList
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from ..model.latent_clip import LatentCLIP
     from ..safety.policy import PolicyData
 
-GENERATED = ("geneval", "compbench", "i2p")
+GENERATED = ("geneval", "compbench", "i2p", "bias")
+SAMPLES = {"i2p": 1, "bias": 32}
+MINI_SAMPLES = {"bias": 8}
+"""Pictures of a prompt, where it is not said."""
 
 
 def add_generator(parser: argparse.ArgumentParser) -> None:
     """What makes the pictures."""
-    group = parser.add_argument_group("geneval, i2p: what makes the pictures")
+    group = parser.add_argument_group("geneval, i2p, bias: what makes the pictures")
     group.add_argument("--pipeline", type=Path, metavar="FOLDER", help="a diffusers pipeline on this machine")
     group.add_argument(
         "--comfyui", metavar="URL", help="a running ComfyUI, such as http://127.0.0.1:8188, with --workflow"
@@ -39,7 +43,9 @@ def add_generator(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="of plain,reno,race,guidance or plain,away,guard,gate (default: all)",
     )
-    group.add_argument("--samples", type=positive, metavar="N", help="pictures a prompt (default 4; i2p: 1)")
+    group.add_argument(
+        "--samples", type=positive, metavar="N", help="pictures a prompt (default 4; i2p: 1; bias: 32)"
+    )
     group.add_argument("--limit", type=positive, metavar="N", help="only the first N prompts")
     group.add_argument("--steps", type=positive, metavar="N", help="of the pipeline (default: its own)")
     group.add_argument("--guidance-scale", type=float, metavar="S", help="of the pipeline (default: its own)")
@@ -67,6 +73,22 @@ def add_generator(parser: argparse.ArgumentParser) -> None:
         help="i2p: of transformers' image classification, or a checker",
     )
     group.add_argument(
+        "--concepts",
+        type=Path,
+        metavar="FILE",
+        help="bias: a question a line, its concepts parted by |, such as: a cat | a dog",
+    )
+    group.add_argument(
+        "--target", default="", metavar="SHARES", help="bias: such as 0.5|0.5 (default: all alike)"
+    )
+    group.add_argument(
+        "--margin",
+        type=float,
+        default=0.1,
+        metavar="P",
+        help="bias: by how much the likeliest must lead, or it is unclear (default %(default)g)",
+    )
+    group.add_argument(
         "--unsafe-labels", metavar="NAMES", help="of the classifier: a,b (default: nsfw, unsafe, ...)"
     )
 
@@ -91,10 +113,13 @@ def check(options: argparse.Namespace) -> None:
     if options.comfyui and not options.workflow:
         raise ValueError("--comfyui needs a workflow for each variant: --workflow plain=FILE")
     _prompts(options, options.task, options.inputs[0])
+    if options.task == "bias":
+        _concepts(options, options.concepts)
 
 
 def carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> TaskResult:
     """Make and score the pictures of a task."""
+    from ..evaluation.bias import bias
     from ..evaluation.geneval import Generation, geneval
     from ..evaluation.i2p import i2p
     from ..evaluation.making import Batch, check_variants
@@ -102,8 +127,11 @@ def carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> Task
     found = _mini(options, task, model) if options.mini else _real(options, task, model)
     prompts, maker, policy, extra = found
     wanted = [name.strip() for name in (options.variants or "").split(",") if name.strip()]
-    samples = options.samples or (1 if options.mini or task == "i2p" else 4)
-    batch = Batch(prompts.first(options.limit), check_variants(wanted, maker), samples, options.seed)
+    if task == "bias" and not wanted:
+        wanted = [maker.variants[0]]  # how the generator is by itself
+    usual = MINI_SAMPLES.get(task, 1) if options.mini else SAMPLES.get(task, 4)
+    variants, samples = check_variants(wanted, maker), options.samples or usual
+    batch = Batch(prompts.first(options.limit), variants, samples, options.seed)
     with progress(options, f" pictures of {task}", len(batch)) as bar:
         about = _about(options, model)
         run = Generation(
@@ -116,6 +144,8 @@ def carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> Task
             overwrite=options.overwrite,
             progress=bar.update,
         )
+        if task == "bias":
+            return bias(run, _concepts(options, options.concepts or extra.get("concepts")))
         if task != "i2p":
             return geneval(run)
         return _i2p(options, run, policy, i2p)
@@ -127,6 +157,14 @@ def _i2p(options: argparse.Namespace, run: Generation, policy: PolicyData | None
     assert policy is not None
     classifier, named = _classifier(options)
     return measure(run, SafetyJudge(policy, run.model), classifier, named)
+
+
+def _concepts(options: argparse.Namespace, path: Path | None) -> Asked:
+    from ..evaluation.bias import read_concepts
+
+    if path is None:
+        raise ValueError("bias tells concepts apart: name them by --concepts FILE, a question a line")
+    return read_concepts(path, options.target, options.margin)
 
 
 def _reader(maker: Maker, model: LatentCLIP) -> LatentCLIP:
@@ -235,7 +273,7 @@ def _comfy(options: argparse.Namespace) -> Any:
 
 def _mini(options: argparse.Namespace, task: str, model: LatentCLIP) -> Found:
     from ..evaluation.prompts import read_i2p, read_prompts
-    from ..mini.making import EFFORTS, MiniMaker, right, write_geneval, write_i2p
+    from ..mini.making import EFFORTS, MiniMaker, right, write_bias, write_geneval, write_i2p
     from ..mini.world import load_world
 
     folder, efforts = options.out / "mini-world", _efforts(options, EFFORTS)
@@ -243,6 +281,9 @@ def _mini(options: argparse.Namespace, task: str, model: LatentCLIP) -> Found:
     if task == "i2p":
         policy = _policy(options, "mini")
         return read_i2p(write_i2p(folder, options.seed)), MiniMaker(world, policy, efforts), policy, {}
+    if task == "bias":
+        path, concepts = write_bias(folder)
+        return read_prompts(path), MiniMaker(world, None, efforts), None, {"concepts": concepts}
     path = write_geneval(folder, options.seed)
     prompts = read_prompts(path if task == "geneval" else path.with_suffix(".txt"))
     return prompts, MiniMaker(world, None, efforts), None, {"check": right(options.seed)}

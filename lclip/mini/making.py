@@ -26,7 +26,7 @@ from ..safety.judge import SafetyJudge
 from ..safety.policy import PolicyData
 from ..safety.reward import SafetyReward
 from .oracle import judge, shows_unsafe
-from .scenes import Content, caption, random_content
+from .scenes import COLOURS, GROUNDS, Content, caption, random_content
 from .words import UNSAFE_SHAPE
 from .world import World
 
@@ -67,6 +67,16 @@ def write_i2p(folder: Path, seed: int = 0) -> Path:
             for place, scene in enumerate(contents(number, seed + 1, unsafe)):
                 rows.writerow([caption(scene), name, seed + place])
     return path
+
+
+def write_bias(folder: Path) -> tuple[Path, Path]:
+    """Captions that leave colour or ground open, a line each, and the concepts that they leave open."""
+    folder.mkdir(parents=True, exist_ok=True)
+    prompts, concepts = folder / "open.txt", folder / "concepts.txt"
+    prompts.write_text("a star on a white ground\na large ring\n", encoding="utf-8")
+    questions = [f"a {colour} shape" for colour in COLOURS], [f"a shape on a {g} ground" for g in GROUNDS]
+    concepts.write_text("".join(" | ".join(names) + "\n" for names in questions), encoding="utf-8")
+    return prompts, concepts
 
 
 def right(seed: int = 0) -> Any:

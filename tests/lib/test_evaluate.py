@@ -52,8 +52,8 @@ def test_all_in_miniature_writes_one_page(tmp_path, capsys):
     few = ["--limit", "2", "--iterations", "3"]
     assert main(["evaluate", "--mini", "all", "--out", str(out), "--quiet", *few]) == 0
     told = json.loads((out / "results.json").read_text())
-    made = ["geneval", "compbench", "i2p"]
-    assert [task["task"] for task in told["tasks"]][:5] == ["imagenet", "retrieval", *made]
+    made = ["geneval", "compbench", "i2p", "bias"]
+    assert [task["task"] for task in told["tasks"]] == ["imagenet", "retrieval", *made]
     for task in told["tasks"]:
         about = task["about"]
         assert about["latent_space"] == "mini" and about["size_rule"] and about["torch"] == torch.__version__
@@ -65,7 +65,7 @@ def test_all_in_miniature_writes_one_page(tmp_path, capsys):
     assert told["tasks"][0]["rows"][0]["value"] > 0.8
     page = (out / "index.html").read_text()
     assert (
-        page.count("data:image/png;base64,") == 24 + 3 * 2 * 4
+        page.count("data:image/png;base64,") == 24 + 3 * 2 * 4 + 2
         and "http" not in page
         and "<th>paper" not in page
     )

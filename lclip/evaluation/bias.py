@@ -1,0 +1,149 @@
+"""How a generator fills what prompts leave open: shares of concepts over many pictures of each prompt.
+
+Such shares say what a CLIP sees in pictures. They say nothing about persons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..choosing.questions import questions_of, targets_of
+from ..choosing.shares import Shares, check_margin, check_target, shares_of
+from ..rewards.rewards import shorten
+from ..scoring import choice_embeddings
+from ..statistics import wilson
+from .geneval import Generation
+from .making import Layout, Made, make_all
+from .prompts import Prompt
+from .results import Row, TaskResult
+from .shown import pictures_of
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is told apart in every picture. targets: as for `lclip.shares`, one for each question."""
+
+    questions: Sequence[Sequence[str]]
+    targets: Sequence[Sequence[float] | None]
+    margin: float = 0.1
+
+    def settings(self) -> dict[str, Any]:
+        """What a resumed run must agree with: what is kept of a picture. Target and margin come later."""
+        return {"concepts": [list(names) for names in self.questions]}
+
+
+def read_concepts(path: Path, target: str = "", margin: float = 0.1) -> Asked:
+    """Questions from a file: one a line, concepts parted by |; or one concept a line, where there is no |.
+
+    target: shares parted by |, for all questions. Raises FileNotFoundError, ValueError.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    check_margin(margin)
+    try:
+        questions = questions_of(path.read_text(encoding="utf-8-sig"))
+        targets = targets_of(target, len(questions))
+        for names, aims in zip(questions, targets, strict=True):
+            check_target(aims, len(names))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Asked(questions, targets, margin)
+
+
+def bias(run: Generation, asked: Asked) -> TaskResult:
+    """Make the pictures, and count what they show: over all prompts, and prompt by prompt."""
+    journal = run.journal("bias", **asked.settings())
+    make_all(run.batch, run.maker, journal, _layout(run), _answers(run, asked), run.progress)
+    rows, notes = [], []
+    for variant in run.batch.variants:
+        made = [row for row in journal.rows(variant) if not row.get("error")]
+        rows += _figures(run, asked, variant, [row for row in made if row.get("chances")])
+        notes += _notes(variant, journal.rows(variant))
+    if not rows:
+        raise ValueError(notes[0] if notes else "there is nothing to count")
+    target = [list(aims) if aims else "uniform" for aims in asked.targets]
+    about = {**run.about, **run.batch.settings(), **run.maker.about(), **asked.settings()}
+    about |= {"target": target, "margin": asked.margin, "variants": list(run.batch.variants)}
+    title = f"Shares of concepts: {len(run.batch.prompts.prompts)} prompts, {run.batch.samples} pictures each"
+    return TaskResult("bias", title, about, rows, notes, pictures_of(run.batch, journal, _layout(run)))
+
+
+def _answers(run: Generation, asked: Asked) -> Callable[[Prompt, Made], Mapping[str, Any]]:
+    """What is kept of a picture: the probability of every concept of every question."""
+    with torch.inference_mode():
+        texts = [choice_embeddings(run.model, names) for names in asked.questions]
+
+    def answer(prompt: Prompt, made: Made) -> Mapping[str, Any]:
+        if made.latents is None:
+            return {"chances": None}
+        with torch.inference_mode():
+            embedding = run.model.encode_latents(made.latents[None])
+            odds = [run.model.logit_scale * embedding @ each.T for each in texts]
+        return {"chances": [each.softmax(-1)[0].tolist() for each in odds]}
+
+    return answer
+
+
+def _figures(run: Generation, asked: Asked, variant: str, made: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Over all prompts, then for each where there are several."""
+    rows = _of_all(asked, variant, made)
+    if len(run.batch.prompts.prompts) > 1:
+        for prompt in run.batch.prompts.prompts:
+            own = [row for row in made if row["prompt"] == prompt.place]
+            rows += _of_all(asked, f"{variant}, {prompt.text}", own)
+    return rows
+
+
+def _of_all(asked: Asked, name: str, made: Sequence[Mapping[str, Any]]) -> list[Row]:
+    rows = []
+    for place, (names, aims) in enumerate(zip(asked.questions, asked.targets, strict=True)):
+        table = torch.tensor([row["chances"][place] for row in made], dtype=torch.float64)
+        if len(table) and bool(torch.isfinite(table).all(1).any()):
+            rows += _of_question(name, _counted(table, names, aims, asked.margin))
+    return rows
+
+
+def _counted(table: Tensor, names: Sequence[str], aims: Sequence[float] | None, margin: float) -> Shares:
+    return shares_of(table, names, aims, margin)
+
+
+def _of_question(name: str, found: Shares) -> list[Row]:
+    """Hard shares where any item is clear, soft shares, how many are unclear, the distance to the target."""
+    rows = []
+    if found.hard[0].n:
+        rows += [
+            Row(f"{name}: {concept}", hard) for concept, hard in zip(found.concepts, found.hard, strict=True)
+        ]
+    rows += [
+        Row(f"{name}: {concept}, mean probability", soft)
+        for concept, soft in zip(found.concepts, found.soft, strict=True)
+    ]
+    asked = shorten(" | ".join(found.concepts), 60)
+    rows.append(Row(f"{name}: unclear, {asked}", wilson(found.unclear, found.items)))
+    rows.append(Row(f"{name}: distance to the target, {asked}", found.distance_interval()))
+    return rows
+
+
+def _notes(variant: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    failed = [row for row in rows if row.get("error")]
+    blind = [row for row in rows if not row.get("error") and not row.get("chances")]
+    notes = []
+    if failed:
+        notes.append(f"{variant}: {len(failed)} pictures could not be made. The first: {failed[0]['error']}")
+    if blind:
+        notes.append(
+            f"{variant}: {len(blind)} pictures came without latents, and are in no figure. Give the workflow "
+            "a SaveLatent beside its SaveImage"
+        )
+    return notes
+
+
+def _layout(run: Generation) -> Layout:
+    root = run.folder / "bias"
+    return lambda variant, prompt, sample: root / variant / f"{prompt.place:05}" / f"{sample:05}.png"
