@@ -23,6 +23,7 @@ from ..latents.size_rules import (
     size_rule_named,
 )
 from .config import LatentCLIPConfig
+from .memory import EmbeddingMemory
 from .passes import FreeBytes, in_passes, pass_bytes
 from .text_doubts import unknown_words_doubts
 from .tokenizer import Tokenizer
@@ -48,6 +49,7 @@ class LatentCLIP(nn.Module):
     compute_device: torch.device | None = None
     compute_dtype: torch.dtype | None = None
     free_bytes: FreeBytes | None = None  # of a host's memory: large batches take no more than half of it
+    memory: EmbeddingMemory | None = None  # of a host: what was encoded lately is not encoded again
     size_rule: str
     """How it reads latents of another size than its own, by name; chosen once, when it is loaded."""
 
@@ -112,7 +114,15 @@ class LatentCLIP(nn.Module):
         where no item is finite.
         """
         rule = size_rule_named(size_rule or self.size_rule)
-        return item_by_item(lambda shown: self._embed(shown, rule), check_readable(z, self.config))
+        z = check_readable(z, self.config)
+
+        def encode(z: Tensor) -> Tensor:
+            return item_by_item(lambda shown: self._embed(shown, rule), z)
+
+        if self.memory is None:
+            return encode(z)
+        about = (size_rule or self.size_rule, self._device(), self._dtype())
+        return self.memory.of_latents(self, about, z, encode)
 
     def _embed(self, z: Tensor, rule: SizeRule) -> Tensor:
         views = rule(self._input(z), self.config)  # [B, V, C, h, w]
@@ -160,8 +170,15 @@ class LatentCLIP(nn.Module):
             raise ValueError("no text was given; expected at least one")
         for doubt in unknown_words_doubts(self.tokenizer, texts):
             logger.warning("%s", doubt)
-        ids = self.tokenizer.encode(texts)
-        return torch.cat([self.encode_tokens(part) for part in ids.split(TEXT_CHUNK)])
+
+        def encode() -> Tensor:
+            ids = self.tokenizer.encode(texts)
+            return torch.cat([self.encode_tokens(part) for part in ids.split(TEXT_CHUNK)])
+
+        if self.memory is None:
+            return encode()
+        about = (self.vocabulary_digest(), self._device(), self._dtype())
+        return self.memory.of_texts(self, about, texts, encode)
 
     def encode_tokens(self, ids: Tensor) -> Tensor:
         """Embed token ids; differentiable in the parameters. ids: [T, L], zero-padded -> [T, D]."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ... import lclip
 from ...lclip.latents.checks import broken_doubt
+from ...lclip.model.memory import EmbeddingMemory
 from ...lclip.rewards.per_item import of_batch
 from ...lclip.rewards.rewards import RewardSum
 from .memory import ordinary_tensors, working_memory
@@ -42,6 +43,7 @@ class LoadedLatentCLIP:
         # The towers are small: the maths runs in float32 whatever the weights are stored in.
         model.compute_device = self.patcher.load_device
         model.compute_dtype = torch.float32
+        model.memory = EmbeddingMemory()  # of a graph's nodes: Score, Select and the gate read one batch once
         model.free_bytes = partial(management.get_free_memory, self.patcher.load_device)
 
     @property

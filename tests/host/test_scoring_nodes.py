@@ -8,6 +8,7 @@ import time
 import numpy
 import pytest
 import torch
+from safety_bench import GATE, POLICY
 from scoring_bench import TEXTS, dumped, read, reward, score, select, smooth, write_latents
 
 import lclip
@@ -202,6 +203,24 @@ def test_rewards_add_up(host, graph, model, latents):
     result = host.run(graph).require_ok()
     wanted = RewardSum([TextReward(model, TEXTS[0], 2.0), TextReward(model, TEXTS[1], -0.5)])(latents)
     torch.testing.assert_close(torch.tensor(result.values(scores)), wanted, atol=1e-5, rtol=0)
+
+
+def test_nodes_that_hang_on_one_model_and_batch_have_it_read_once(host, graph):
+    """By a counter on the image tower: Score, Classify, a reward, Select with its variety, and the gate."""
+    write_latents(host, "once", smooth((5, 4, 8, 8), seed=77))  # read by no other test
+    loaded = graph.add("LatentCLIP_MiniWorld")[3]
+    clip, batch = graph.add("Probe_CountPasses", latent_clip=loaded)[0], read(graph, "once")
+    scored = graph.add("LatentCLIP_Score", latent_clip=clip, latent=batch, text=TEXTS[0])
+    named = graph.add(
+        "LatentCLIP_Classify", latent_clip=clip, latent=scored[0], labels="star\nring", templates="a {}"
+    )
+    wish = graph.add("LatentCLIP_TextReward", latent_clip=clip, text=TEXTS[1], weight=1.0)
+    kept = graph.add("LatentCLIP_Select", latent=named[0], reward=wish[0], k=3, variety=0.5)
+    policy = graph.add("LatentCLIP_SafetyPolicy", latent_clip=clip, **{**POLICY, "augmentations": "whole"})
+    gate = graph.add("LatentCLIP_SafetyGate", policy=policy[0], latent=kept[0], **GATE)
+    passes = graph.add("Probe_Passes", latent_clip=clip, after=gate[3])
+    shown = graph.add("Probe_Values", value=passes[0])
+    assert host.run(graph).require_ok().values(shown) == [[5]]
 
 
 def test_a_batch_of_64_is_scored_as_its_items_are(host, graph, model):

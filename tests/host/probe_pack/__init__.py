@@ -112,7 +112,41 @@ class DumpTensor:
         return {"ui": {"values": [json.dumps(list(tensor.shape))]}}
 
 
+class CountPasses:
+    """A Latent-CLIP, passed on; from here on the batches that its image tower reads are counted."""
+
+    RETURN_TYPES = ("LATENT_CLIP",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent_clip": ("LATENT_CLIP",)}}
+
+    def run(self, latent_clip):
+        seen = latent_clip.probe_passes = []
+        latent_clip.model.visual.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+        return (latent_clip,)
+
+
+class Passes:
+    """The sizes of the batches that were counted, once all the others have run."""
+
+    RETURN_TYPES = (ANY,)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent_clip": ("LATENT_CLIP",), "after": (ANY, {})}}
+
+    def run(self, latent_clip, after):
+        return (list(latent_clip.probe_passes),)
+
+
 NODE_CLASS_MAPPINGS = {
+    "Probe_CountPasses": CountPasses,
+    "Probe_Passes": Passes,
     "Probe_Values": Values,
     "Probe_Text": Text,
     "Probe_DumpLatent": Dump,

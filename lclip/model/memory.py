@@ -1,0 +1,80 @@
+"""What a model encoded lately: nodes that ask one Latent-CLIP about the same batch have it encoded once.
+
+Off unless a host switches it on (`LatentCLIP.memory`): it is for weights that stay as they are while a graph
+runs.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from hashlib import blake2b
+
+import torch
+from torch import Tensor, nn
+
+MOST = 1024  # embeddings that are kept, of some kilobytes each
+
+
+class EmbeddingMemory:
+    """Embeddings by what was encoded, for one model, least recently used first.
+
+    Latents are known by their bytes: a changed tensor, or another one at its old address, is never taken for
+    what it was, and a part of a batch is known too. Weights are known by address and version: where they
+    change, all is forgotten. Nothing is kept or looked up while gradients are recorded, nor for latents on a
+    GPU, whose bytes would have to be fetched.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self.most = most
+        self._known: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._weights: list[tuple[int, int]] = []
+
+    def of_latents(
+        self, model: nn.Module, about: Hashable, z: Tensor, encode: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Embeddings [B, D] of latents [B, ...]; `encode` is asked for the whole batch or not at all.
+
+        about: what else the answer depends on.
+        """
+        if z.device.type != "cpu":
+            return encode(z)
+        kind = (about, z.dtype, tuple(z.shape[1:]))
+        return self._answer(model, [(kind, _digest(item)) for item in z], lambda: encode(z))
+
+    def of_texts(
+        self, model: nn.Module, about: Hashable, texts: Sequence[str], encode: Callable[[], Tensor]
+    ) -> Tensor:
+        """Embeddings [T, D] of texts. about: what else the answer depends on."""
+        return self._answer(model, [(about, text) for text in texts], encode)
+
+    def _answer(self, model: nn.Module, keys: list[Hashable], encode: Callable[[], Tensor]) -> Tensor:
+        if torch.is_grad_enabled() or len(keys) > self.most:
+            return encode()
+        if (weights := _state(model)) != self._weights:
+            self._weights = weights
+            self._known.clear()
+        if all(key in self._known for key in keys):
+            for key in keys:
+                self._known.move_to_end(key)
+            return torch.stack([self._known[key] for key in keys])
+        found = encode()
+        for key, embedding in zip(keys, found, strict=True):
+            self._known[key] = embedding.clone()
+            self._known.move_to_end(key)
+        while len(self._known) > self.most:
+            self._known.popitem(last=False)
+        return found
+
+
+def _digest(item: Tensor) -> bytes:
+    """Of an item's numbers, whatever their type and strides."""
+    numbers = item.detach().contiguous().reshape(-1).view(torch.uint8)
+    return blake2b(numbers.numpy(), digest_size=16).digest()
+
+
+def _state(model: nn.Module) -> list[tuple[int, int]]:
+    """Address and version of every weight; inference tensors have no version, and cannot be trained."""
+    return [
+        (weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in model.parameters()
+    ]

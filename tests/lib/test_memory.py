@@ -1,0 +1,142 @@
+"""Embeddings that are remembered: those of the model, and never those of what has changed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import lclip
+from lclip.mini.world import load_world
+from lclip.model.memory import EmbeddingMemory
+
+TEXTS = ["a red star", "a blue ring"]
+
+
+@pytest.fixture
+def model():
+    with torch.inference_mode(False):  # as the host loads it: the weights have versions
+        model = load_world().latent_clip
+    model.memory = EmbeddingMemory()
+    return model
+
+
+@pytest.fixture
+def passes(model):
+    """Batches that the image tower was asked for, so far."""
+    seen: list[int] = []
+    model.visual.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    return seen
+
+
+@pytest.fixture
+def latents():
+    return 6 * torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(autouse=True)
+def as_nodes_run():
+    with torch.inference_mode():
+        yield
+
+
+def fresh(latents, texts=None):
+    plain = load_world().latent_clip
+    return plain.encode_latents(latents) if texts is None else plain.encode_text(texts)
+
+
+def test_score_reward_classes_and_gate_read_a_batch_once(model, passes, latents):
+    lclip.similarity(model, latents, TEXTS)
+    lclip.TextReward(model, TEXTS[0])(latents)
+    lclip.classify(model, latents, TEXTS)
+    policy = lclip.SafetyPolicy((lclip.Concept("ring", ("a ring",), ("a star",)),), augmentations=("whole",))
+    policy.judge(model, latents)
+    assert passes == [5]
+    lclip.TextReward(model, TEXTS[1])(latents[[3, 1]])
+    assert passes == [5]  # what Select kept is known too
+    assert torch.equal(model.encode_latents(latents), fresh(latents))
+
+
+def test_what_is_not_known_is_read_whole(model, passes, latents):
+    model.encode_latents(latents[:2])
+    assert torch.equal(model.encode_latents(latents), fresh(latents))
+    assert passes == [2, 5]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda z: z.clone().index_put_((torch.tensor(0), torch.tensor(0)), torch.tensor(1e-3)),
+        lambda z: z.half(),
+        lambda z: z.bfloat16(),
+        lambda z: z.flip(-1),
+        lambda z: z[:, :, None],  # one frame
+        lambda z: z.transpose(-1, -2),
+        lambda z: torch.cat([z, z], 2),  # another shape
+    ],
+)
+def test_other_latents_get_their_own(model, latents, change):
+    model.encode_latents(latents)
+    changed = change(latents)
+    torch.testing.assert_close(model.encode_latents(changed), fresh(changed), rtol=1e-5, atol=1e-5)
+
+
+def test_latents_that_were_written_into_are_read_again(model, latents):
+    model.encode_latents(latents)
+    latents[2].mul_(-1)
+    assert torch.equal(model.encode_latents(latents), fresh(latents))
+
+
+def test_another_rule_reads_again(model, passes):
+    large = 6 * torch.randn(2, 4, 12, 12)
+    found = [model.encode_latents(large, rule) for rule in ("interpolate", "resize", "interpolate")]
+    assert torch.equal(found[0], found[2]) and not torch.allclose(found[0], found[1])
+    assert len(passes) == 2
+
+
+def test_changed_weights_forget_all(model, latents):
+    with torch.inference_mode(False), torch.no_grad():
+        before, texts = model.encode_latents(latents), model.encode_text(TEXTS)
+        model.visual.proj.mul_(-1)
+        model.text_projection.mul_(-1)
+        torch.testing.assert_close(model.encode_latents(latents), -before)
+        torch.testing.assert_close(model.encode_text(TEXTS), -texts)
+
+
+def test_texts_are_encoded_once_for_each_vocabulary(model, monkeypatch):
+    asked: list[int] = []
+    tower = model.encode_tokens
+    monkeypatch.setattr(model, "encode_tokens", lambda ids: (asked.append(len(ids)), tower(ids))[1])
+    first = model.encode_text(TEXTS)
+    assert torch.equal(model.encode_text(TEXTS), first) and asked == [2]
+    assert torch.equal(model.encode_text(TEXTS[1]), first[1:]) and asked == [2]
+    words = list(model.tokenizer.vocabulary)
+    red, blue = words.index("red"), words.index("blue")
+    words[red], words[blue] = words[blue], words[red]
+    model._tokenizer = lclip.WordTokenizer(words, model.config.context_length)
+    assert not torch.allclose(model.encode_text(TEXTS), first)
+
+
+def test_gradients_pass_as_without(model, latents):
+    model.encode_latents(latents)
+    with torch.inference_mode(False), torch.enable_grad():
+        z = latents.clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(lclip.TextReward(model, TEXTS[0])(z).sum(), z)
+    assert gradient.abs().sum() > 0
+
+
+def test_it_stays_small_and_what_it_gives_is_not_its_own(model, passes, latents):
+    model.memory = EmbeddingMemory(most=6)
+    model.encode_latents(latents).zero_()
+    assert torch.equal(model.encode_latents(latents), fresh(latents)) and passes == [5]
+    model.encode_latents(latents + 1)  # five others: only one of the first is kept
+    assert len(model.memory._known) == 6
+    model.encode_latents(latents)
+    assert passes == [5, 5, 5]
+    assert model.encode_latents(torch.cat([latents, latents + 2])).shape[0] == 10  # more than it may keep
+
+
+def test_broken_items_stay_broken(model, latents):
+    latents[1] = torch.nan
+    for _ in range(2):
+        found = model.encode_latents(latents)
+        assert found[1].isnan().all() and found[[0, 2, 3, 4]].isfinite().all()
