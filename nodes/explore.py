@@ -7,11 +7,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..lclip.exploring.blending import MOST
-from ..lclip.exploring.explore import checked_texts, scored
 from ..lclip.exploring.plan import AUTO, LARGEST, NONE, Plan
-from .draw import maps
+from . import draw
 from .host import explore as host_explore
-from .host import map_pictures, memory, models, sockets
+from .host import memory, models, sockets
 from .host import spaces as host_spaces
 from .host.ksampler import Stage
 from .host.search_widgets import stage_inputs
@@ -185,6 +184,9 @@ class Explore(io.ComfyNode):
         vae: Any = None,
         **others: Any,
     ) -> io.NodeOutput:
+        from ..lclip.exploring.explore import checked_texts, scored
+        from .host import map_pictures
+
         stage, lines = Stage.taken_from(others), checked_texts(texts.splitlines())
         host_spaces.check_same_space(stage.model, latent_clip.config)
         if vae is not None:
@@ -206,11 +208,11 @@ class Explore(io.ComfyNode):
         return io.NodeOutput(
             latent,
             noise,
-            maps.map_chart(found, pictures, cell),
+            draw.maps.map_chart(found, pictures, cell),
             found.scores.flatten(1)[:, cell].tolist(),
             positive,
             start,
-            "\n".join([maps.map_report(found, cell), *(f"Caution: {text}" for text in cautions)]),
+            "\n".join([draw.maps.map_report(found, cell), *(f"Caution: {text}" for text in cautions)]),
             ui=map_pictures.shown_map(found, pictures, cautions),
         )
 

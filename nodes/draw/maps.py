@@ -4,17 +4,20 @@ Knows nothing of the host."""
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ...lclip.exploring.explore import ExploredMap
 from ...lclip.exploring.page import sheet
 from . import charts
 from .charts import INK, LABEL, MARGIN, ORANGE, PAPER, SMALL, TITLE, WIDTH
 from .lettering import fit_text
 from .pen import Pen, Point
+
+if TYPE_CHECKING:
+    from ...lclip.exploring.explore import ExploredMap
 
 FIELD = WIDTH - 2 * MARGIN
 FOOT, STRENGTH = 30, 0.6

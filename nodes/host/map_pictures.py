@@ -16,7 +16,7 @@ from torch import Tensor
 from ...lclip.exploring.explore import ExploredMap
 from ...lclip.exploring.page import LARGEST_TILE, data_uri, sheet, shown_json
 from ...lclip.exploring.plan import Plan
-from ..draw import charts
+from .. import draw
 from . import memory
 from . import spaces as host_spaces
 from .explore import Rendered
@@ -82,7 +82,7 @@ def shown_map(found: ExploredMap, pictures: Tensor, cautions: Sequence[str]) -> 
     """For NodeOutput's ui: what the widget shows. The sheet of cells is a temporary file of the host's."""
     picture = sheet(pictures, found.plan.columns)
     try:
-        (file,) = ui.PreviewImage(charts.as_image([picture])).as_dict()["images"]
+        (file,) = ui.PreviewImage(draw.charts.as_image([picture])).as_dict()["images"]
     except OSError as error:
         logger.warning("The map shows no pictures: %s", error)
         file = {}
