@@ -30,6 +30,7 @@ SHOWN = {
     "Mini 3 Safety gate": {"Latent Safety Gate": 1, "Safe pictures": 5},
     "Mini 4 Guidance": {"Without guidance": 4, "With guidance": 4},
     "Mini 6 Race": {"Race KSampler": 1, "The best two of sixteen": 2},
+    "Mini 10 Explore": {"The chosen cell": 1},
     "Mini 7 Again until good": {"ReNO KSampler": 1, "Good enough": 1},
     "Mini 5 Heatmap": {"Latent-CLIP Heatmap": 1, "The pictures": 4, "Where it is, over a rough preview": 4},
 }

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_canvas import Canvas, Output, Placed
+from workflow_explore import explore
 from workflow_parts import (
     CEILING,
     FLOOR,
@@ -367,6 +368,7 @@ PLANS: dict[str, tuple[Callable[[Canvas, World], None], tuple[World, ...]]] = {
     "5 Heatmap": (heatmap, (MINI, SDXL)),
     "6 Race": (race, (MINI, SDXL_BASE)),
     "7 Again until good": (again, (MINI, SDXL)),
+    "10 Explore": (explore, (MINI,)),
 }
 
 

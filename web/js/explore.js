@@ -5,7 +5,7 @@ import { api } from "../../../scripts/api.js";
 import { showMap } from "../../../latent-clip/map.js";
 
 const NODE = "LatentCLIP_Explore", SHOWN = "latent_clip_map", EVENT = "latent-clip.map";
-const SMALLEST = 420, KEPT = 400_000; // pixels of height; characters of a map that a workflow keeps
+const SMALLEST = 330, KEPT = 400_000; // pixels of height; characters of a map that a workflow keeps
 
 app.registerExtension({
   name: "latent-clip.explore",

@@ -1,0 +1,49 @@
+"""The plan of a map between two seeds and two prompts, from which a cell is chosen."""
+
+from __future__ import annotations
+
+from workflow_canvas import Canvas
+from workflow_parts import GAP, TEXT_HEIGHT, TOP, WIDE, World, around, decoded, load, note
+
+LOWEST = 1085  # of the groups around the tallest node
+COLOURS = "#3f5f8a", "#5a7d3a", "#7a5a8a"  # of groups
+
+
+def explore(canvas: Canvas, world: World) -> None:
+    """Two lanes leave the loader in another order than sockets stand in, and pass the second prompt."""
+    loaded, left = load(canvas, world, above=False), WIDE + GAP
+    e = left + WIDE + 110
+    words = {"value": "a blue ring on a white ground"}
+    box = canvas.node("PrimitiveStringMultiline", (0, 500), (WIDE, TEXT_HEIGHT), "Prompt", words)["STRING"]
+    first = canvas.node(
+        "CLIPTextEncode", (left, 60), (WIDE, 150), "Another prompt",
+        {"text": "a red star on a white ground"}, clip=loaded.clip,
+    )["CONDITIONING"]  # fmt: skip
+    wires = {"clip": loaded.clip, "text": box}
+    second = canvas.node("CLIPTextEncode", (left, 500), (WIDE, 120), "The prompt, encoded", **wires)
+    size = {"width": world.size, "height": world.size, "batch_size": 1}
+    empty = canvas.node(world.empty, (left, 270), (WIDE, 118), None, size)["LATENT"]
+    inner, outer = around(loaded.end, 0)[:3], around(loaded.end, 1)
+    low = LOWEST - 14, LOWEST - 36
+    judge = loaded.latent_clip.via(
+        *inner, (-9, 170), (-9, LOWEST - 70), (20, low[1]), (e - 80, low[1]), (e - 56, 300)
+    )
+    vae = loaded.vae.via(*outer, (-20, LOWEST - 60), (10, low[0]), (e - 64, low[0]))
+    found = canvas.node(
+        "LatentCLIP_Explore", (e, 0), (470, 1035), None,
+        {**dict(world.sampling), "seed": 7, "other_seeds": "8", "column": 2, "row": 2,
+         "texts": "a red star\na blue ring\na red ring"},
+        model=loaded.model, positive=first, negative=first, latent_image=empty.via((e - 80, 150)),
+        latent_clip=judge, vae=vae.via((e - 40, 300)), corner_2=second["CONDITIONING"].via((e - 70, 440)),
+    )  # fmt: skip
+    b = e + 470 + 70
+    lane = vae.via((b - 44, low[0]), (b - 30, 110))
+    end = decoded(canvas, world, (b, 0), 640, "The chosen cell", found["latent"], lane, "explore")
+    note(canvas, (0, 690), (WIDE, 280), "What lies between?",
+         "Two seeds, two prompts: every cell is made of noise and prompt in between.")  # fmt: skip
+    note(canvas, (b, 690), (WIDE, 150), "Choose",
+         "Click a cell on the map and run again: nothing else is sampled.")  # fmt: skip
+    note(canvas, (b, 890), (WIDE, 150), "Heat", "Choose a text under *show*: bright is where it fits.")
+    bounds = (-70, e - 95), (e - 85, b - 50), (b - 45, end + 25)
+    for title, ends, colour in zip(("1 Corners", "2 Explore", "3 Look"), bounds, COLOURS, strict=True):
+        canvas.group(title, ends[0], TOP, ends[1], LOWEST + 15, colour)
