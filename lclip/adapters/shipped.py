@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..latents.checks import check_form
 from ..latents.fitting import fit
 from ..latents.reader import NativeSize
 from ..latents.spaces import space_named
@@ -61,6 +62,8 @@ def fit_latents(z: Tensor, space: str = "sdxl", native: int = 64) -> Tensor:
     """What the size rule "fit" gives, without a model: raw latents [B, C, H, W] -> [B, V, C, native, native].
 
     Square views, along the longer side, of the latents that the same picture would have had, had its shorter
-    side been encoded at the native size; differentiable. ValueError for an unknown space.
+    side been encoded at the native size; differentiable. One frame each, [B, C, 1, H, W], is as good.
+    ValueError for an unknown space, or for what is no batch of its latents.
     """
-    return fit(z, NativeSize(space_named(space), native))
+    reader = NativeSize(space_named(space), native)
+    return fit(check_form(z, reader.channels, space, "the size map"), reader)

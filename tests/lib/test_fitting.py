@@ -102,6 +102,19 @@ def test_shipped_maps_are_known_to_whoever_imports_the_library_alone():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (16, 16), (16, 24), (5, 9)])
+def test_one_frame_is_a_picture(size):
+    z = torch.randn(2, 4, *size)
+    assert torch.equal(lclip.fit_latents(z[:, :, None], native=8), lclip.fit_latents(z, native=8))
+
+
+@pytest.mark.parametrize("space", SHIPPED)
+def test_a_shipped_adapter_reads_one_frame_as_a_picture(space):
+    z = torch.randn(2, lclip.space_named(space).channels, 8, 8)
+    adapter = lclip.shipped_adapter(space)
+    assert torch.equal(adapter(z[:, :, None]), adapter(z))
+
+
 def test_one_cell_wide_is_read():
     assert lclip.fit_latents(torch.randn(1, 4, 1, 200), native=8).shape[2:] == (4, 8, 8)
 
@@ -139,6 +152,10 @@ def test_an_unknown_space_is_refused_by_name():
         lclip.shipped_adapter("cascade-c")
     with pytest.raises(ValueError, match="no latent space"):
         lclip.fit_latents(torch.randn(1, 4, 8, 8), "nobody's")
+    with pytest.raises(ValueError, match="the size map reads SDXL latents with 4"):
+        lclip.fit_latents(torch.randn(1, 16, 128, 128))
+    with pytest.raises(ValueError, match="video latents"):
+        lclip.fit_latents(torch.randn(1, 4, 3, 128, 128))
 
 
 def test_a_model_reads_by_the_rule_that_it_was_loaded_with(tmp_path):

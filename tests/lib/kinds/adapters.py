@@ -54,6 +54,10 @@ class AdapterKind:
         alone = torch.cat([adapter(z[item : item + 1]) for item in range(len(z))])
         torch.testing.assert_close(mapped, alone, atol=1e-4, rtol=1e-4)
 
+    def test_one_frame_is_a_picture(self, adapter):
+        z = self.latents(adapter)
+        assert torch.equal(adapter(z[:, :, None]), adapter(z))
+
     def test_cells_become_as_many_as_the_spaces_say(self, adapter):
         mapped = adapter(self.latents(adapter, 8, 16))
         assert tuple(mapped.shape[-2:]) == (8 * self.cells, 16 * self.cells)
