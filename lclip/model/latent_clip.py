@@ -157,7 +157,8 @@ class LatentCLIP(nn.Module):
         views = whole[:, None] if side is None else windows(whole, side)  # [B, V, C, h, w]
         patches = self._in_passes(partial(encoder, dtype=self._dtype()), views.flatten(0, 1))
         patches = patches.to(torch.promote_types(patches.dtype, torch.float32)).unflatten(0, views.shape[:2])
-        return stitched(patches, *whole.shape[-2:], views.shape[-1], self.config.patch_size)
+        height, width = whole.shape[-2:]
+        return stitched(patches, height, width, views.shape[-1], self.config.patch_size)
 
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
         """Embed texts as typed: "(red:1.2)" is seven signs, not a weight. -> [T, D], each of length 1.

@@ -63,7 +63,7 @@ class Bench:
         """Smooth latents of the space's usual size."""
         source, side = torch.Generator().manual_seed(seed), SIDE // self.known.factor
         coarse = torch.randn(batch, self.known.channels, 3, 3, generator=source)
-        return self.known.std * F.interpolate(coarse, (side, side), mode="bicubic")
+        return (self.known.std or 1.0) * F.interpolate(coarse, (side, side), mode="bicubic")
 
     def sampled(self, model=None, batch=BATCH, **widgets):
         return self.add(
