@@ -16,12 +16,14 @@ from .after import Chosen, Gated, best_of, gate
 from .callbacks import RewardGuidance, SafetyGuard
 from .guider import RewardGuider
 from .latents import PipelineLatents, pipeline_space, reader
+from .preference import PreferenceReward
 from .searching import race, reno
 
 __all__ = [
     "Chosen",
     "Gated",
     "PipelineLatents",
+    "PreferenceReward",
     "RewardGuidance",
     "RewardGuider",
     "SafetyGuard",

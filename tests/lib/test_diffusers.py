@@ -471,3 +471,86 @@ def test_the_page_of_examples_runs(tmp_path, monkeypatch):
     for name in ("best", "reno", "won"):
         assert (tmp_path / f"{name}.png").is_file()
     assert len(names["gated"].images) == 4 and names["won"].run.saved > 0
+
+
+@pytest.fixture(scope="module")
+def preference(tmp_path_factory):
+    """A preference model in the published layout, and the pipeline that its parts are of."""
+    folder = tmp_path_factory.mktemp("preference")
+    pipe = tiny_pipelines.pipeline("SDXL", seed=3)
+    pipe.save_pretrained(folder / "base")
+    for part in ("unet", "text_encoder", "text_encoder_2"):
+        getattr(pipe, part).save_pretrained(folder / "lrm" / part)
+    torch.manual_seed(4)
+    head = {"visual_projection": {"weight": torch.randn(16, 8 + 16 + 16)}, "logit_scale": torch.tensor(2.0)}
+    torch.save(head, folder / "lrm" / "state_dict.pt")
+    return folder, pipe, head
+
+
+def test_a_preference_models_score_is_that_of_its_parts(preference):
+    """The published recipe by the pipeline's own text encoding and a whole pass of its UNet."""
+    folder, pipe, head = preference
+    reward = wing.PreferenceReward(folder / "lrm", folder / "base", PROMPT)
+    z = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * 6.5
+    texts, empty, pooled, pooled_empty = pipe.encode_prompt(
+        PROMPT, do_classifier_free_guidance=True, negative_prompt=""
+    )
+    seen = {}
+    blocks = pipe.unet.down_blocks
+    last = {"first": blocks[0].resnets[-1], "second": blocks[1].attentions[-1], "middle": pipe.unet.mid_block}
+    hooks = [
+        m.register_forward_hook(
+            lambda _, i, out, n=n: seen.update({n: out[0] if isinstance(out, tuple) else out})
+        )
+        for n, m in last.items()
+    ]
+
+    def means(hidden, pool):
+        sizes = torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2)
+        given = {"text_embeds": pool.repeat(2, 1), "time_ids": sizes}
+        with torch.no_grad():
+            pipe.unet(z * 0.13025, 0, encoder_hidden_states=hidden.repeat(2, 1, 1), added_cond_kwargs=given)
+        return {name: value.mean((2, 3)) for name, value in seen.items()}
+
+    without, with_text = means(empty, pooled_empty), means(texts, pooled)
+    for hook in hooks:
+        hook.remove()
+    middle = without["middle"] + 7.5 * (with_text["middle"] - without["middle"])
+    features = (
+        torch.cat([with_text["first"], with_text["second"], middle], 1)
+        @ head["visual_projection"]["weight"].T
+    )
+    features = features / features.norm(dim=1, keepdim=True)
+    expected = 0.01 * torch.tensor(2.0).exp() * (features @ (pooled / pooled.norm()).T)[:, 0]
+    torch.testing.assert_close(reward(z), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(reward(z[1:]), expected[1:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_preference_model_guides_and_watches(preference, pipes, tiny_model):
+    folder, _, _ = preference
+    reward = wing.PreferenceReward(folder / "lrm", folder / "base", PROMPT)
+    chosen = wing.reno(pipes["SDXL"], reward, lclip.ReNOSettings(iterations=3, lr=20.0), **call("SDXL", 1))
+    assert float(chosen.rewards) > float(chosen.run.initial_reward)
+    text = lclip.TextReward(tiny_model, "a red circle")
+    watched = wing.reno(pipes["SDXL"], text, lclip.ReNOSettings(iterations=2), reward, **call("SDXL", 1))
+    assert watched.run.history[0].held_out.shape == (1,)
+    with pytest.raises(ValueError, match="4 channels|reads"):
+        reward(torch.randn(1, 16, 8, 8))
+
+
+def test_a_preference_model_that_is_none(preference, tmp_path):
+    folder, _, head = preference
+    with pytest.raises(FileNotFoundError, match="needs .*unet, which is not there"):
+        wing.PreferenceReward(tmp_path, folder / "base", PROMPT)
+    import shutil
+
+    shutil.copytree(folder / "lrm", tmp_path / "lrm")
+    torch.save(
+        {"visual_projection": {"weight": torch.randn(16, 16)}, "logit_scale": head["logit_scale"]},
+        tmp_path / "lrm" / "state_dict.pt",
+    )
+    with pytest.raises(ValueError, match=r"shape \[16, 16\]; expected \[D, 40\]"):
+        wing.PreferenceReward(tmp_path / "lrm", folder / "base", PROMPT)
+    torch.save({"other": 1}, tmp_path / "lrm" / "state_dict.pt")
+    with pytest.raises(ValueError, match="has no visual_projection"):
+        wing.PreferenceReward(tmp_path / "lrm", folder / "base", PROMPT)
