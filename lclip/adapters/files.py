@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.formats import Format
-from ..checkpoints.tensors import check_target, read_tensors, write_tensors
+from ..checkpoints.tensors import all_finite, check_target, read_tensors, write_tensors
 from ..errors import CheckpointError
 from ..latents.spaces import LatentSpace
 from .adapter import Adapter, AdapterFigures, AdapterShape, LatentAdapter
@@ -36,7 +36,7 @@ def save_adapter(
     """
     path = check_target(Path(path))
     weights = {name: tensor.to(dtype) for name, tensor in adapter.state_dict().items()}
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+    if not all(map(all_finite, weights.values())):
         raise ValueError("the adapter holds NaN or infinite weights; its training went astray. Train again.")
     metadata = {
         **FORMAT.head(),
@@ -85,7 +85,7 @@ def _adapter_of(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> L
             raise ValueError(f"its weight {name!r} has shape {found}; expected {expected.get(name)}")
     if metadata.get("sha256") != weights_hash(weights):
         raise ValueError("its weights do not fit the hash in it: the file was damaged or changed")
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+    if not all(map(all_finite, weights.values())):
         raise ValueError("it holds NaN or infinite weights")
     adapter.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
     figures = _json(metadata, "figures")

@@ -23,7 +23,7 @@ from .folders import open_folder
 from .formats import Format
 from .layouts import from_transformers, said_by_clip_model
 from .pickles import is_old_pickle, read_pickle
-from .tensors import read_tensors, write_tensors
+from .tensors import all_finite, read_tensors, write_tensors
 
 FORMAT = Format("latent-clip", "Latent-CLIP")
 FOLDER_ENTRY = "latent_clip"  # what is ours in a config.json
@@ -290,7 +290,7 @@ def _check_against(weights: Mapping[str, Tensor], config: LatentCLIPConfig) -> N
 
 
 def _check_finite(weights: Mapping[str, Tensor], path: Path, how: str = "") -> None:
-    bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+    bad = [name for name, tensor in weights.items() if not all_finite(tensor)]
     if bad:
         raise CheckpointError(f"{path}: {_listed(bad)} NaN or infinite {how}".rstrip())
 
