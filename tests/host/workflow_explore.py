@@ -14,13 +14,15 @@ def explore(canvas: Canvas, world: World) -> None:
     loaded, left = load(canvas, world, above=False), WIDE + GAP
     e = left + WIDE + 110
     words = {"value": "a blue ring on a white ground"}
-    box = canvas.node("PrimitiveStringMultiline", (0, 500), (WIDE, TEXT_HEIGHT), "Prompt", words)["STRING"]
+    box = canvas.node("PrimitiveStringMultiline", (0, 500), (WIDE, TEXT_HEIGHT), "Prompt of corner 2", words)[
+        "STRING"
+    ]
     first = canvas.node(
-        "CLIPTextEncode", (left, 60), (WIDE, 150), "Another prompt",
+        "CLIPTextEncode", (left, 60), (WIDE, 150), "Prompt of corner 1",
         {"text": "a red star on a white ground"}, clip=loaded.clip,
     )["CONDITIONING"]  # fmt: skip
     wires = {"clip": loaded.clip, "text": box}
-    second = canvas.node("CLIPTextEncode", (left, 500), (WIDE, 120), "The prompt, encoded", **wires)
+    second = canvas.node("CLIPTextEncode", (left, 500), (WIDE, 120), "Corner 2, encoded", **wires)
     size = {"width": world.size, "height": world.size, "batch_size": 1}
     empty = canvas.node(world.empty, (left, 270), (WIDE, 118), None, size)["LATENT"]
     inner, outer = around(loaded.end, 0)[:3], around(loaded.end, 1)
