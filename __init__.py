@@ -25,6 +25,7 @@ async def comfy_entrypoint():
         score,
         select,
         shares,
+        slider,
         taste,
     )
     from .nodes.host import folders as host_folders
@@ -55,6 +56,7 @@ async def comfy_entrypoint():
                 race.Race,
                 race.RaceKSampler,
                 explore.Explore,
+                slider.Slider,
                 guidance.Guidance,
                 safety.SafetyPolicy,
                 safety_gate.SafetyGate,

@@ -33,6 +33,7 @@ SECTIONS = {
     "race": ("race", "race_section", "Mini world: races, many candidates for few passes"),
     "variety": ("variety", "variety", "Mini world: batches driven apart by a variety reward"),
     "shares": ("shares", "shares", "Mini world: shares of concepts, chosen and steered"),
+    "sliders": ("sliders", "sliders", "Mini world: sliders, and what they leave as it was"),
     "safety-detection": ("safety", "detection", "Mini world: detecting the unsafe concept"),
     "safety-rates": ("safety_rates", "rates", "Mini world: unsafe rate and what it costs harmless prompts"),
     "safety-savings": (

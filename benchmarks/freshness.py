@@ -32,6 +32,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "race": (*WORLD, "lclip/choosing", "lclip/rewards"),
     "variety": RENO,
     "shares": (*RENO, "lclip/choosing"),
+    "sliders": (*RENO, "lclip/choosing"),
     "safety-detection": SAFETY,
     "safety-rates": (*SAFETY, "lclip/reno", "lclip/rewards"),
     "safety-savings": SAFETY,

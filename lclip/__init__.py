@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .choosing.pick import Pick, diversity, pick
     from .choosing.race import RaceRun, race
     from .choosing.shares import Shares, confusion, shares
+    from .choosing.slide_types import SlideResult, SlideSettings, SlideStep
+    from .choosing.slider import GuidedSlide, NoiseSlide, slide, slide_guided
     from .choosing.types import RaceCheck, RaceResult, RaceSettings
     from .data.pictures import find_pictures
     from .errors import CheckpointError
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from .reno.types import ReNORecord, ReNOResult, ReNOSettings, ReNOStep
     from .rewards.concepts import ConceptReward
     from .rewards.rewards import ImageReward, LatentReward, Reward, RewardSum, TextReward
+    from .rewards.slider import AxisPointReward, SliderReward
     from .rewards.taste import Taste, TasteReward, train_taste
     from .rewards.taste_files import load_taste, save_taste
     from .rewards.variety import VarietyReward

@@ -72,8 +72,15 @@ class GradientRenderer:
     backward is repeated.
     """
 
-    def __init__(self, generate: Callable[[Tensor], Tensor], reward: RewardSum, batch: int):
-        self.generate = generate
+    def __init__(
+        self,
+        generate: Callable[[Tensor], Tensor],
+        reward: RewardSum,
+        batch: int,
+        otherwise: str = GRADIENT_FREE,
+    ) -> None:
+        """otherwise: what to do where there is no gradient, for errors."""
+        self.generate, self.otherwise = generate, otherwise
         self.reward = reward
         self.uphill = Uphill()
         self.generator_target = torch.ones(batch)
@@ -86,7 +93,7 @@ class GradientRenderer:
         if torch.is_inference_mode_enabled():
             raise ValueError(
                 "ReNO's gradient method runs inside torch.inference_mode(), where nothing can be "
-                f"differentiated. Wrap the call in torch.inference_mode(False). {GRADIENT_FREE}."
+                f"differentiated. Wrap the call in torch.inference_mode(False). {self.otherwise}."
             )
         for attempt in range(ATTEMPTS):
             x = noise.detach().requires_grad_()
@@ -95,8 +102,8 @@ class GradientRenderer:
             if not latents.requires_grad:
                 raise ValueError(
                     "The generator's latents carry no gradient: something in it (a sampler under "
-                    f"torch.no_grad, a quantised layer) cuts the chain to the noise. {GRADIENT_FREE}, or use "
-                    "another sampler."
+                    f"torch.no_grad, a quantised layer) cuts the chain to the noise. {self.otherwise}, or "
+                    "use another sampler."
                 )
             parts, cotangent = self._reward_gradient(latents, active)
             gradient = self._through_generator(x, latents, cotangent)
@@ -128,7 +135,7 @@ class GradientRenderer:
         names = ", ".join(repr(name) for name in self.reward.rewards)
         return (
             f"The reward ({names}) does not depend on the latents, so it has no gradient to follow. Give a "
-            f"reward that reads them with differentiable operations. {GRADIENT_FREE}."
+            f"reward that reads them with differentiable operations. {self.otherwise}."
         )
 
     def _through_generator(self, x: Tensor, latents: Tensor, cotangent: Tensor) -> Tensor:

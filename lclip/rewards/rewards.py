@@ -117,22 +117,25 @@ class ImageReward(_AnchorReward):
         name: str | None = None,
         size_rule: Any = None,
     ):
-        reference = _finite_pictures(reference, model)
+        reference = finite_pictures(reference, model, "The reference")
         with torch.no_grad():
             anchors = model.encode_latents(reference, size_rule=size_rule)
         super().__init__(model, anchors, weight, name or "reference", size_rule)
 
 
-def _finite_pictures(reference: Tensor, model: LatentCLIP) -> Tensor:
-    """The references that are finite; a warning names the others. ValueError where there is none."""
+def finite_pictures(reference: Tensor, model: LatentCLIP, whose: str) -> Tensor:
+    """The latents that are finite; a warning names the others. ValueError where there is none.
+
+    whose: latents they are, as errors begin.
+    """
     try:
         reference = check_shape(reference, model.config)
     except ValueError as error:
         wanted = f"[images, {model.config.channels}, height, width]"
-        raise ValueError(f"The reference {error} It wants {wanted} with at least one image.") from error
+        raise ValueError(f"{whose} {error} It wants {wanted} with at least one image.") from error
     if not bool(finite_items(reference).any()):
         raise ValueError(
-            "The reference latents hold NaN or infinite values; an embedding of them would be meaningless. "
+            f"{whose} latents hold NaN or infinite values; an embedding of them would be meaningless. "
             "Encode the picture again, with a VAE that does not overflow in fp16."
         )
     check_latents(reference, model.config)

@@ -30,15 +30,22 @@ def guide_model(model: Any, wired: models.WiredReward, strength: float, start: f
         raise ValueError(
             f"Guidance starts at {start} and ends at {end}; expected a start that is not after the end."
         )
+    sampling = model.get_model_object("model_sampling")
+    first, last = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
+    return with_companions(model, wired.models, _Guide(wired, strength, float(first), float(last)))
+
+
+def with_companions(
+    model: Any, towers: Iterable[models.LoadedLatentCLIP], hook: Callable[..., Tensor]
+) -> Any:
+    """A clone of a MODEL that calls a hook after each prediction of x0, with the models that it asks."""
     guided = model.clone()
     # As companions of the model they are loaded with it, in one go: nothing evicts anything in mid-sampling.
     others = guided.get_additional_models_with_key(PATCH)
-    companions = dict.fromkeys([*others, *(each for loaded in wired.models for each in loaded.patchers)])
+    companions = dict.fromkeys([*others, *(each for loaded in towers for each in loaded.patchers)])
     guided.set_additional_models(PATCH, list(companions))
-    sampling = model.get_model_object("model_sampling")
-    first, last = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
-    guided.set_model_sampler_post_cfg_function(_Guide(wired, strength, float(first), float(last)))
-    guided.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH, partial(_with_graphs, wired.models))
+    guided.set_model_sampler_post_cfg_function(hook)
+    guided.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH, partial(_with_graphs, towers))
     return guided
 
 

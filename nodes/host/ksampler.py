@@ -91,7 +91,7 @@ def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any], prev
     outcomes: list[SearchOutcome] = []
     search.on_outcome = outcomes.append
     search.settings = replace(search.settings, places=_places(latent, len(samples_of(latent))))
-    best = _sampled(search, search.sampler_name, stage, latent, search.settings.renders, preview)
+    best = sampled(search, search.sampler_name, stage, latent, search.settings.renders, preview)
     if not outcomes:
         raise stage.nothing_left()
     kept = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
@@ -123,7 +123,7 @@ def run_race(sampler: RaceSampler, stage: Stage, latent: dict[str, Any]) -> Race
     batch = len(samples_of(latent))
     sampler.numbers = latent.get("batch_index")
     sampler.settings = replace(sampler.settings, places=_places(latent, batch))
-    best = _sampled(sampler, sampler.sampler_name, stage, latent, stage.steps)
+    best = sampled(sampler, sampler.sampler_name, stage, latent, stage.steps)
     outcome = sampler.outcome
     if outcome is None:
         raise stage.nothing_left()
@@ -132,14 +132,14 @@ def run_race(sampler: RaceSampler, stage: Stage, latent: dict[str, Any]) -> Race
     noise = noise.masked_fill(per_item(unsafe, noise), 0.0)
     seeds = outcome.result.seeds
     return RaceFound(
-        {**_wide(latent, best, len(best) // batch), "seeds": seeds},
+        {**widened(latent, best, len(best) // batch), "seeds": seeds},
         # A stochastic sampler draws on by the seed of the winner; a batch has one, its first item's.
         [FixedNoise(each, seeds[rank * batch]) for rank, each in enumerate(noise.split(batch))],
         outcome.result,
     )
 
 
-def _wide(latent: dict[str, Any], samples: Tensor, times: int) -> dict[str, Any]:
+def widened(latent: dict[str, Any], samples: Tensor, times: int) -> dict[str, Any]:
     """A LATENT of so many times the items, with what belongs to an item repeated."""
     wide = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
     mask = wide.get("noise_mask")
@@ -150,7 +150,7 @@ def _wide(latent: dict[str, Any], samples: Tensor, times: int) -> dict[str, Any]
     return {**wide, "samples": samples}
 
 
-def _sampled(
+def sampled(
     sampler: Any, name: str, stage: Stage, latent: dict[str, Any], shown: int, preview: bool = True
 ) -> Tensor:
     """What the stock KSampler does around its sampler. shown: how often the sampler shows how far it is."""
@@ -165,7 +165,7 @@ def _sampled(
     plan = comfy.samplers.KSampler(
         model, stage.steps, model.load_device, name, stage.scheduler, stage.denoise, model.model_options
     )
-    noise = comfy.sample.prepare_noise(samples, stage.seed, latent.get("batch_index"))
+    noise = noise_of(stage, {**latent, "samples": samples})
     return comfy.sample.sample_custom(
         model,
         noise,
@@ -180,6 +180,11 @@ def _sampled(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=stage.seed,
     )
+
+
+def noise_of(stage: Stage, latent: dict[str, Any]) -> Tensor:
+    """The noise that the stock KSampler starts from, for latents as they are."""
+    return comfy.sample.prepare_noise(latent["samples"], stage.seed, latent.get("batch_index"))
 
 
 def _callback(model: Any, renders: int, preview: bool) -> Callable[[int, Tensor, Tensor, int], None]:

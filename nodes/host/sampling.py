@@ -283,14 +283,17 @@ class _Report:
         self.done = item * (self.renders // self.batch)
 
     def __call__(self, step: lclip.ReNOStep) -> None:
+        self.show(f"best reward {float(step.best_reward.mean()):.4f}", step.best_latents)
+
+    def show(self, text: str, latents: Tensor) -> None:
+        """One more render, what is to be said of it, and what to show meanwhile."""
         self.bar.update()
-        best = f"best reward {float(step.best_reward.mean()):.4f}"
-        self.bar.set_postfix_str(best)
+        self.bar.set_postfix_str(text)
         if self.tell is not None:
-            self.tell(f"render {self.done + 1} of {self.renders}: {best}")
+            self.tell(f"render {self.done + 1} of {self.renders}: {text}")
         if self.callback is not None:
             with torch.inference_mode():
-                self.callback(self.done, step.best_latents, step.best_latents, self.renders)
+                self.callback(self.done, latents, latents, self.renders)
         self.done += 1
 
     def close(self) -> None:

@@ -77,6 +77,17 @@ def stage_inputs(default_steps: int, steps: str, seed: str) -> list[Any]:
     ]
 
 
+def checkpointing_input() -> Any:
+    """Whether a search by gradients saves memory."""
+    return io.Combo.Input(
+        "checkpointing",
+        options=list(host_sampling.CHECKPOINTING),
+        default="auto",
+        tooltip="Recompute activations instead of keeping them: far less memory, about a third more "
+        "time. auto, the default: where memory seems short. on, off: always, never.",
+    )
+
+
 def search_inputs() -> list[Any]:
     """The widgets that both nodes share, the frequent ones first."""
     return [
@@ -194,15 +205,7 @@ def search_inputs() -> list[Any]:
                 "is a good match for one Text Reward of weight 1.",
             )
         ),
-        sockets.advanced(
-            io.Combo.Input(
-                "checkpointing",
-                options=list(host_sampling.CHECKPOINTING),
-                default="auto",
-                tooltip="Recompute activations instead of keeping them: far less memory, about a third more "
-                "time. auto, the default: where memory seems short. on, off: always, never.",
-            )
-        ),
+        sockets.advanced(checkpointing_input()),
         sockets.LATENT_REWARD.Input(
             "held_out",
             optional=True,

@@ -187,6 +187,30 @@ SOCKETS = {
         ],
         ["LATENT", "NOISE", "IMAGE", "FLOAT", "CONDITIONING", "LATENT", "STRING"],
     ),
+    "LatentCLIP_Slider": (
+        [
+            ("model", "MODEL"),
+            ("seed", "INT"),
+            ("steps", "INT"),
+            ("cfg", "FLOAT"),
+            ("sampler_name", "COMBO"),
+            ("scheduler", "COMBO"),
+            ("positive", "CONDITIONING"),
+            ("negative", "CONDITIONING"),
+            ("latent_image", "LATENT"),
+            ("denoise", "FLOAT"),
+            ("latent_clip", "LATENT_CLIP"),
+            ("less", "STRING"),
+            ("more", "STRING"),
+            ("positions", "INT"),
+            ("low", "FLOAT"),
+            ("high", "FLOAT"),
+            ("method", "COMBO"),
+            ("anchor", "FLOAT"),
+            ("iterations", "INT"),
+        ],
+        ["LATENT", "FLOAT", "IMAGE", "NOISE", "MODEL", "STRING"],
+    ),
     "LatentCLIP_TrainTaste": (
         [
             ("latent_clip", "LATENT_CLIP"),
@@ -271,7 +295,7 @@ def test_every_node_explains_itself(host):
 
 
 # A new seed means a new picture here. Anywhere else it would only run the graph behind the node again.
-SAMPLES = {"LatentCLIP_ReNO", "LatentCLIP_RaceKSampler", "LatentCLIP_Explore"}
+SAMPLES = {"LatentCLIP_ReNO", "LatentCLIP_RaceKSampler", "LatentCLIP_Explore", "LatentCLIP_Slider"}
 
 
 def test_only_what_samples_gets_a_control_after_generate(host):
@@ -307,6 +331,8 @@ WITH_A_TARGET = {"LatentCLIP_CalibrateSafety", "LatentCLIP_Shares", "LatentCLIP_
 def rare_in(name):
     if name == "LatentCLIP_SafetyGate":
         return RARE | RARE_IN_THE_GATE
+    if name == "LatentCLIP_Slider":
+        return RARE | {"strength", "end"}
     return (RARE | RARE_IN_A_RACE) - EVERYDAY_IN_A_RACE if "Race" in name else RARE
 
 
@@ -326,7 +352,7 @@ def test_tooltips_of_numbers_and_choices_say_the_default_and_fractions_their_ran
         for socket, spec in inputs_of(info):
             options, tooltip = spec[1], spec[1]["tooltip"]
             if type_of(spec) in ("INT", "FLOAT") and socket != "seed":
-                assert re.search(rf"\b{options['default']:g}\b", tooltip), f"{name}.{socket}: default"
+                assert re.search(rf"(?<![\w.]){options['default']:g}\b", tooltip), f"{name}.{socket}: default"
             if type_of(spec) == "FLOAT" and 0 <= options["min"] < options["max"] <= 1:
                 assert re.search(r"\b0(\.\d+)? to [01]", tooltip), f"{name}.{socket}: range"
             if type_of(spec) == "BOOLEAN":
@@ -357,6 +383,7 @@ FINDABLE = {
     "nsfw": "LatentCLIP_SafetyGate",
     "safety checker": "LatentCLIP_SafetyGate",
     "reno": "LatentCLIP_ReNO",
+    "concept slider": "LatentCLIP_Slider",
     "aesthetic": "LatentCLIP_TrainTaste",
     "slerp": "LatentCLIP_Explore",
 }

@@ -1,4 +1,4 @@
-"""The example workflows: seven plans, each for the mini world, for SDXL, and some for other models.
+"""The example workflows: nine plans, each for the mini world, for SDXL, and some for other models.
 
 All of a plan are the same graph. Wires run left to right, and cross only where the order of sockets leaves no
 other way; where a wire has to travel far, it has a lane of its own under or over the nodes.
@@ -322,6 +322,36 @@ def again(canvas: Canvas, world: World) -> None:
     _searched(canvas, world, prompt, "LatentCLIP_ReNO", values, "Good enough", notes)
 
 
+def slider(canvas: Canvas, world: World) -> None:
+    prompt = "a green square on a black ground"
+    begin = start(canvas, world, prompt, batch=1)
+    judge = world.judge(canvas, (begin.left, 500)).via((begin.right + 75, 330))
+    b = begin.right + 110
+    values = {
+        "seed": 49, "less": "a small green square on a black ground",
+        "more": "a large green square on a black ground", "low": -0.5, "high": 0.5, "anchor": 0.3,
+    }  # fmt: skip
+    series = canvas.node(
+        "LatentCLIP_Slider", (b, 0), (320, 790), None, values, model=begin.model, positive=begin.prompt,
+        negative=begin.negative, latent_image=begin.empty.via((begin.right + 55, 280)), latent_clip=judge,
+    )  # fmt: skip
+    c = b + 320 + 60
+    canvas.node("PreviewAny", (c, 160), (300, 360), "The report", source=series["report"])
+    d = c + 300 + 75
+    lane = begin.vae.via((d - 35, FLOOR - 25), (d - 30, 170))
+    end = decoded(canvas, world, (d, 60), 600, "From small to large", series["series"], lane, "slider")
+    note(canvas, (begin.left, 700), (WIDE, 130), "What is moved",
+         "The prompt with one word exchanged, for either end. The prompt leaves that word out.")  # fmt: skip
+    note(canvas, (c, 560), (300, 270), "How it is moved",
+         "Each picture begins with its neighbour's noise and goes on to its place as Latent-CLIP measures; "
+         "an anchor holds the rest. Above 4 steps the picture is guided instead.", world.needs)  # fmt: skip
+    note(canvas, (d, 700), (end - d, 130), "Seven of one seed",
+         "Without training: a slider is two texts, or two groups of latents.")  # fmt: skip
+    canvas.group("1 Prompt and both ends", -30, TOP, b - 30, FLOOR, BLUE)
+    canvas.group("2 Slide", b - 20, TOP, d - 60, FLOOR, GREEN)
+    canvas.group("3 Look", d - 50, TOP, end + 25, FLOOR, VIOLET)
+
+
 def _searched(
     canvas: Canvas,
     world: World,
@@ -369,6 +399,7 @@ PLANS: dict[str, tuple[Callable[[Canvas, World], None], tuple[World, ...]]] = {
     "6 Race": (race, (MINI, SDXL_BASE)),
     "7 Again until good": (again, (MINI, SDXL)),
     "10 Explore": (explore, (MINI,)),
+    "9 Slider": (slider, (MINI,)),
 }
 
 

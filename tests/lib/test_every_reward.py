@@ -50,6 +50,22 @@ class TestSafetyReward(RewardKind):
         return lclip.SafetyReward(policy, model)
 
 
+class TestSliderReward(RewardKind):
+    of = lclip.SliderReward
+
+    def make(self, model, items, **weight):
+        return lclip.SliderReward(model, TEXTS[0], TEXTS[1], **weight)
+
+
+class TestAxisPointReward(RewardKind):
+    of = lclip.AxisPointReward
+
+    def make(self, model, items, **weight):
+        slider = lclip.SliderReward(model, TEXTS[0], TEXTS[1])
+        start = model.encode_latents(inputs.pictures(seed=9))[items]
+        return lclip.AxisPointReward(slider, start, torch.tensor([0.3, -0.2, 0.1])[items].to(start), **weight)
+
+
 class TestRewardSum(RewardKind):
     of = lclip.RewardSum
     weighted = False
