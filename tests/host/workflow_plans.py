@@ -398,8 +398,8 @@ PLANS: dict[str, tuple[Callable[[Canvas, World], None], tuple[World, ...]]] = {
     "5 Heatmap": (heatmap, (MINI, SDXL)),
     "6 Race": (race, (MINI, SDXL_BASE)),
     "7 Again until good": (again, (MINI, SDXL)),
-    "10 Explore": (explore, (MINI,)),
     "9 Slider": (slider, (MINI,)),
+    "10 Explore": (explore, (MINI,)),
 }
 
 
