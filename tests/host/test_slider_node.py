@@ -135,6 +135,7 @@ def test_unknown_words_stand_on_the_node(host, new_graph):
             "LatentCLIP_Slider", model=model, positive=prompt, negative=prompt, latent_image=latent,
             latent_clip=latent_clip, **{**STAGE, **SLIDER, **texts},
         )  # fmt: skip
+        graph.add("Probe_DumpLatent", latent=node[0], name="words")
         picture = host.run(graph).require_ok().images(node)[-1]
         with Image.open(host.base / "temp" / picture.name) as opened:
             heights.append(opened.height)
