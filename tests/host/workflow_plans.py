@@ -18,6 +18,7 @@ from typing import Any
 
 from workflow_canvas import Canvas, Output, Placed
 from workflow_explore import explore
+from workflow_more import another_models_latents, custom_sampling, guarded, own_taste
 from workflow_parts import (
     CEILING,
     FLOOR,
@@ -121,22 +122,31 @@ def reno(canvas: Canvas, world: World) -> None:
     canvas.group("3 Before and after", b + 312, TOP, end + 25, FLOOR, VIOLET)
 
 
-def first_notes(canvas: Canvas, begin: Start, title: str, *lines: str) -> None:
+def first_notes(
+    canvas: Canvas,
+    begin: Start,
+    title: str,
+    *lines: str,
+    good: str = "How well Latent-CLIP finds the prompt.",
+) -> None:
     """Below the prompt how it is done, and below the reward what is good."""
     corner(canvas, begin, title, *lines)
     y = begin.low + 284
-    note(canvas, (begin.left, y), (WIDE, FLOOR - 60 - y), "What is good",
-         "The reward: how well Latent-CLIP finds the prompt. Chain more by add_to.")  # fmt: skip
+    note(canvas, (begin.left, y), (WIDE, FLOOR - 60 - y), "The reward", good, "Chain more by add_to.")
 
 
-def rewarding(canvas: Canvas, world: World, begin: Start) -> tuple[Output, float]:
-    """A Text Reward of the prompt, below what the prompt is made into; and where the next column stands."""
+TEXT_REWARD = "LatentCLIP_TextReward"
+
+
+def rewarding(canvas: Canvas, world: World, begin: Start, kind: str = TEXT_REWARD) -> tuple[Output, float]:
+    """A reward below what the prompt is made into, of the prompt or of none; where the next column stands."""
     y, judge = begin.low + 60, begin.latent_clip
     if world.mini:
         judge = judge.via((begin.left - 30, 110), (begin.left - 24, y - 20))
-    words = begin.text.via((begin.left - 40, y - 40), (begin.left - 40, y + 30))
-    wires = {"latent_clip": judge, "text": words}
-    reward = canvas.node("LatentCLIP_TextReward", (begin.left, y), (WIDE, 174), **wires)
+    wires = {"latent_clip": judge}
+    if kind == TEXT_REWARD:
+        wires["text"] = begin.text.via((begin.left - 40, y - 40), (begin.left - 40, y + 30))
+    reward = canvas.node(kind, (begin.left, y), (WIDE, 174), **wires)
     return reward["reward"], begin.right + 60
 
 
@@ -254,10 +264,25 @@ def guidance(canvas: Canvas, world: World) -> None:
     prompt = world.says(
         "a red star above a yellow circle", "a photo of a red bicycle leaning against a yellow door"
     )
+    _steered(canvas, world, prompt, TEXT_REWARD, 0.05)
+
+
+def varied(canvas: Canvas, world: World) -> None:
+    """Guidance by what makes the items of a batch differ."""
+    _steered(canvas, world, "a ring above a square", "LatentCLIP_VarietyReward", 0.15)
+
+
+def _steered(canvas: Canvas, world: World, prompt: str, kind: str, strength: float) -> None:
     begin = start(canvas, world, prompt, batch=4 if world.mini else 2, above=False)
-    reward, a = rewarding(canvas, world, begin)
+    reward, a = rewarding(canvas, world, begin, kind)
     guided = canvas.node(
-        "LatentCLIP_Guidance", (a, 0), (WIDE, 134), model=begin.model, reward=reward.via((a - 28, 300))
+        "LatentCLIP_Guidance",
+        (a, 0),
+        (WIDE, 134),
+        None,
+        {"strength": strength},
+        model=begin.model,
+        reward=reward.via((a - 28, 300)),
     )
     # From here on each wire goes up to one sampler and down to the other.
     twice = replace(
@@ -281,8 +306,9 @@ def guidance(canvas: Canvas, world: World) -> None:
     end = beside(canvas, world, (c, 460), (360, 400), "Without guidance", without, "guidance-without")
 
     how = "The same seed twice. Steered: each step moves the predicted picture along the reward's gradient. "
-    how += "Strength 0.05 is 5 % of its size. Not every picture follows."
-    first_notes(canvas, begin, "Steered and plain", how)
+    how += f"Strength {strength} is {strength:.0%} of its size. Not every picture follows."
+    good = {} if kind == TEXT_REWARD else {"good": "To be far from the others of the batch."}
+    first_notes(canvas, begin, "Steered and plain", how, **good)
     note(canvas, (a, 560), (WIDE, FLOOR - 620), "Many steps", world.says(
         "Twelve here. For one step, use ReNO.", "SDXL base, 20 steps. For one step, use ReNO."
     ), world.needs)  # fmt: skip
@@ -400,6 +426,11 @@ PLANS: dict[str, tuple[Callable[[Canvas, World], None], tuple[World, ...]]] = {
     "7 Again until good": (again, (MINI, SDXL)),
     "9 Slider": (slider, (MINI,)),
     "10 Explore": (explore, (MINI,)),
+    "11 Own taste": (own_taste, (MINI,)),
+    "12 Another model's latents": (another_models_latents, (MINI,)),
+    "13 Guard": (guarded, (MINI,)),
+    "14 Custom sampling": (custom_sampling, (MINI,)),
+    "15 A varied batch": (varied, (MINI,)),
 }
 
 
