@@ -301,7 +301,7 @@ def test_the_best_of_many_is_the_one_that_is_best_alone(pipes, tiny_model, count
 def test_a_search_begins_with_the_pipelines_own_picture(pipes, tiny_model, kind):
     pipe = pipes[kind]
     reward = lclip.TextReward(wing.reader(tiny_model, pipe), "a red circle")
-    settings = lclip.ReNOSettings(iterations=4)
+    settings = lclip.ReNOSettings(iterations=3)
     chosen = wing.reno(pipe, reward, settings, seed=5, **call(kind, 2))
     raw = wing.PipelineLatents.of(pipe).to_raw(latents(pipe, kind, 2, seed=5))
     torch.testing.assert_close(chosen.run.initial_latents, raw, rtol=1e-4, atol=1e-4)
