@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,7 @@ CROSS_OF_NEED = [
 ]  # fmt: skip
 
 
-SHARED = ("Guidance", "varied", "taste", "Another model", "Guard", "Custom")
+SHARED = ("Guidance", "varied", "taste", "Another model", "Guard", "Custom", "Shares and balance")
 """Where one model, one prompt or one latent feeds several samplers."""
 
 
@@ -336,6 +337,15 @@ def test_guidance_changes_the_pictures(host, graph):
     asked = ["red star", "yellow circle"]
     after, before = (sum(sorted(seen(picture)) == asked for picture in each) for each in (steered, plain))
     assert after > before
+
+
+def test_balance_makes_as_many_of_each_colour(host, graph):
+    """By the oracle: sixteen stars, three or four of each of five colours; one may have gone astray."""
+    workflow, result = run(host, graph, "Mini 8 Shares and balance")
+    things = [seen(picture) for picture in pictures(result, workflow, "Balanced")]
+    colours = Counter(found[0].split()[0] for found in things if found)
+    assert sum(colours.values()) == 16 and all(found[0].endswith("star") for found in things)
+    assert len(colours) == 5 and min(colours.values()) >= 2 and max(colours.values()) <= 4
 
 
 def test_the_heatmap_finds_the_blue_triangle_below_the_yellow_ring(host, graph):

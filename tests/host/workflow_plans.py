@@ -1,4 +1,4 @@
-"""The example workflows: nine plans, each for the mini world, for SDXL, and some for other models.
+"""The example workflows: each plan for the mini world, most for SDXL, and some for other models.
 
 All of a plan are the same graph. Wires run left to right, and cross only where the order of sockets leaves no
 other way; where a wire has to travel far, it has a lane of its own under or over the nodes.
@@ -378,6 +378,45 @@ def slider(canvas: Canvas, world: World) -> None:
     canvas.group("3 Look", d - 50, TOP, end + 25, FLOOR, VIOLET)
 
 
+def balance(canvas: Canvas, world: World) -> None:
+    """Two samplers, one after the other, share model and prompt: their wires cross, as in guidance."""
+    begin = start(canvas, world, "a star on a white ground", batch=16)
+    plain, x = sample(canvas, world, begin)
+    colours = [f"a {colour} star" for colour in ("red", "green", "blue", "yellow", "purple")]
+    a = x + 65
+    ceiling = begin.latent_clip.via((a - 36, CEILING))
+    told = {"concepts": "\n".join(colours)}
+    chooser = canvas.node(
+        "LatentCLIP_Balance", (a, 0), (250, 700), None, told, latent=plain, latent_clip=ceiling
+    )
+    b = a + 250 + 80
+    over = begin.prompt.via((begin.right + 14, CEILING - 14), (b - 44, CEILING - 14))
+    lane = plain.via((x + 30, 70), (x + 30, FLOOR - 60), (b - 14, FLOOR - 60), (b - 14, 130))
+    steered = canvas.node(
+        "LatentCLIP_ReNO", (b, 0), (250, 800), None, {"seed": 7, "scheduler": "normal", "iterations": 15},
+        model=begin.model.via((begin.left - 14, CEILING - 28), (b - 22, CEILING - 28)), positive=over,
+        negative=over, latent_image=lane, reward=chooser["reward"],
+    )  # fmt: skip
+    c = b + 250 + 60
+    told = {"concepts": " | ".join(colours)}
+    shares = canvas.node(
+        "LatentCLIP_Shares", (c, 0), (250, 620), None, told,
+        latent_clip=ceiling.via((c - 30, CEILING)), latent=steered["best"],
+    )  # fmt: skip
+    d = c + 250 + 62
+    lane = begin.vae.via((d - 34, FLOOR - 25), (d - 30, 110))
+    end = decoded(canvas, world, (d, 0), 640, "Balanced", shares["latent"], lane, "balanced")
+    low, wide = begin.low + 95, x - begin.left
+    note(canvas, (begin.left, low), (wide, FLOOR - 60 - low), "A prompt that leaves the colour open",
+         "Which colours come is up to the model. The concepts of Balance say what is told apart: it chooses "
+         "as many of each, and gives the others a colour that lacks.")  # fmt: skip
+    note(canvas, (c, 690), (250, 180), "Made up", "ReNO moves each of the sixteen to its own colour.")
+    canvas.group("1 Sixteen, the colour left open", -40, TOP, x + 12, FLOOR, BLUE)
+    canvas.group("2 Balance", x + 18, TOP, b - 58, FLOOR, GREEN)
+    canvas.group("3 Make up what lacks", b - 52, TOP, c - 50, FLOOR, GREEN)
+    canvas.group("4 Look", c - 44, TOP, end + 25, FLOOR, VIOLET)
+
+
 def _searched(
     canvas: Canvas,
     world: World,
@@ -424,6 +463,7 @@ PLANS: dict[str, tuple[Callable[[Canvas, World], None], tuple[World, ...]]] = {
     "5 Heatmap": (heatmap, (MINI, SDXL)),
     "6 Race": (race, (MINI, SDXL_BASE)),
     "7 Again until good": (again, (MINI, SDXL)),
+    "8 Shares and balance": (balance, (MINI,)),
     "9 Slider": (slider, (MINI,)),
     "10 Explore": (explore, (MINI,)),
     "11 Own taste": (own_taste, (MINI,)),
