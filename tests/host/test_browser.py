@@ -30,6 +30,7 @@ SHOWN = {
     "Mini 3 Safety gate": {"Latent Safety Gate": 1, "Safe pictures": 5},
     "Mini 4 Guidance": {"Without guidance": 4, "With guidance": 4},
     "Mini 6 Race": {"Race KSampler": 1, "The best two of sixteen": 2},
+    "Mini 8 Shares and balance": {"Balance Latents": 1, "Concept Shares": 1, "Balanced": 16},
     "Mini 10 Explore": {"The chosen cell": 1},
     "Mini 7 Again until good": {"ReNO KSampler": 1, "Good enough": 1},
     "Mini 11 Own taste": {"Select Best Latents": 1, "Latent-CLIP Classify": 1, "Chosen by taste": 4},
