@@ -350,8 +350,9 @@ def again(canvas: Canvas, world: World) -> None:
 
 def slider(canvas: Canvas, world: World) -> None:
     prompt = "a green square on a black ground"
-    begin = start(canvas, world, prompt, batch=1)
-    judge = world.judge(canvas, (begin.left, 500)).via((begin.right + 75, 330))
+    begin = start(canvas, world, prompt, batch=1, above=False)
+    judge = begin.latent_clip.via((begin.left - 30, 110), (begin.left - 24, begin.low + 20))
+    judge = judge.via((begin.right + 40, begin.low + 30), (begin.right + 75, 300))
     b = begin.right + 110
     values = {
         "seed": 49, "less": "a small green square on a black ground",
