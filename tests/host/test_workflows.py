@@ -123,8 +123,7 @@ def test_there_are_workflows_and_each_has_a_small_thumbnail_and_nothing_else():
 def test_every_node_of_the_pack_is_in_a_workflow(host):
     registered = {name for name in host.object_info if name.startswith("LatentCLIP_")}
     shown = {node["type"] for path in FILES for node in real_nodes(read(path))}
-    come_with_their_own = {"LatentCLIP_Shares", "LatentCLIP_Balance", "LatentCLIP_Slider"}
-    assert not registered - shown - come_with_their_own
+    assert not registered - shown
 
 
 def test_the_files_are_what_the_plans_say(definitions):
@@ -219,7 +218,7 @@ CROSS_OF_NEED = [
 ]  # fmt: skip
 
 
-SHARED = ("Guidance", "varied", "taste", "Another model", "Guard", "Custom", "Shares and balance")
+SHARED = ("Guidance", "balance", "varied", "taste", "Another model", "Guard", "Custom", "Shares and balance")
 """Where one model, one prompt or one latent feeds several samplers."""
 
 
