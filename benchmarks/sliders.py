@@ -62,7 +62,8 @@ class Axis:
         if self.attribute == "size":
             return world.context([caption(replace(each, size=None)) for each in contents], len(contents))
         ends = [[caption(self.content(each, end)) for each in contents] for end in (self.less, self.more)]
-        return sum(world.context(captions, len(contents)) for captions in ends) / 2
+        less, more = (world.context(captions, len(contents)) for captions in ends)
+        return (less + more) / 2
 
     def truth(self, picture: np.ndarray) -> float:
         """How much of it a picture has, without any CLIP."""
@@ -194,7 +195,7 @@ def _judged(world: World, axis: Axis, result: SlideResult) -> dict[str, np.ndarr
         "same": np.array(same),
         "positions": positions,
         "truth": np.array(truth),
-        "miss": np.abs(result.positions - result.targets)[:, 0].numpy(),
+        "miss": (result.positions - result.targets).abs()[:, 0].numpy(),
     }
 
 

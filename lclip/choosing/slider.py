@@ -108,8 +108,8 @@ class SlideRun:
 
     def _kept(self, embedding: Tensor) -> Tensor:
         axis = self.slider.axis.to(embedding)
-        off = [each - (each @ axis)[:, None] * axis for each in (embedding, self.embedding)]
-        return torch.cosine_similarity(*off)
+        here, there = (each - (each @ axis)[:, None] * axis for each in (embedding, self.embedding))
+        return torch.cosine_similarity(here, there)
 
     def _doubt(self, positions: Tensor) -> None:
         still = (positions.amax(0) - positions.amin(0) < STILL).nonzero().flatten().tolist()

@@ -160,7 +160,7 @@ def _texts(folder: Path, base: Path, prompt: str, device: torch.device | str) ->
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             base / f"tokenizer{suffix}", local_files_only=True
         )
-        encoder = kind.from_pretrained(
+        encoder: Any = kind.from_pretrained(
             folder / f"text_encoder{suffix}", use_safetensors=True, local_files_only=True
         )
         length = {"padding": "max_length", "max_length": tokenizer.model_max_length, "truncation": True}

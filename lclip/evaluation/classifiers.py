@@ -79,13 +79,15 @@ def _checker(folder: Path, device: str) -> Unsafe:
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
     transformers, kind = _transformers(), {"local_files_only": True}
-    checker = StableDiffusionSafetyChecker.from_pretrained(folder, use_safetensors=True, **kind)
+    checker: Any = StableDiffusionSafetyChecker.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True
+    )
     beside = folder.parent / "feature_extractor"
     place = beside if (beside / "preprocessor_config.json").is_file() else folder
     prepare: Any = transformers.CLIPImageProcessor()
     if (place / "preprocessor_config.json").is_file():
         prepare = transformers.CLIPImageProcessor.from_pretrained(place, **kind)
-    checker = checker.to(device).eval()  # pyright: ignore[reportAttributeAccessIssue]
+    checker = checker.to(device).eval()
 
     def is_unsafe(picture: Image.Image) -> bool:
         given = prepare(picture, return_tensors="pt").pixel_values.to(device)

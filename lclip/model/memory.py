@@ -70,7 +70,7 @@ class EmbeddingMemory:
 def _digest(item: Tensor) -> bytes:
     """Of an item's numbers, whatever their type and strides."""
     numbers = item.detach().contiguous().reshape(-1).view(torch.uint8)
-    return blake2b(numbers.numpy(), digest_size=16).digest()
+    return blake2b(numbers.numpy().data, digest_size=16).digest()
 
 
 def _state(model: nn.Module) -> list[tuple[int, int]]:

@@ -487,6 +487,48 @@ def preference(tmp_path_factory):
     return folder, pipe, head
 
 
+class TestPreferenceReward:
+    """What `RewardKind` asks, of a reward that reads a UNet in place of a Latent-CLIP."""
+
+    @pytest.fixture
+    def reward(self, preference):
+        folder, _, _ = preference
+        return wing.PreferenceReward(folder / "lrm", folder / "base", PROMPT)
+
+    @pytest.fixture
+    def z(self):
+        return torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(5)) * 6.5
+
+    def test_the_gradient_equals_finite_differences(self, reward, z):
+        x = z.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(reward(x).sum(), x)
+        way = torch.randn(z.shape, generator=torch.Generator().manual_seed(6))
+        with torch.no_grad():
+            expected = (reward(z + 0.05 * way).sum() - reward(z - 0.05 * way).sum()) / 0.1
+        torch.testing.assert_close((gradient * way).sum(), expected, rtol=0.02, atol=1e-5)
+
+    def test_a_broken_item_is_nan_and_nothing_is_written_into(self, reward, z):
+        good = reward(z)
+        z[1, 2, 3, 4] = torch.nan
+        before = z._version
+        value = reward(z)
+        assert z._version == before and value.isnan().tolist() == [False, True, False]
+        torch.testing.assert_close(value[[0, 2]], good[[0, 2]])
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_and_expanded_latents_are_read_as_they_are(self, reward, z, dtype):
+        half = z.to(dtype)
+        torch.testing.assert_close(reward(half), reward(half.float()), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(reward(half[:1].expand(2, -1, -1, -1)), reward(half[[0, 0]]))
+
+    def test_a_weight_multiplies_and_must_be_finite(self, preference, reward, z):
+        folder, _, _ = preference
+        double = wing.PreferenceReward(folder / "lrm", folder / "base", PROMPT, weight=2.0)
+        torch.testing.assert_close(double(z), 2 * reward(z))
+        with pytest.raises(ValueError, match="finite"):
+            wing.PreferenceReward(folder / "lrm", folder / "base", PROMPT, weight=float("nan"))
+
+
 def test_a_preference_models_score_is_that_of_its_parts(preference):
     """The published recipe by the pipeline's own text encoding and a whole pass of its UNet."""
     folder, pipe, head = preference

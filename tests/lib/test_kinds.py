@@ -15,13 +15,14 @@ from lclip.safety.presets import PRESETS
 
 HERE = Path(__file__).parent
 ASK_NOBODY = {"lclip.__main__"}
+OF_AN_EXTRA = "lclip.diffusers"  # reads another package's models alone, and is asked in test_diffusers.py
 
 
 def classes() -> list[type]:
     """Every class that the library defines, whoever imports it."""
     found = {}
     for module in pkgutil.walk_packages(lclip.__path__, "lclip."):
-        if module.name not in ASK_NOBODY:
+        if module.name not in ASK_NOBODY and not module.name.startswith(OF_AN_EXTRA):
             for value in vars(importlib.import_module(module.name)).values():
                 if isinstance(value, type) and value.__module__ == module.name:
                     found[value.__qualname__] = value
