@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import lclip
-from .draw import sheets, slides
+from . import draw
 from .host import ksampler as host_ksampler
 from .host import memory, models, sockets
 from .host import slider as host_slider
@@ -208,15 +208,15 @@ class Slider(io.ComfyNode):
         else:
             series = host_slider.by_guidance(wired, slider, sampler_name, settings, stage, latent_image, tell)
         result = series.result
-        chart = slides.slide_chart(result, slider.name)
+        chart = draw.slides.slide_chart(result, slider.name)
         return io.NodeOutput(
             series.latent,
             result.positions.flatten().tolist(),
             chart,
             series.noises,
             series.models,
-            slides.slide_report(result),
-            ui=shown(sheets.with_cautions(chart, cautions)),
+            draw.slides.slide_report(result),
+            ui=shown(draw.sheets.with_cautions(chart, cautions)),
         )
 
 

@@ -5,14 +5,17 @@ host.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ...lclip.choosing.slide_types import SlideResult
 from . import charts
 from .charts import FAINT, INK, LABEL, LINES, MARGIN, REST, SMALL, WIDTH
 from .lettering import fit_text
 from .pen import Pen, Point
+
+if TYPE_CHECKING:
+    from ...lclip.choosing.slide_types import SlideResult
 
 PLOT, TOP, LEFT, RIGHT, BOTTOM = 220, 76, 72, 30, 62
 MOST_ITEMS = len(LINES)

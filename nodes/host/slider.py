@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as management
 import comfy.samplers
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ... import lclip
-from ...lclip.choosing.slider import Change
 from ...lclip.latents.items import per_item
 from . import exits, memory, models
 from . import spaces as host_spaces
@@ -23,6 +22,9 @@ from .guidance import with_companions
 from .ksampler import FixedNoise, Stage, noise_of, sampled, widened
 from .sampling import NoiseSearch
 from .scene import Prepared, Scene
+
+if TYPE_CHECKING:
+    from ...lclip.choosing.slider import Change
 
 INSTEAD = "Set method to guidance, which needs no gradient of the model and works with every sampler"
 FEW_STEPS = 4
