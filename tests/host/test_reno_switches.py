@@ -8,7 +8,7 @@ from test_registration import inputs_of
 
 SWITCHES = {  # switch -> its number, what that number changes at once, and a search that shows it
     "custom_lr": ("lr", {"lr": 0.01}, {"iterations": 3}),
-    "stop_on_plateau": ("patience", {"patience": 1}, {"iterations": 12, "method": "best_of_n"}),
+    "stop_on_plateau": ("patience", {"patience": 1}, {"iterations": 12, "method": "best_of_n", "seed": 11}),
     "stop_at_target": ("target", {"target": -1000.0}, {"iterations": 3}),
 }
 
