@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io
 
 from .. import lclip
-from ..lclip.rewards.taste import REGULARIZATION, taste_inputs
+from ..lclip.rewards.discriminant import REGULARIZATION
 from .host import memory, models, sockets
 from .host.feedback import cautioned
 from .host.folders import NOT_GIVEN, TASTES, saved
@@ -101,6 +101,8 @@ class TrainTaste(io.ComfyNode):
         regularization: str,
         add_to: models.WiredReward | None = None,
     ) -> io.NodeOutput:
+        from ..lclip.rewards.taste import taste_inputs
+
         good, bad = samples_of(liked), samples_of(disliked)
         model = latent_clip.ready(max(good, bad, key=torch.numel))
         name, shrinkage = save_as.strip(), REGULARIZATION[regularization]

@@ -21,6 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+REGULARIZATION = {"auto": None, "light": 0.05, "medium": 0.3, "strong": 0.9}
+"""Shrinkage of the covariance by name; auto takes it from the examples."""
+
 TINY = 1e-12  # of the embeddings' squared length: a spread below it is rounding
 
 

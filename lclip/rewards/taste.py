@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("latent-clip")
 
-REGULARIZATION = {"auto": None, "light": 0.05, "medium": 0.3, "strong": 0.9}
-"""Shrinkage of the covariance by name; auto takes it from the examples."""
 RECIPE = 1  # of the training: raised when the same examples come to give another taste
 ENOUGH = 10  # examples a side; with fewer, chance decides much
 CHUNK = 64  # latents embedded at once
