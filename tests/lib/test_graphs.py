@@ -239,7 +239,8 @@ def test_weights_that_move_or_change_are_followed(model, device, move):
 
 
 def test_several_shapes_and_no_more_than_it_keeps(model, device):
-    shapes = [(count, side) for count in (1, 2, 3) for side in (8, 12)]
+    # By "fit" both sides are read as one shape.
+    shapes = [(count, side) for count in range(1, graphs.MOST_SHAPES + 2) for side in (8, 12)]
     with lclip.graphed(model):
         for count, side in shapes:
             z = latents(count, side, device)
