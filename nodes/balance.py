@@ -12,7 +12,7 @@ from . import draw
 from .host import memory, models, sockets
 from .host.concept_widgets import concepts_input, margin_input, target_input
 from .host.feedback import shown
-from .latents import samples_of, take_items
+from .latents import numbers_of, samples_of, take_items
 
 
 class Balance(io.ComfyNode):
@@ -125,8 +125,7 @@ class Balance(io.ComfyNode):
         reward: models.WiredReward | None = None,
     ) -> io.NodeOutput:
         samples, names = samples_of(latent), one_question(concepts)
-        numbers = latent.get("batch_index")
-        numbers = numbers if numbers is not None and len(numbers) == len(samples) else None
+        numbers = numbers_of(latent)
         cautions = latent_clip.check(samples)
         (aims,) = targets_of(target, 1)
         values = None

@@ -37,6 +37,13 @@ def samples_of(latent: Mapping[str, Any]) -> Tensor:
     return samples
 
 
+def numbers_of(latent: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """What a LATENT calls its items (batch_index); None where it does not say it of each."""
+    numbers = latent.get("batch_index")
+    known = numbers is not None and len(numbers) == len(samples_of(latent))
+    return tuple(map(int, numbers)) if known else None
+
+
 def take_items(latent: Mapping[str, Any], indices: list[int]) -> dict[str, Any]:
     """A new LATENT with these batch items, in this order; masks and batch indices go with their items.
 

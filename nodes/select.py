@@ -16,7 +16,7 @@ from . import draw
 from .host import memory, models, sockets
 from .host import spaces as host_spaces
 from .host.feedback import shown
-from .latents import samples_of, take_items
+from .latents import numbers_of, samples_of, take_items
 
 KEEP_BY = ("k", "threshold", "both")
 
@@ -173,7 +173,7 @@ class Select(io.ComfyNode):
         seed: int | None = None,
     ) -> io.NodeOutput:
         samples = samples_of(latent)
-        reward = reward.of_batch(len(samples), latent.get("batch_index"))
+        reward = reward.of_batch(len(samples), numbers_of(latent))
         cautions = reward.check(samples)
         values = memory.to_host(reward.ready(samples)(samples))
         embeddings = _embeddings(reward, samples)

@@ -68,6 +68,11 @@ def unsafe_to_leave(model: Any, latents: Tensor) -> Tensor:
     return unsafe
 
 
+def cleared_noise(model: Any, latents: Tensor, noise: Tensor) -> Tensor:
+    """Noise [B, ...] on the CPU of raw latents [B, C, H, W], zero where they may not leave a sampler."""
+    return noise.masked_fill(per_item(unsafe_to_leave(model, latents), noise), 0.0)
+
+
 def held_back(model: Any, latents: Tensor) -> Tensor:
     """Which raw latents that left a sampler of this MODEL are its guards' grey: bool [B]."""
     if not (guards := _guards_of(model)):

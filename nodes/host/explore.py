@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -22,7 +22,7 @@ from . import exits
 from .conditioning import Prompts, first_item, fits_beside, stacked
 from .draws import Draws, takes_noise
 from .gradients import stock_sampler
-from .ksampler import FixedNoise, Stage
+from .ksampler import FixedNoise, Stage, noise_of, with_channels
 
 logger = logging.getLogger("latent-clip")
 
@@ -70,8 +70,8 @@ class Scenery:
         ]
         numbers = [1, *noises] if noises else None
         others = [each.generate_noise(latent) for each in noises.values()]
-        others = others or [_drawn(latent, seed) for seed in seeds]
-        own = _drawn(latent, stage.seed)
+        others = others or [noise_of(latent, seed) for seed in seeds]
+        own = noise_of(latent, stage.seed)
         kinds.append(SphericalCorners("noise", [own, *(each.to(own) for each in others)], numbers))
         return cls(stage, sampler_name, latent, tuple(kinds))
 
@@ -108,17 +108,14 @@ def _kind(number: int, wired: Any) -> str:
 def _fixed(model: Any, latent: Mapping[str, Any]) -> dict[str, Any]:
     """The first item of a LATENT, as the stock KSampler hands it to this model."""
     one = take_items(latent, [0])
-    extra = [one.pop(key) for key in ("downscale_ratio_spacial",) if key in one]
-    return {**one, "samples": comfy.sample.fix_empty_latent_channels(model, one["samples"], *extra)}
+    fixed = {**one, "samples": with_channels(model, one)}
+    fixed.pop("downscale_ratio_spacial", None)
+    return fixed
 
 
 def _latents(model: Any, first: Mapping[str, Any], wired: Mapping[int, Any]) -> Iterator[Tensor]:
     for each in wired.values():
         yield _fixed(model, each)["samples"].to(first["samples"])
-
-
-def _drawn(latent: Mapping[str, Any], seed: int) -> Tensor:
-    return comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index"))
 
 
 @dataclass(frozen=True)
@@ -165,7 +162,7 @@ class Memory:
                 self.kept.append(self.kept.pop(place))
                 return found
         found = render(scenery, plan, done)
-        lasting = Rendered(_without_model(scenery), plan, found.latents, found.held_back)
+        lasting = replace(found, scenery=replace(scenery, stage=replace(scenery.stage, model=None)))
         self.kept.append((weakref.ref(model), version, lasting))
         self._forget()
         return lasting
@@ -182,20 +179,6 @@ class Memory:
 
 remembered = Memory()
 """Of this process."""
-
-
-def _without_model(scenery: Scenery) -> Scenery:
-    stage = scenery.stage
-    rest = (
-        stage.positive,
-        stage.negative,
-        stage.cfg,
-        stage.seed,
-        stage.steps,
-        stage.scheduler,
-        stage.denoise,
-    )
-    return Scenery(Stage(None, *rest), scenery.sampler_name, scenery.latent, scenery.kinds)
 
 
 def render(scenery: Scenery, plan: Plan, done: Done) -> Rendered:

@@ -3,7 +3,7 @@ wires."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,8 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
-from ...lclip.latents.items import per_item, repeated
-from ..latents import samples_of
+from ...lclip.latents.items import repeated
+from ..latents import numbers_of, samples_of
 from . import exits
 from .rows import numbered
 
@@ -76,12 +76,6 @@ class Found:
     outcome: SearchOutcome
 
 
-def _places(latent: dict[str, Any], batch: int) -> tuple[int, ...] | None:
-    """Where the items stood in the batch that they were taken from: they draw what they drew there."""
-    numbers = latent.get("batch_index")
-    return tuple(map(int, numbers)) if numbers is not None and len(numbers) == batch else None
-
-
 def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any], preview: bool = True) -> Found:
     """Run a search as the stock KSampler runs a sampler: same schedule, noise, mask and preview.
 
@@ -90,18 +84,17 @@ def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any], prev
     """
     outcomes: list[SearchOutcome] = []
     search.on_outcome = outcomes.append
-    search.settings = replace(search.settings, places=_places(latent, len(samples_of(latent))))
+    search.settings = replace(search.settings, places=numbers_of(latent))
     best = sampled(search, search.sampler_name, stage, latent, search.settings.renders, preview)
     if not outcomes:
         raise stage.nothing_left()
     kept = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
     outcome = outcomes[0]
-    unsafe = exits.unsafe_to_leave(stage.model, outcome.best_latents)
-    found = outcome.gather("best_noise").cpu()
+    found = exits.cleared_noise(stage.model, outcome.best_latents, outcome.gather("best_noise").cpu())
     return Found(
         {**kept, "samples": best},
         {**kept, "samples": exits.cleared(stage.model, outcome.initial_latents)},
-        FixedNoise(found.masked_fill(per_item(unsafe, found), 0.0), stage.seed),
+        FixedNoise(found, stage.seed),
         outcome,
     )
 
@@ -122,14 +115,12 @@ def run_race(sampler: RaceSampler, stage: Stage, latent: dict[str, Any]) -> Race
     """
     batch = len(samples_of(latent))
     sampler.numbers = latent.get("batch_index")
-    sampler.settings = replace(sampler.settings, places=_places(latent, batch))
+    sampler.settings = replace(sampler.settings, places=numbers_of(latent))
     best = sampled(sampler, sampler.sampler_name, stage, latent, stage.steps)
     outcome = sampler.outcome
     if outcome is None:
         raise stage.nothing_left()
-    unsafe = exits.unsafe_to_leave(stage.model, outcome.latents)
-    noise = outcome.noise.cpu()
-    noise = noise.masked_fill(per_item(unsafe, noise), 0.0)
+    noise = exits.cleared_noise(stage.model, outcome.latents, outcome.noise.cpu())
     seeds = outcome.result.seeds
     return RaceFound(
         {**widened(latent, best, len(best) // batch), "seeds": seeds},
@@ -155,17 +146,16 @@ def sampled(
 ) -> Tensor:
     """What the stock KSampler does around its sampler. shown: how often the sampler shows how far it is."""
     samples = samples_of(latent)
-    model = numbered(stage.model, _places(latent, len(samples)))
+    model = numbered(stage.model, numbers_of(latent))
     if samples.numel() == 0:
         raise ValueError(
             f"The latent image is empty, shape {list(samples.shape)}; there is nothing to render."
         )
-    extra = [latent[key] for key in ("downscale_ratio_spacial",) if key in latent]
-    samples = comfy.sample.fix_empty_latent_channels(model, samples, *extra)
+    samples = with_channels(model, latent)
     plan = comfy.samplers.KSampler(
         model, stage.steps, model.load_device, name, stage.scheduler, stage.denoise, model.model_options
     )
-    noise = noise_of(stage, {**latent, "samples": samples})
+    noise = noise_of({**latent, "samples": samples}, stage.seed)
     return comfy.sample.sample_custom(
         model,
         noise,
@@ -182,9 +172,15 @@ def sampled(
     )
 
 
-def noise_of(stage: Stage, latent: dict[str, Any]) -> Tensor:
+def with_channels(model: Any, latent: Mapping[str, Any]) -> Tensor:
+    """The samples of a LATENT, as the stock KSampler hands them to this model: empty ones in its form."""
+    extra = [latent[key] for key in ("downscale_ratio_spacial",) if key in latent]
+    return comfy.sample.fix_empty_latent_channels(model, samples_of(latent), *extra)
+
+
+def noise_of(latent: Mapping[str, Any], seed: int) -> Tensor:
     """The noise that the stock KSampler starts from, for latents as they are."""
-    return comfy.sample.prepare_noise(latent["samples"], stage.seed, latent.get("batch_index"))
+    return comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index"))
 
 
 def _callback(model: Any, renders: int, preview: bool) -> Callable[[int, Tensor, Tensor, int], None]:

@@ -91,9 +91,8 @@ class WiredReward:
         return self.reward
 
     def of_batch(self, size: int, numbers: Sequence[int] | None = None) -> WiredReward:
-        """For a batch of that size; numbers: what its LATENT calls the items (batch_index), if it does."""
-        known = numbers is not None and len(numbers) == size
-        return replace(self, reward=of_batch(self.reward, size, numbers if known else None))
+        """For a batch of that size; numbers: what its LATENT calls the items, see `numbers_of`."""
+        return replace(self, reward=of_batch(self.reward, size, numbers))
 
     def check(self, latents: Tensor) -> list[str]:
         """The same by all its models, each text once, after what is to be known of the reward itself."""

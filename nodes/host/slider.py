@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ... import lclip
-from ...lclip.latents.items import per_item
 from . import exits, memory, models
 from . import spaces as host_spaces
 from .gradients import NoGradientError, make_differentiable, plain_copy
@@ -125,8 +124,7 @@ def by_noise(search: SliderSearch, stage: Stage, latent: dict[str, Any]) -> Seri
     result = search.found
     assert result.noise is not None
     noise = memory.to_host(result.noise).cpu()
-    unsafe = exits.unsafe_to_leave(stage.model, memory.to_host(result.latents))
-    noise = noise.masked_fill(per_item(unsafe, noise), 0.0)
+    noise = exits.cleared_noise(stage.model, memory.to_host(result.latents), noise)
     count = search.slide.positions
     return Series(
         widened(latent, made, count),
@@ -155,7 +153,7 @@ def by_guidance(
         tell(step_text(step.index, settings))
     result = run.result()
     count = settings.positions
-    noise = FixedNoise(noise_of(stage, {**latent, "samples": result.start_latents.cpu()}), stage.seed)
+    noise = FixedNoise(noise_of({**latent, "samples": result.start_latents.cpu()}, stage.seed), stage.seed)
     patched = dict(zip(settings.moved, guided.patched[1:], strict=True))
     return Series(
         widened(latent, memory.to_host(result.latents), count),
