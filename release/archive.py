@@ -8,6 +8,7 @@ is left out.
 from __future__ import annotations
 
 import argparse
+import posixpath
 import re
 import subprocess
 import sys
@@ -50,23 +51,12 @@ def as_published(name: str, text: str, files: set[str], repository: str) -> str:
         before, target, after = [part for part in match.groups() if part is not None]
         if re.match(r"[a-z]+:", target):
             return match.group()
-        path = _plain(folder / target)
+        path = posixpath.normpath(folder / target)
         if path in files or any(file.startswith(f"{path}/") for file in files):
             return match.group()
         return f"{before}{repository}/{path}{after}"
 
     return LINK.sub(led, ONLY_HERE.sub("", text))
-
-
-def _plain(path: PurePosixPath) -> str:
-    """A path without dots."""
-    parts: list[str] = []
-    for part in path.parts:
-        if part == "..":
-            parts.pop()
-        else:
-            parts.append(part)
-    return "/".join(parts)
 
 
 def write_archive(path: Path) -> Path:

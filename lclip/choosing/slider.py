@@ -62,7 +62,7 @@ class SlideRun:
     def _all(self) -> Iterator[SlideStep]:
         with torch.no_grad():
             self.latents[-1] = self._start().clone()
-            self.embedding = self._embedded(self.latents[-1])
+            self.embedding = self.slider.embed(self.latents[-1])
             self.position = self.slider.position_of(self.embedding)
         yield SlideStep(-1, self.latents[-1])
         targets = self.settings.targets
@@ -79,10 +79,6 @@ class SlideRun:
         inner = index - 1 if self.settings.targets[index] > 0 else index + 1
         return inner if inner in self.latents else -1
 
-    def _embedded(self, latents: Tensor) -> Tensor:
-        model = self.slider.model
-        return model.encode_latents(latents, size_rule=self.slider.size_rule)
-
     def result(self) -> SlideResult:
         """The series so far. ValueError before the first step."""
         if -1 not in self.latents:
@@ -91,7 +87,7 @@ class SlideRun:
         found = [self.latents.get(index, self.latents[-1]) for index in range(len(targets))]
         noise = [self.noise.get(index, self.noise.get(-1)) for index in range(len(targets))]
         with torch.no_grad():
-            embeddings = [self._embedded(each) for each in found]
+            embeddings = [self.slider.embed(each) for each in found]
             positions = torch.stack([self.slider.position_of(each) for each in embeddings]).float().cpu()
             kept = torch.stack([self._kept(each) for each in embeddings]).float().cpu()
         start = self.position.float().cpu()
@@ -107,8 +103,7 @@ class SlideRun:
         )
 
     def _kept(self, embedding: Tensor) -> Tensor:
-        axis = self.slider.axis.to(embedding)
-        here, there = (each - (each @ axis)[:, None] * axis for each in (embedding, self.embedding))
+        here, there = map(self.slider.off_axis, (embedding, self.embedding))
         return torch.cosine_similarity(here, there)
 
     def _doubt(self, positions: Tensor) -> None:
@@ -190,7 +185,7 @@ class GuidedSlide(SlideRun):
 
     def _watched(self, x0: Tensor, level: float) -> Tensor:
         with torch.no_grad():
-            self.trace[float(level)] = self._embedded(x0)
+            self.trace[float(level)] = self.slider.embed(x0)
         return x0
 
     def _come_to(self, index: int, neighbour: int, point: AxisPointReward) -> Iterator[SlideStep]:

@@ -42,8 +42,7 @@ class StepCallback(PipelineCallback):
 
     def __init__(self, latents: PipelineLatents, start: float, end: float) -> None:
         super().__init__()
-        if not 0 <= start <= end <= 1:
-            raise ValueError(f"it starts at {start} and ends at {end}; expected 0 <= start <= end <= 1")
+        check_part(start, end)
         self.latents, self.start, self.end = latents, start, end
         self.step = 0
 
@@ -67,6 +66,12 @@ class StepCallback(PipelineCallback):
         else:
             installed.remove(self)
         return callback_kwargs
+
+
+def check_part(start: float, end: float) -> None:
+    """ValueError for what is no part of the steps."""
+    if not 0 <= start <= end <= 1:
+        raise ValueError(f"it starts at {start} and ends at {end}; expected 0 <= start <= end <= 1")
 
 
 class RewardGuidance(StepCallback):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..rewards.rewards import Reward
-from .callbacks import guided_by
+from .callbacks import check_part, guided_by
 from .latents import PipelineLatents, check_reads
 from .steps import Steps
 
@@ -46,8 +46,7 @@ class RewardGuider(Base):
                 "the installed diffusers has no guiders; expected 0.36 or later, or RewardGuidance"
             )
         super().__init__(**cfg)
-        if not 0 <= start <= end <= 1:
-            raise ValueError(f"it starts at {start} and ends at {end}; expected 0 <= start <= end <= 1")
+        check_part(start, end)
         self.latents = PipelineLatents.of(pipe, space, height, width)
         check_reads(reward, self.latents)
         self.pipe, self.reward, self.strength = pipe, reward, strength

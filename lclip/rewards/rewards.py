@@ -60,7 +60,11 @@ class EmbeddingReward(LatentReward):
         self.size_rule = size_rule or model.size_rule
 
     def score(self, latents: Tensor) -> Tensor:
-        return self.score_embedding(self.model.encode_latents(latents, size_rule=self.size_rule))
+        return self.score_embedding(self.embed(latents))
+
+    def embed(self, latents: Tensor) -> Tensor:
+        """Latents [B, C, H, W] as the reward's model reads them, by its size rule: [B, D], differentiable."""
+        return self.model.encode_latents(latents, size_rule=self.size_rule)
 
     @abstractmethod
     def score_embedding(self, embedding: Tensor) -> Tensor:

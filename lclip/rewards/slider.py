@@ -70,11 +70,16 @@ class SliderReward(EmbeddingReward):
     def position(self, latents: Tensor) -> Tensor:
         """Where on the axis latents are: -1 is `less` itself, 1 is `more`. [B, C, H, W] -> [B]"""
         with torch.no_grad():
-            return self.position_of(self.model.encode_latents(latents, size_rule=self.size_rule))
+            return self.position_of(self.embed(latents))
 
     def position_of(self, embedding: Tensor) -> Tensor:
         """The same of embeddings of length 1, [B, D] -> [B], differentiable."""
         return embedding @ self._along(embedding) / (2 * self.half**2)
+
+    def off_axis(self, embedding: Tensor) -> Tensor:
+        """What of embeddings [B, D] is no part of the axis: [B, D], differentiable."""
+        axis = usable_for_backward(self.axis).to(embedding)
+        return embedding - (embedding @ axis)[:, None] * axis
 
     def _along(self, embedding: Tensor) -> Tensor:
         return usable_for_backward(self.more - self.less).to(embedding)
@@ -113,14 +118,11 @@ class AxisPointReward(EmbeddingReward):
 
     def nearness(self, latents: Tensor) -> Tensor:
         """Minus the way to the target along the axis alone: [B, C, H, W] -> [B], differentiable."""
-        return -self._miss(self._embedding(latents)).abs()
+        return -self._miss(self.embed(latents)).abs()
 
     def sameness(self, latents: Tensor) -> Tensor:
         """Minus the distance to the start in all that is no part of the axis: as `nearness`."""
-        return -self._drift(self._embedding(latents))
-
-    def _embedding(self, latents: Tensor) -> Tensor:
-        return self.model.encode_latents(latents, size_rule=self.size_rule)
+        return -self._drift(self.embed(latents))
 
     def _miss(self, embedding: Tensor) -> Tensor:
         if len(embedding) != len(self.start):
@@ -132,11 +134,8 @@ class AxisPointReward(EmbeddingReward):
 
     def _drift(self, embedding: Tensor) -> Tensor:
         start = usable_for_backward(self.start).to(embedding)
-        return (((self._off(embedding) - self._off(start)) ** 2).sum(1) + TINY).sqrt() / self.slider.half
-
-    def _off(self, embedding: Tensor) -> Tensor:
-        axis = usable_for_backward(self.slider.axis).to(embedding)
-        return embedding - (embedding @ axis)[:, None] * axis
+        off = self.slider.off_axis(embedding) - self.slider.off_axis(start)
+        return ((off**2).sum(1) + TINY).sqrt() / self.slider.half
 
 
 def _end(model: LatentCLIP, end: End, which: str, size_rule: Any) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@cache
 def builder():
     """The module release/archive.py; skips the test where this is no git checkout."""
     spec = importlib.util.spec_from_file_location("release_archive", ROOT / "release" / "archive.py")
