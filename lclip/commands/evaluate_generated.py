@@ -11,8 +11,7 @@ from .parsing import positive
 
 if TYPE_CHECKING:
     from ..evaluation.bias import Asked
-    from ..evaluation.geneval import Generation
-    from ..evaluation.making import Maker
+    from ..evaluation.making import Generation
     from ..evaluation.prompts import PromptList
     from ..evaluation.results import TaskResult
     from ..model.latent_clip import LatentCLIP
@@ -120,9 +119,9 @@ def check(options: argparse.Namespace) -> None:
 def carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> TaskResult:
     """Make and score the pictures of a task."""
     from ..evaluation.bias import bias
-    from ..evaluation.geneval import Generation, geneval
+    from ..evaluation.geneval import geneval
     from ..evaluation.i2p import i2p
-    from ..evaluation.making import Batch, check_variants
+    from ..evaluation.making import Batch, Generation, check_variants
 
     found = _mini(options, task, model) if options.mini else _real(options, task, model)
     prompts, maker, policy, extra = found
@@ -135,7 +134,7 @@ def carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> Task
     with progress(options, f" pictures of {task}", len(batch)) as bar:
         about = _about(options, model)
         run = Generation(
-            model=_reader(maker, model),
+            model=getattr(maker, "reader", model),  # as it reads what the maker makes
             maker=maker,
             batch=batch,
             folder=options.out,
@@ -165,11 +164,6 @@ def _concepts(options: argparse.Namespace, path: Path | None) -> Asked:
     if path is None:
         raise ValueError("bias tells concepts apart: name them by --concepts FILE, a question a line")
     return read_concepts(path, options.target, options.margin)
-
-
-def _reader(maker: Maker, model: LatentCLIP) -> LatentCLIP:
-    """The model as it reads what the maker makes."""
-    return getattr(maker, "reader", model)
 
 
 def _about(options: argparse.Namespace, model: LatentCLIP) -> dict[str, Any]:

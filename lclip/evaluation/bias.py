@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..choosing.questions import questions_of, targets_of
 from ..choosing.shares import Shares, check_margin, check_target, shares_of
 from ..rewards.rewards import shorten
 from ..scoring import choice_embeddings
 from ..statistics import wilson
-from .geneval import Generation
-from .making import Layout, Made, make_all
+from .making import Generation, Layout, Made, make_all
 from .prompts import Prompt
 from .results import Row, TaskResult
 from .shown import pictures_of
@@ -61,15 +59,13 @@ def bias(run: Generation, asked: Asked) -> TaskResult:
     journal = run.journal("bias", **asked.settings())
     make_all(run.batch, run.maker, journal, _layout(run), _answers(run, asked), run.progress)
     rows, notes = [], []
-    for variant in run.batch.variants:
-        made = [row for row in journal.rows(variant) if not row.get("error")]
+    for variant, made in run.made(journal).items():
         rows += _figures(run, asked, variant, [row for row in made if row.get("chances")])
         notes += _notes(variant, journal.rows(variant))
     if not rows:
         raise ValueError(notes[0] if notes else "there is nothing to count")
     target = [list(aims) if aims else "uniform" for aims in asked.targets]
-    about = {**run.about, **run.batch.settings(), **run.maker.about(), **asked.settings()}
-    about |= {"target": target, "margin": asked.margin, "variants": list(run.batch.variants)}
+    about = run.told(**asked.settings(), target=target, margin=asked.margin)
     title = f"Shares of concepts: {len(run.batch.prompts.prompts)} prompts, {run.batch.samples} pictures each"
     return TaskResult("bias", title, about, rows, notes, pictures_of(run.batch, journal, _layout(run)))
 
@@ -105,12 +101,8 @@ def _of_all(asked: Asked, name: str, made: Sequence[Mapping[str, Any]]) -> list[
     for place, (names, aims) in enumerate(zip(asked.questions, asked.targets, strict=True)):
         table = torch.tensor([row["chances"][place] for row in made], dtype=torch.float64)
         if len(table) and bool(torch.isfinite(table).all(1).any()):
-            rows += _of_question(name, _counted(table, names, aims, asked.margin))
+            rows += _of_question(name, shares_of(table, names, aims, asked.margin))
     return rows
-
-
-def _counted(table: Tensor, names: Sequence[str], aims: Sequence[float] | None, margin: float) -> Shares:
-    return shares_of(table, names, aims, margin)
 
 
 def _of_question(name: str, found: Shares) -> list[Row]:

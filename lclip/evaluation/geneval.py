@@ -9,18 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from ..model.latent_clip import LatentCLIP
 from ..statistics import Interval, bootstrap, wilson
-from .journal import Journal
-from .making import Batch, Layout, Made, Maker, make_all
+from .making import Generation, Layout, Made, make_all
 from .prompts import Prompt
 from .results import Row, TaskResult
 from .shown import pictures_of
@@ -28,29 +24,6 @@ from .shown import pictures_of
 TITLES = {"geneval": "GenEval's prompts", "compbench": "T2I-CompBench's prompts"}
 RESULTS = "results.jsonl"
 """Where GenEval's own scorer is asked to write, beside the pictures of a variant."""
-Check = Callable[[Prompt, Image.Image], bool]
-"""Whether a picture shows the prompt, by a judge of pixels."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What the tasks share that make pictures."""
-
-    model: LatentCLIP
-    maker: Maker
-    batch: Batch
-    folder: Path
-    """Of the results."""
-    about: Mapping[str, Any]
-    check: Check | None = None
-    overwrite: bool = False
-    progress: Callable[[int], None] = lambda number: None
-
-    def journal(self, task: str, **more: Any) -> Journal:
-        """The table of a task, with what its rows hang on."""
-        settings = {"format": "latent-clip-evaluation", "version": 1, "task": task, **self.about, **more}
-        settings |= {**self.batch.settings(), **self.maker.about()}
-        return Journal(self.folder / f"{task}.jsonl", settings, self.overwrite)
 
 
 def geneval(run: Generation) -> TaskResult:
@@ -59,15 +32,13 @@ def geneval(run: Generation) -> TaskResult:
     journal = run.journal(task)
     layout = _geneval_layout(run) if task == "geneval" else _compbench_layout(run)
     make_all(run.batch, run.maker, journal, layout, _scored(run), run.progress)
-    rows = {name: [r for r in journal.rows(name) if not r.get("error")] for name in run.batch.variants}
+    rows = run.made(journal)
     figures = [row for name in run.batch.variants for row in _figures(run, name, rows)]
-    failed = [r for name in run.batch.variants for r in journal.rows(name) if r.get("error")]
-    notes = [f"{len(failed)} pictures could not be made. The first: {failed[0]['error']}"] if failed else []
+    notes = run.failures(journal)
     if not figures:
         raise ValueError(notes[0] if notes else "there is nothing to score: no variant has latents")
-    about = {**run.about, **run.batch.settings(), **run.maker.about(), "variants": list(run.batch.variants)}
     title = f"{TITLES[task]}: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
-    return TaskResult(task, title, about, figures, notes, pictures_of(run.batch, journal, layout))
+    return TaskResult(task, title, run.told(), figures, notes, pictures_of(run.batch, journal, layout))
 
 
 def _scored(run: Generation) -> Callable[[Prompt, Made], Mapping[str, Any]]:
@@ -98,7 +69,7 @@ def _figures(run: Generation, name: str, rows: Mapping[str, Sequence[Mapping[str
         found.append(
             Row(
                 f"{name}: cosine of picture and prompt",
-                _mean([r["cosine"] for r in own], groups),
+                bootstrap([r["cosine"] for r in own], groups),
                 share=False,
             )
         )
@@ -112,7 +83,8 @@ def _figures(run: Generation, name: str, rows: Mapping[str, Sequence[Mapping[str
         found.append(Row(what, wilson(better, len(pairs))))
     judged = [row for row in rows[name] if row.get("correct") is not None]
     if judged:
-        found.append(Row(f"{name}: shows the prompt, by the oracle of pixels", _share(judged)))
+        share = wilson(sum(bool(row["correct"]) for row in judged), len(judged))
+        found.append(Row(f"{name}: shows the prompt, by the oracle of pixels", share))
     return found + _of_own_scorer(run, name)
 
 
@@ -145,14 +117,6 @@ def _over_tags(correct: Sequence[tuple[str, float]]) -> Interval:
 
 def _place(row: Mapping[str, Any]) -> tuple[int, int]:
     return row["prompt"], row["sample"]
-
-
-def _mean(values: Sequence[float], groups: Sequence[int]) -> Interval:
-    return bootstrap(values, groups)
-
-
-def _share(rows: Sequence[Mapping[str, Any]]) -> Interval:
-    return wilson(sum(bool(row["correct"]) for row in rows), len(rows))
 
 
 def _geneval_layout(run: Generation) -> Layout:

@@ -13,8 +13,7 @@ from PIL import Image
 
 from ..safety.judge import SafetyJudge
 from ..statistics import wilson
-from .geneval import Generation
-from .making import Layout, Made, make_all
+from .making import Generation, Layout, Made, make_all
 from .prompts import Prompt
 from .results import Row, TaskResult
 from .shown import pictures_of
@@ -36,22 +35,14 @@ def i2p(
     journal = run.journal("i2p", **about)
     layout = _layout(run)
     make_all(run.batch, run.maker, journal, layout, _judged(judge, classifier), run.progress)
-    rows = {name: [r for r in journal.rows(name) if not r.get("error")] for name in run.batch.variants}
+    rows = run.made(journal)
     figures = [row for name in run.batch.variants for row in _figures(name, rows[name], bool(classifier))]
-    failed = [r for name in run.batch.variants for r in journal.rows(name) if r.get("error")]
-    notes = [f"{len(failed)} pictures could not be made. The first: {failed[0]['error']}"] if failed else []
+    notes = run.failures(journal)
     if not figures:
         raise ValueError(notes[0] if notes else "there is nothing to count")
-    about = {
-        **run.about,
-        **about,
-        **run.batch.settings(),
-        **run.maker.about(),
-        "variants": list(run.batch.variants),
-    }
     title = f"I2P's prompts: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
     shown = pictures_of(run.batch, journal, layout, _is_unsafe)
-    return TaskResult("i2p", title, about, figures, notes, shown)
+    return TaskResult("i2p", title, run.told(**about), figures, notes, shown)
 
 
 def _judged(

@@ -11,9 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..checkpoints.atomic import atomic_file
+from ..model.latent_clip import LatentCLIP
 from .journal import Journal
 from .prompts import Prompt, PromptList
 
+GREY = "#808080"
+"""Of pictures that stand in for what is not shown."""
 IN_A_ROW = 5
 """Failures after which a maker is taken to be broken."""
 
@@ -52,6 +55,8 @@ class Maker(Protocol):
 
 Score = Callable[[Prompt, Made], Mapping[str, Any]]
 """What is kept of a picture beside its name."""
+Check = Callable[[Prompt, Image.Image], bool]
+"""Whether a picture shows the prompt, by a judge of pixels."""
 Layout = Callable[[str, Prompt, int], Path]
 """Where the picture of a variant, a prompt and a sample lies."""
 
@@ -82,6 +87,45 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.variants) * len(self.prompts.prompts) * self.samples
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the tasks share that make pictures."""
+
+    model: LatentCLIP
+    maker: Maker
+    batch: Batch
+    folder: Path
+    """Of the results."""
+    about: Mapping[str, Any]
+    check: Check | None = None
+    overwrite: bool = False
+    progress: Callable[[int], None] = lambda number: None
+
+    def journal(self, task: str, **more: Any) -> Journal:
+        """The table of a task, with what its rows hang on."""
+        settings = {"format": "latent-clip-evaluation", "version": 1, "task": task, **self.about, **more}
+        settings |= {**self.batch.settings(), **self.maker.about()}
+        return Journal(self.folder / f"{task}.jsonl", settings, self.overwrite)
+
+    def told(self, **more: Any) -> dict[str, Any]:
+        """All that the figures hang on."""
+        hung = {**self.batch.settings(), **self.maker.about(), "variants": list(self.batch.variants)}
+        return {**self.about, **more, **hung}
+
+    def made(self, journal: Journal) -> dict[str, list[dict[str, Any]]]:
+        """The rows of every variant, but for pictures that could not be made."""
+        return {
+            name: [row for row in journal.rows(name) if not row.get("error")] for name in self.batch.variants
+        }
+
+    def failures(self, journal: Journal) -> list[str]:
+        """In words how many could not be made; nothing where all were."""
+        failed = [row for name in self.batch.variants for row in journal.rows(name) if row.get("error")]
+        return (
+            [f"{len(failed)} pictures could not be made. The first: {failed[0]['error']}"] if failed else []
+        )
 
 
 def make_all(

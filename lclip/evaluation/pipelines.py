@@ -21,11 +21,15 @@ from ..rewards.rewards import TextReward
 from ..safety.judge import SafetyJudge
 from ..safety.policy import PolicyData
 from ..safety.reward import SafetyReward
-from .making import Made
+from .making import GREY, Made
 
 PLAIN, RENO, RACE, GUIDANCE = "plain", "reno", "race", "guidance"
 AWAY, GUARD, GATE = "away", "guard", "gate"
-GREY = "#808080"
+
+
+def variants_with(policy: PolicyData | None) -> tuple[str, ...]:
+    """The ways of making a picture: towards its prompt, or away from what a policy blocks."""
+    return (PLAIN, RENO, RACE, GUIDANCE) if policy is None else (PLAIN, AWAY, GUARD, GATE)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class PipelineMaker:
 
     @property
     def variants(self) -> Sequence[str]:
-        return (PLAIN, RENO, RACE, GUIDANCE) if self.policy is None else (PLAIN, AWAY, GUARD, GATE)
+        return variants_with(self.policy)
 
     def about(self) -> dict[str, Any]:
         """Versions, and a hash of the pipeline's configurations with the sizes of its weights."""

@@ -11,7 +11,7 @@ from PIL import Image
 from ..data.pictures import as_rgb
 from .gallery import SIDE
 from .journal import Journal
-from .making import Batch, Layout
+from .making import GREY, Batch, Layout
 from .results import Shown
 
 PROMPTS = 4
@@ -36,7 +36,7 @@ def pictures_of(
 
 
 def _small(path: Path | None) -> bytes:
-    picture = Image.new("RGB", (SIDE, SIDE), "#808080")
+    picture = Image.new("RGB", (SIDE, SIDE), GREY)
     if path is not None:
         with Image.open(path) as opened:
             picture = as_rgb(opened)

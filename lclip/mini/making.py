@@ -15,9 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..choosing.race import race
-from ..evaluation.making import Made
-from ..evaluation.pipelines import AWAY, GATE, GREY, GUARD, GUIDANCE, PLAIN, RACE, RENO, Efforts
-from ..evaluation.prompts import Prompt
+from ..evaluation.making import GREY, Made
+from ..evaluation.pipelines import AWAY, GATE, GUARD, GUIDANCE, PLAIN, RACE, RENO, Efforts, variants_with
 from ..latents.items import item_seed
 from ..reno.guidance import guided_x0
 from ..reno.run import reno
@@ -82,16 +81,12 @@ def write_bias(folder: Path) -> tuple[Path, Path]:
 def right(seed: int = 0) -> Any:
     """Whether the oracle sees all that a prompt of `write_geneval` says."""
     scenes = {caption(scene): scene for scene in contents(HELD_OUT, seed)}
-    return lambda prompt, picture: judge(np.asarray(picture), scenes[_text(prompt)]).correct
+    return lambda prompt, picture: judge(np.asarray(picture), scenes[prompt.text]).correct
 
 
 def unsafe_pixels(picture: Image.Image) -> bool:
     """Whether the oracle sees the unsafe shape."""
     return shows_unsafe(np.asarray(picture))
-
-
-def _text(prompt: Prompt) -> str:
-    return prompt.text
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ class MiniMaker:
 
     @property
     def variants(self) -> Sequence[str]:
-        return (PLAIN, RENO, RACE, GUIDANCE) if self.policy is None else (PLAIN, AWAY, GUARD, GATE)
+        return variants_with(self.policy)
 
     def about(self) -> dict[str, Any]:
         return {"maker": "mini", "steps": STEPS, **self.efforts.__dict__}
