@@ -40,8 +40,9 @@ def samples_of(latent: Mapping[str, Any]) -> Tensor:
 def numbers_of(latent: Mapping[str, Any]) -> tuple[int, ...] | None:
     """What a LATENT calls its items (batch_index); None where it does not say it of each."""
     numbers = latent.get("batch_index")
-    known = numbers is not None and len(numbers) == len(samples_of(latent))
-    return tuple(map(int, numbers)) if known else None
+    if numbers is None or len(numbers) != len(samples_of(latent)):
+        return None
+    return tuple(map(int, numbers))
 
 
 def take_items(latent: Mapping[str, Any], indices: list[int]) -> dict[str, Any]:
