@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -57,6 +58,11 @@ def environment_of(python: str) -> dict[str, str]:
     return environment
 
 
-def arguments_of() -> list[str]:
-    """COMFYUI_ARGS, or that there is no GPU."""
-    return os.environ.get("COMFYUI_ARGS", "--cpu").split()
+MEMORY = {"--cpu", "--novram", "--lowvram", "--normalvram", "--highvram", "--gpu-only"}
+"""Arguments of which ComfyUI takes one."""
+
+
+def arguments_of(own: Sequence[str] = ()) -> list[str]:
+    """COMFYUI_ARGS, or that there is no GPU, and then a host's own; of MEMORY its own one instead."""
+    given = os.environ.get("COMFYUI_ARGS", "--cpu").split()
+    return [each for each in given if not (MEMORY & {*own} and each in MEMORY)] + [*own]

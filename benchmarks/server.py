@@ -23,7 +23,8 @@ class Host:
     """One ComfyUI server, from start to stop, in a folder of its own.
 
     packs: folder names in custom_nodes (and in more_nodes, where that is there) with what they link to, if
-    they are not there already; this checkout by default. arguments: for ComfyUI, beside COMFYUI_ARGS.
+    they are not there already; this checkout by default. arguments: for ComfyUI, beside COMFYUI_ARGS; one
+    about memory takes the place of another.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Host:
         self._wait_until_ready(time.monotonic() + timeout)
 
     def _command(self) -> list[str]:
-        arguments = [*arguments_of(), *self.arguments]
+        arguments = arguments_of(self.arguments)
         arguments += ["--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(self.base)]
         arguments += ["--database-url", "sqlite:///:memory:"]
         if not self.has_frontend:  # an empty page in its place: enough for all that no browser looks at
@@ -115,8 +116,12 @@ class Host:
         self.process = None
 
     def get(self, path: str) -> Any:
+        return json.loads(self.fetch(path))
+
+    def fetch(self, path: str) -> bytes:
+        """A file that it serves, or any other answer."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=120) as reply:
-            return json.load(reply)
+            return reply.read()
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         data = json.dumps(body).encode()

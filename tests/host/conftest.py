@@ -7,6 +7,7 @@ or the ComfyUI whose custom_nodes this repository stands in. COMFYUI_ARGS replac
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from reno_bench import save_clip
 from workflow_canvas import HOST as WRITTEN_FOR
 
-from benchmarks.hosts import ROOT, named_checkouts
+from benchmarks.hosts import ROOT, named_checkouts, version_of
 from benchmarks.server import Graph, Host
 
 NO_HOST = "NO COMFYUI HERE: the tests in a real host are SKIPPED. Set COMFYUI_PATH to one or more checkouts."
@@ -49,6 +50,12 @@ def checkout(request: pytest.FixtureRequest) -> Path:
     if request.param is None:
         pytest.skip(NO_HOST)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def newest() -> Path | None:
+    """The newest ComfyUI, for what one host is enough for."""
+    return max(HOSTS, key=lambda path: tuple(map(int, re.findall(r"\d+", version_of(path)))), default=None)
 
 
 @pytest.fixture(scope="session")

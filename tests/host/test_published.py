@@ -16,7 +16,7 @@ import torch
 from published import ROOT, write_archive
 from safetensors.torch import save_file
 from test_registration import SOCKETS
-from test_workflows import add_to
+from test_workflows import add_to, pictures
 
 FOLDER, COPY = "Latent-CLIP 0.1 - from the site", "another copy"
 MINI = "lclip/mini/weights/latent_clip.safetensors"
@@ -71,13 +71,17 @@ def test_all_are_loaded_and_every_node_is_there(unzipped):
         assert f"entrypoint in {folder}" not in log and f"Cannot import {folder}" not in log
 
 
-def test_a_workflow_of_the_archive_runs_to_its_end(unzipped, graph):
-    host, folders, _ = unzipped
+def test_a_workflow_of_the_archive_runs_as_in_a_pack_that_is_a_link(unzipped, host, new_graph):
+    """The hosts of the other tests have the pack by a link; here it is a folder."""
+    server, folders, _ = unzipped
     path = next(iter(sorted(folders[0].glob("workflows/Mini 1*.json"))))
-    add_to(graph, json.loads(path.read_text(encoding="utf-8")), host.object_info)
-    result = host.run(graph).require_ok()
-    pictures = [image for output in result.entry["outputs"].values() for image in output.get("images", [])]
-    assert [image for image in pictures if image["type"] == "output"]
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    saved = []
+    for each in (server, host):
+        graph = new_graph()
+        add_to(graph, workflow, each.object_info)
+        saved.append(pictures(each.run(graph).require_ok(), workflow, "The chosen two"))
+    assert len(saved[0]) == 2 and all((one == other).all() for one, other in zip(*saved, strict=True))
 
 
 def test_help_and_templates_are_served(unzipped):
