@@ -73,7 +73,7 @@ def start_host(checkout: Path, pack: Path = ROOT) -> dict[str, Any]:
         answer = subprocess.run(
             command,
             cwd=checkout,
-            env={**environment_of(python), "IMPORT_PROBE": str(base / "found.json")},
+            env={**_compiling(environment_of(python)), "IMPORT_PROBE": str(base / "found.json")},
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -85,6 +85,11 @@ def start_host(checkout: Path, pack: Path = ROOT) -> dict[str, Any]:
         if not seen["success"]:
             raise RuntimeError(f"{checkout} did not load the pack:\n{answer.stderr[-4000:]}")
         return seen
+
+
+def _compiling(environment: dict[str, str]) -> dict[str, str]:
+    """What a user has: the first start compiles the pack, and the next ones read that."""
+    return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def foreign_modules(start: dict[str, Any]) -> list[str]:

@@ -8,12 +8,11 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import lclip
-from . import draw
-from .host import adapter as host_adapter
-from .host import models, sockets
+from . import draw, host
+from .host import sockets
+from .host.choices import SHIPPED
 from .host.feedback import say, shown
 from .host.folders import ADAPTERS
-from .host.spaces import check_vae, vae_space
 
 AUTO, WIRED = "auto", "(from the wire)"
 
@@ -99,7 +98,7 @@ class TrainAdapter(io.ComfyNode):
                 ),
             ],
             outputs=[
-                host_adapter.LATENT_ADAPTER.Output(
+                sockets.LATENT_ADAPTER.Output(
                     display_name="adapter", tooltip="For Apply Latent Adapter; it is saved as well."
                 ),
                 io.Float.Output(
@@ -124,7 +123,7 @@ class TrainAdapter(io.ComfyNode):
         if not folder or not folder.strip():
             return ""
         try:
-            found = lclip.find_pictures(host_adapter.input_folder(folder))
+            found = lclip.find_pictures(host.adapter.input_folder(folder))
             return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
         except (ValueError, OSError) as error:
             return str(error)
@@ -132,7 +131,7 @@ class TrainAdapter(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: models.LoadedLatentCLIP,
+        latent_clip: host.models.LoadedLatentCLIP,
         vae: Any,
         own_vae: Any,
         latents: str,
@@ -146,15 +145,15 @@ class TrainAdapter(io.ComfyNode):
         images: Any = None,
     ) -> io.NodeOutput:
         config = latent_clip.config
-        source = vae_space(vae, latents, "the other VAE")
-        check_vae(own_vae, config.latent_space, "own_vae")
+        source = host.spaces.vae_space(vae, latents, "the other VAE")
+        host.spaces.check_vae(own_vae, config.latent_space, "own_vae")
         factor = config.space.factor if config.space else 1
-        pictures = host_adapter.PictureSource(
+        pictures = host.adapter.PictureSource(
             images, folder, side if custom_side else config.native_size * factor
         )
         settings = lclip.AdapterSettings(steps=steps, seed=seed, batch=batch)
         tell = partial(say, cls.hidden.unique_id)
-        found = host_adapter.train(latent_clip, source, (vae, own_vae), pictures, settings, save_as, tell)
+        found = host.adapter.train(latent_clip, source, (vae, own_vae), pictures, settings, save_as, tell)
         adapter, figures = found.wired.adapter, found.wired.adapter.figures
         saved = "Saved as" if found.comparison else "Trained from the same inputs before, taken from"
         return io.NodeOutput(
@@ -182,14 +181,12 @@ class ApplyAdapter(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "file",
-                    options=[WIRED, *host_adapter.SHIPPED, *ADAPTERS.files()],
+                    options=[WIRED, *SHIPPED, *ADAPTERS.files()],
                     default=WIRED,
                     tooltip="An adapter that comes with the pack, one in models/latent_clip_adapters "
                     "(published interposers too), or the one that is wired.",
                 ),
-                host_adapter.LATENT_ADAPTER.Input(
-                    "adapter", optional=True, tooltip="From Train Latent Adapter."
-                ),
+                sockets.LATENT_ADAPTER.Input("adapter", optional=True, tooltip="From Train Latent Adapter."),
             ],
             outputs=[
                 sockets.LATENT_CLIP.Output(
@@ -202,20 +199,23 @@ class ApplyAdapter(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str | None = WIRED, **_: Any) -> Any:
         """Load again when the file under that name has changed."""
-        return file if file == WIRED or file in host_adapter.SHIPPED else ADAPTERS.state(file)
+        return file if file == WIRED or file in SHIPPED else ADAPTERS.state(file)
 
     @classmethod
     def execute(
-        cls, latent_clip: models.LoadedLatentCLIP, file: str, adapter: host_adapter.WiredAdapter | None = None
+        cls,
+        latent_clip: host.models.LoadedLatentCLIP,
+        file: str,
+        adapter: host.adapter.WiredAdapter | None = None,
     ) -> io.NodeOutput:
         if (file == WIRED) == (adapter is None):
             raise ValueError(
                 "There is no adapter, or there are two; expected one on the wire, or a file. Choose "
                 f"{WIRED!r} where one is wired."
             )
-        if file in host_adapter.SHIPPED:
-            wired = host_adapter.shipped(file)
+        if file in SHIPPED:
+            wired = host.adapter.shipped(file)
         else:
-            wired = adapter or host_adapter.load_adapter(ADAPTERS.path(file), file)
-        applied = host_adapter.AdaptedLatentCLIP(latent_clip, wired)
+            wired = adapter or host.adapter.load_adapter(ADAPTERS.path(file), file)
+        applied = host.adapter.AdaptedLatentCLIP(latent_clip, wired)
         return io.NodeOutput(applied, wired.adapter.describe())

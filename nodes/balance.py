@@ -8,8 +8,8 @@ from comfy_api.latest import io
 
 from .. import lclip
 from ..lclip.choosing.questions import TOLERANCE, questions_of, targets_of
-from . import draw
-from .host import memory, models, sockets
+from . import draw, host
+from .host import sockets
 from .host.concept_widgets import concepts_input, margin_input, target_input
 from .host.feedback import shown
 from .latents import numbers_of, samples_of, take_items
@@ -114,7 +114,7 @@ class Balance(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: models.LoadedLatentCLIP,
+        latent_clip: host.models.LoadedLatentCLIP,
         latent: dict[str, Any],
         concepts: str,
         target: str = "",
@@ -122,7 +122,7 @@ class Balance(io.ComfyNode):
         margin: float = 0.1,
         weight: float = 1.0,
         tolerance: float = TOLERANCE,
-        reward: models.WiredReward | None = None,
+        reward: host.models.WiredReward | None = None,
     ) -> io.NodeOutput:
         samples, names = samples_of(latent), one_question(concepts)
         numbers = numbers_of(latent)
@@ -132,19 +132,19 @@ class Balance(io.ComfyNode):
         if reward is not None:
             reward = reward.of_batch(len(samples), numbers)
             cautions += reward.check(samples)
-            values = memory.to_host(reward.ready(samples)(samples))
+            values = host.memory.to_host(reward.ready(samples)(samples))
         model = latent_clip.ready(samples)
         found = lclip.balance(
             model, samples, names, aims, values, k or None, margin=margin, tolerance=tolerance
         )
         cautions += [*latent_clip.cautions(texts=names), *found.notes]
-        with memory.ordinary_tensors():
+        with host.memory.ordinary_tensors():
             own = lclip.ConceptReward(model, names, found.wanted, weight, numbers=numbers)
         chart = draw.share_chart.balance_chart(found)
         return io.NodeOutput(
             take_items(latent, list(found.chosen)) if found.chosen else sockets.nothing(),
             take_items(latent, list(found.rest)) if found.rest else sockets.nothing(),
-            models.add_reward(reward, models.wire_reward(own, (latent_clip,))),
+            host.models.add_reward(reward, host.models.wire_reward(own, (latent_clip,))),
             found.report(),
             [names[place] for place in found.wanted],
             found.after,

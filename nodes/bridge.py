@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import lclip
-from .host import models, sockets
-from .host.bridge import BridgedLatentCLIP
+from . import host
+from .host import sockets
 
 AUTO = "auto"
 
@@ -49,6 +49,6 @@ class Bridge(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, latent_clip: models.LoadedLatentCLIP, vae: Any, own_vae: Any, latents: str
+        cls, latent_clip: host.models.LoadedLatentCLIP, vae: Any, own_vae: Any, latents: str
     ) -> io.NodeOutput:
-        return io.NodeOutput(BridgedLatentCLIP(latent_clip, vae, own_vae, latents))
+        return io.NodeOutput(host.bridge.BridgedLatentCLIP(latent_clip, vae, own_vae, latents))

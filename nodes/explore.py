@@ -8,14 +8,12 @@ from comfy_api.latest import io
 
 from ..lclip.exploring.blending import MOST
 from ..lclip.exploring.plan import AUTO, LARGEST, NONE, Plan
-from . import draw
-from .host import explore as host_explore
-from .host import memory, models, sockets
-from .host import spaces as host_spaces
-from .host.ksampler import Stage
+from . import draw, host
+from .host import sockets
+from .host.choices import CORNER_KINDS
 from .host.search_widgets import stage_inputs
 
-AXES = [f"{kind} 1-{last}" for kind in host_explore.KINDS for last in range(2, MOST + 1)]
+AXES = [f"{kind} 1-{last}" for kind in CORNER_KINDS for last in range(2, MOST + 1)]
 CORNERS = [f"corner_{number}" for number in range(2, MOST + 1)]
 
 
@@ -170,7 +168,7 @@ class Explore(io.ComfyNode):
         cls,
         sampler_name: str,
         latent_image: dict[str, Any],
-        latent_clip: models.LoadedLatentCLIP,
+        latent_clip: host.models.LoadedLatentCLIP,
         texts: str,
         cells: int,
         other_seeds: str,
@@ -187,19 +185,19 @@ class Explore(io.ComfyNode):
         from ..lclip.exploring.explore import checked_texts, scored
         from .host import map_pictures
 
-        stage, lines = Stage.taken_from(others), checked_texts(texts.splitlines())
-        host_spaces.check_same_space(stage.model, latent_clip.config)
+        stage, lines = host.ksampler.Stage.taken_from(others), checked_texts(texts.splitlines())
+        host.spaces.check_same_space(stage.model, latent_clip.config)
         if vae is not None:
-            host_spaces.check_vae(vae, host_spaces.space_of(stage.model))
+            host.spaces.check_vae(vae, host.spaces.space_of(stage.model))
         wired = {
             number: others[name] for number, name in enumerate(CORNERS, 2) if others.get(name) is not None
         }
-        seeds = host_explore.parsed_seeds(other_seeds)
-        scenery = host_explore.Scenery.of(stage, sampler_name, latent_image, seeds, wired)
+        seeds = host.explore.parsed_seeds(other_seeds)
+        scenery = host.explore.Scenery.of(stage, sampler_name, latent_image, seeds, wired)
         plan = Plan.of(scenery.kinds, cells, x_axis, y_axis, elsewhere)
         live = map_pictures.Live(cls.hidden.unique_id, plan, latent_clip.config.latent_space)
-        rendered = host_explore.remembered(scenery, plan, live)
-        latents = memory.to_host(rendered.latents)
+        rendered = host.explore.remembered(scenery, plan, live)
+        latents = host.memory.to_host(rendered.latents)
         found = scored(plan, latents, latent_clip.ready(latents), lines, contour if custom_contour else None)
         pictures = map_pictures.pictures_of(rendered, latent_clip.config.latent_space, vae)
         cell = found.cell(column, row)
@@ -227,7 +225,7 @@ def _corner_input(name: str) -> Any:
     )
 
 
-def _doubts(scenery: host_explore.Scenery, plan: Plan, column: int, row: int) -> list[str]:
+def _doubts(scenery: host.explore.Scenery, plan: Plan, column: int, row: int) -> list[str]:
     """What may not be as it was meant."""
     doubts = []
     if column >= plan.columns or row >= plan.rows:

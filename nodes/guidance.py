@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host import guidance as host_guidance
-from .host import models, sockets
+from . import host
+from .host import sockets
 
 
 class Guidance(io.ComfyNode):
@@ -65,6 +65,6 @@ class Guidance(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, reward: models.WiredReward, strength: float, start: float, end: float
+        cls, model: Any, reward: host.models.WiredReward, strength: float, start: float, end: float
     ) -> io.NodeOutput:
-        return io.NodeOutput(host_guidance.guide_model(model, reward, strength, start, end))
+        return io.NodeOutput(host.guidance.guide_model(model, reward, strength, start, end))

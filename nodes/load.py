@@ -8,10 +8,10 @@ import torch
 from comfy_api.latest import io
 
 from .. import lclip
-from .host import models, sockets
-from .host.adapter import AdaptedLatentCLIP, shipped
+from . import host
+from .host import sockets
+from .host.choices import LATENTS, NATIVE
 from .host.folders import CHECKPOINTS, NOT_GIVEN
-from .host.spaces import LATENTS, NATIVE
 
 DTYPES: dict[str, torch.dtype | None] = {
     "auto": None,
@@ -98,7 +98,7 @@ class LoadLatentCLIP(io.ComfyNode):
         latents: str = NATIVE,
         size_rule: str = lclip.DEFAULT_SIZE_RULE,
     ) -> io.NodeOutput:
-        loaded = models.load_latent_clip(CHECKPOINTS.path(file), DTYPES[dtype], size_rule=size_rule)
+        loaded = host.models.load_latent_clip(CHECKPOINTS.path(file), DTYPES[dtype], size_rule=size_rule)
         if latents == NATIVE:
             return io.NodeOutput(loaded)
-        return io.NodeOutput(AdaptedLatentCLIP(loaded, shipped(latents)))
+        return io.NodeOutput(host.adapter.AdaptedLatentCLIP(loaded, host.adapter.shipped(latents)))

@@ -8,9 +8,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor, nn
 
-from .host import memory, models, sockets
-from .host import mini as host_mini
-from .host import spaces as host_spaces
+from . import host
+from .host import sockets
 
 if TYPE_CHECKING:
     from ..lclip.mini.world import World
@@ -44,9 +43,9 @@ class LoadMiniWorld(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         from ..lclip.mini.world import WEIGHTS, load_world
 
-        with memory.ordinary_tensors():
+        with host.memory.ordinary_tensors():
             world = load_world()
-        latent_clip = models.load_latent_clip(WEIGHTS / "latent_clip.safetensors", name="mini world")
+        latent_clip = host.models.load_latent_clip(WEIGHTS / "latent_clip.safetensors", name="mini world")
         return io.NodeOutput(*_parts(world), latent_clip)
 
 
@@ -73,7 +72,7 @@ class LoadMiniTwin(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         from ..lclip.mini.world import load_twin
 
-        with memory.ordinary_tensors():
+        with host.memory.ordinary_tensors():
             twin = load_twin()
         return io.NodeOutput(*_parts(twin))
 
@@ -84,9 +83,9 @@ def _parts(world: World) -> tuple[Any, Any, Any]:
 
     about = world.latent_format
     return (
-        host_mini.flow_model(Velocity(world.denoiser), host_spaces.MiniLatentFormat(about)),
-        host_mini.text_encoder(TextStage(world.text_encoder), PromptTokenizer(world.tokenizer)),
-        host_mini.autoencoder(world.vae, FACTOR, about.channels, about.name),
+        host.mini.flow_model(Velocity(world.denoiser), host.spaces.MiniLatentFormat(about)),
+        host.mini.text_encoder(TextStage(world.text_encoder), PromptTokenizer(world.tokenizer)),
+        host.mini.autoencoder(world.vae, FACTOR, about.channels, about.name),
     )
 
 
@@ -117,7 +116,7 @@ class TextStage(nn.Module):
         """Token ids -> context [prompts, L, D]. The weights are all 1; there is no pooled vector."""
         device = next(self.encoder.parameters()).device
         ids = torch.tensor([[token for token, _ in prompt] for prompt in tokens["mini"]], device=device)
-        return memory.to_host(self.encoder(ids)), None
+        return host.memory.to_host(self.encoder(ids)), None
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
         """There are no layers to stop at: nothing to set."""

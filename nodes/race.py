@@ -9,10 +9,8 @@ from comfy_api.latest import io
 
 from .. import lclip
 from ..lclip.choosing.types import METHODS
-from . import draw
-from .host import ksampler as host_ksampler
-from .host import models, sockets
-from .host import race as host_race
+from . import draw, host
+from .host import sockets
 from .host.feedback import say, shown
 from .host.search_widgets import sampler_input, stage_inputs
 
@@ -113,10 +111,10 @@ class Race(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, reward: models.WiredReward, sampler_name: str, checks: str, **widgets: Any
+        cls, reward: host.models.WiredReward, sampler_name: str, checks: str, **widgets: Any
     ) -> io.NodeOutput:
         tell = partial(say, cls.hidden.unique_id)
-        return io.NodeOutput(host_race.RaceSampler(reward, sampler_name, _settings(checks, **widgets), tell))
+        return io.NodeOutput(host.race.RaceSampler(reward, sampler_name, _settings(checks, **widgets), tell))
 
 
 class RaceKSampler(io.ComfyNode):
@@ -181,13 +179,13 @@ class RaceKSampler(io.ComfyNode):
         cls,
         sampler_name: str,
         latent_image: dict[str, Any],
-        reward: models.WiredReward,
+        reward: host.models.WiredReward,
         checks: str,
         **widgets: Any,
     ) -> io.NodeOutput:
-        tell, stage = partial(say, cls.hidden.unique_id), host_ksampler.Stage.taken_from(widgets)
-        found = host_ksampler.run_race(
-            host_race.RaceSampler(reward, sampler_name, _settings(checks, **widgets), tell),
+        tell, stage = partial(say, cls.hidden.unique_id), host.ksampler.Stage.taken_from(widgets)
+        found = host.ksampler.run_race(
+            host.race.RaceSampler(reward, sampler_name, _settings(checks, **widgets), tell),
             stage,
             latent_image,
         )

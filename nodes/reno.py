@@ -7,10 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import draw
-from .host import ksampler as host_ksampler
-from .host import models, sockets
-from .host import sampling as host_sampling
+from . import draw, host
+from .host import sockets
 from .host.feedback import say, shown
 from .host.search_widgets import sampler_input, search_inputs, settings_of, stage_inputs
 
@@ -45,15 +43,15 @@ class ReNOSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        reward: models.WiredReward,
+        reward: host.models.WiredReward,
         sampler_name: str,
         checkpointing: str,
-        held_out: models.WiredReward | None = None,
+        held_out: host.models.WiredReward | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
         settings = settings_of(**widgets)
         return io.NodeOutput(
-            host_sampling.NoiseSearch(
+            host.sampling.NoiseSearch(
                 reward,
                 sampler_name,
                 settings,
@@ -120,15 +118,15 @@ class ReNO(io.ComfyNode):
         cls,
         sampler_name: str,
         latent_image: dict[str, Any],
-        reward: models.WiredReward,
+        reward: host.models.WiredReward,
         checkpointing: str,
-        held_out: models.WiredReward | None = None,
+        held_out: host.models.WiredReward | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
-        tell, stage = partial(say, cls.hidden.unique_id), host_ksampler.Stage.taken_from(widgets)
+        tell, stage = partial(say, cls.hidden.unique_id), host.ksampler.Stage.taken_from(widgets)
         settings = settings_of(**widgets)
-        found = host_ksampler.search_noise(
-            host_sampling.NoiseSearch(reward, sampler_name, settings, checkpointing, held_out, tell=tell),
+        found = host.ksampler.search_noise(
+            host.sampling.NoiseSearch(reward, sampler_name, settings, checkpointing, held_out, tell=tell),
             stage,
             latent_image,
         )

@@ -8,7 +8,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import lclip
-from .host import memory, models, pictures, sockets
+from . import host
+from .host import sockets
 from .host.feedback import cautioned
 from .latents import samples_of
 
@@ -51,17 +52,19 @@ class TextReward(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: models.LoadedLatentCLIP,
+        latent_clip: host.models.LoadedLatentCLIP,
         text: str,
         weight: float,
-        add_to: models.WiredReward | None = None,
+        add_to: host.models.WiredReward | None = None,
     ) -> io.NodeOutput:
         model = latent_clip.ready()
-        with memory.ordinary_tensors():
+        with host.memory.ordinary_tensors():
             own = lclip.TextReward(model, text, weight)
         cautions = latent_clip.cautions(texts=own.texts)
-        wired = models.wire_reward(own, (latent_clip,), cautions)
-        return io.NodeOutput(models.add_reward(add_to, wired), ui=cautioned(cls.hidden.unique_id, cautions))
+        wired = host.models.wire_reward(own, (latent_clip,), cautions)
+        return io.NodeOutput(
+            host.models.add_reward(add_to, wired), ui=cautioned(cls.hidden.unique_id, cautions)
+        )
 
 
 class ImageReward(io.ComfyNode):
@@ -113,10 +116,10 @@ class ImageReward(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: models.LoadedLatentCLIP,
+        latent_clip: host.models.LoadedLatentCLIP,
         weight: float,
         reference: dict[str, Any] | None = None,
-        add_to: models.WiredReward | None = None,
+        add_to: host.models.WiredReward | None = None,
         image: Tensor | None = None,
         vae: Any = None,
     ) -> io.NodeOutput:
@@ -124,10 +127,12 @@ class ImageReward(io.ComfyNode):
         latent_clip.check(samples)
         cautions = latent_clip.cautions_of_examples(samples, "reference")
         model = latent_clip.ready(samples)
-        with memory.ordinary_tensors():
+        with host.memory.ordinary_tensors():
             own = lclip.ImageReward(model, samples, weight)
-        wired = models.wire_reward(own, (latent_clip,), cautions)
-        return io.NodeOutput(models.add_reward(add_to, wired), ui=cautioned(cls.hidden.unique_id, cautions))
+        wired = host.models.wire_reward(own, (latent_clip,), cautions)
+        return io.NodeOutput(
+            host.models.add_reward(add_to, wired), ui=cautioned(cls.hidden.unique_id, cautions)
+        )
 
 
 class VarietyReward(io.ComfyNode):
@@ -160,16 +165,19 @@ class VarietyReward(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: models.LoadedLatentCLIP,
+        latent_clip: host.models.LoadedLatentCLIP,
         weight: float,
-        add_to: models.WiredReward | None = None,
+        add_to: host.models.WiredReward | None = None,
     ) -> io.NodeOutput:
         own = lclip.VarietyReward(latent_clip.ready(), weight)
-        return io.NodeOutput(models.add_reward(add_to, models.wire_reward(own, (latent_clip,))))
+        return io.NodeOutput(host.models.add_reward(add_to, host.models.wire_reward(own, (latent_clip,))))
 
 
 def reference_latents(
-    latent_clip: models.LoadedLatentCLIP, reference: dict[str, Any] | None, image: Tensor | None, vae: Any
+    latent_clip: host.models.LoadedLatentCLIP,
+    reference: dict[str, Any] | None,
+    image: Tensor | None,
+    vae: Any,
 ) -> Tensor:
     """The one reference that is wired, as raw latents. ValueError, by name, for both or none."""
     if reference is not None and image is not None:
@@ -184,4 +192,4 @@ def reference_latents(
             f"Latent Image Reward has {got}; expected reference, or image and vae. Wire clean latents into "
             "reference, or a picture into image and its VAE into vae."
         )
-    return pictures.as_latents(image, vae, latent_clip.config)
+    return host.pictures.as_latents(image, vae, latent_clip.config)

@@ -9,11 +9,10 @@ from comfy_api.latest import io
 from .. import lclip
 from ..lclip.safety.policy import AUGMENTATIONS, STRICTNESS
 from ..lclip.safety.presets import PRESETS
-from . import draw
-from .host import models, sockets
+from . import draw, host
+from .host import sockets
 from .host.feedback import shown
 from .host.policies import ALL, NO_PRESET, composed, stored_policy
-from .host.policy import WiredPolicy
 from .latents import samples_of
 
 AUGMENTATION_CHOICES = {
@@ -130,7 +129,7 @@ class SafetyPolicy(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: models.LoadedLatentCLIP,
+        latent_clip: host.models.LoadedLatentCLIP,
         preset: str,
         categories: str,
         own_concepts: str,
@@ -140,7 +139,7 @@ class SafetyPolicy(io.ComfyNode):
         own_threshold: float,
         augmentations: str,
         policy_json: str,
-        second_latent_clip: models.LoadedLatentCLIP | None = None,
+        second_latent_clip: host.models.LoadedLatentCLIP | None = None,
     ) -> io.NodeOutput:
         allowed = tuple(line.strip() for line in allow.splitlines() if line.strip())
         own = lclip.parse_concepts(own_concepts, own_threshold)
@@ -158,7 +157,7 @@ class SafetyPolicy(io.ComfyNode):
             )
         policy = policy.changed(strictness=custom_shift if strictness == CUSTOM else strictness)
         judges = (latent_clip,) if second_latent_clip is None else (latent_clip, second_latent_clip)
-        wired = WiredPolicy(policy, judges)
+        wired = host.policy.WiredPolicy(policy, judges)
         wired.judge()  # what does not fit is an error here, not at the gate
         return io.NodeOutput(wired)
 
@@ -192,9 +191,9 @@ class SafetyReward(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, policy: WiredPolicy, weight: float, add_to: models.WiredReward | None = None
+        cls, policy: host.policy.WiredPolicy, weight: float, add_to: host.models.WiredReward | None = None
     ) -> io.NodeOutput:
-        return io.NodeOutput(models.add_reward(add_to, policy.reward(weight)))
+        return io.NodeOutput(host.models.add_reward(add_to, policy.reward(weight)))
 
 
 class CalibrateSafety(io.ComfyNode):
@@ -246,7 +245,7 @@ class CalibrateSafety(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, policy: WiredPolicy, safe: dict[str, Any], unsafe: dict[str, Any], target: float
+        cls, policy: host.policy.WiredPolicy, safe: dict[str, Any], unsafe: dict[str, Any], target: float
     ) -> io.NodeOutput:
         good, bad = samples_of(safe), samples_of(unsafe)
         policy.judge(good)
@@ -254,4 +253,6 @@ class CalibrateSafety(io.ComfyNode):
         report = f"{found.text()}\n\n{found.policy.to_json()}"
         chart = draw.roc_chart.draw(found)
         sheet = draw.sheets.with_cautions(chart, found.warnings)
-        return io.NodeOutput(WiredPolicy(found.policy, policy.models), report, chart, ui=shown(sheet))
+        return io.NodeOutput(
+            host.policy.WiredPolicy(found.policy, policy.models), report, chart, ui=shown(sheet)
+        )

@@ -7,13 +7,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host import safety as host_safety
+from . import host
 from .host import sockets
+from .host.choices import ACTIONS, SAMPLERS
 from .host.feedback import say, shown
-from .host.gate import ACTIONS, Gate
-from .host.gradients import SAMPLERS
-from .host.ksampler import Stage
-from .host.policy import WiredPolicy
 from .host.search_widgets import scheduler_input
 
 
@@ -90,7 +87,7 @@ class SafetyGate(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        policy: WiredPolicy,
+        policy: host.policy.WiredPolicy,
         latent: dict[str, Any],
         action: str,
         report_as: str,
@@ -105,7 +102,7 @@ class SafetyGate(io.ComfyNode):
         negative: Any = None,
         vae: Any = None,
     ) -> io.NodeOutput:
-        gate = Gate(policy, latent, vae)
+        gate = host.gate.Gate(policy, latent, vae)
         if action == "stop":
             gate.stop()
         elif action == "repair":
@@ -114,7 +111,7 @@ class SafetyGate(io.ComfyNode):
                     "The action is repair, and model, positive or negative is not wired; expected all "
                     "three. Wire them, or choose replace."
                 )
-            stage = Stage(model, positive, negative, cfg, seed, steps, scheduler, denoise=1.0)
+            stage = host.ksampler.Stage(model, positive, negative, cfg, seed, steps, scheduler, denoise=1.0)
             gate.repair(stage, sampler_name, repair_iterations)
         return io.NodeOutput(
             gate.kept() if action == "separate" else gate.whole(),
@@ -242,7 +239,7 @@ class SafetyGuard(io.ComfyNode):
     def execute(
         cls,
         model: Any,
-        policy: WiredPolicy,
+        policy: host.policy.WiredPolicy,
         check_from: float,
         check_to: float,
         on_unsafe: str,
@@ -250,5 +247,5 @@ class SafetyGuard(io.ComfyNode):
     ) -> io.NodeOutput:
         tell = partial(say, cls.hidden.unique_id)
         return io.NodeOutput(
-            host_safety.guard_model(model, policy, on_unsafe, strength, check_from, check_to, tell)
+            host.safety.guard_model(model, policy, on_unsafe, strength, check_from, check_to, tell)
         )

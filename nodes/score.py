@@ -12,9 +12,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import lclip
-from . import draw
-from .host import memory, models, sockets
-from .host import spaces as host_spaces
+from . import draw, host
+from .host import sockets
 from .host.feedback import shown
 from .latents import samples_of
 
@@ -73,10 +72,10 @@ class Score(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, latent_clip: models.LoadedLatentCLIP, latent: dict[str, Any], text: str
+        cls, latent_clip: host.models.LoadedLatentCLIP, latent: dict[str, Any], text: str
     ) -> io.NodeOutput:
         samples, lines = samples_of(latent), lines_of(text, "text")
-        cosines = memory.to_host(lclip.similarity(latent_clip.ready(samples), samples, lines))  # [B, T]
+        cosines = host.memory.to_host(lclip.similarity(latent_clip.ready(samples), samples, lines))  # [B, T]
         scores, cautions = cosines.mean(1), latent_clip.cautions(samples, lines)
         (best,), _ = lclip.top_k(scores, 1)
         report = score_report(cosines, lines, latent_clip.name, best, cautions)
@@ -137,7 +136,7 @@ class Classify(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: models.LoadedLatentCLIP,
+        latent_clip: host.models.LoadedLatentCLIP,
         latent: dict[str, Any],
         labels: str,
         templates: str,
@@ -147,7 +146,7 @@ class Classify(io.ComfyNode):
 
         samples, names = samples_of(latent), lines_of(labels, "labels")
         model, sentences = latent_clip.ready(samples), lines_of(templates, "templates")
-        chances = memory.to_host(lclip.classify(model, samples, names, sentences))
+        chances = host.memory.to_host(lclip.classify(model, samples, names, sentences))
         best = chances.max(1)
         shares = best.values.tolist()
         tops = [
@@ -200,11 +199,11 @@ class Heatmap(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, latent_clip: models.LoadedLatentCLIP, latent: dict[str, Any], text: str
+        cls, latent_clip: host.models.LoadedLatentCLIP, latent: dict[str, Any], text: str
     ) -> io.NodeOutput:
         samples = samples_of(latent)
         text = " ".join(lines_of(text, "text"))
-        cosines = memory.to_host(lclip.heatmap(latent_clip.ready(samples), samples, text))  # [B, h, w]
+        cosines = host.memory.to_host(lclip.heatmap(latent_clip.ready(samples), samples, text))  # [B, h, w]
         broken = cosines.isnan().flatten(1).any(1).nonzero().flatten().tolist()
         mask = spread_out(torch.nan_to_num(at_picture_size(cosines, latent_clip.config)))
         overlay = draw.charts.heat_overlay(previews(samples, latent_clip), mask)
@@ -220,9 +219,9 @@ def lines_of(text: str, what: str) -> list[str]:
     return lines
 
 
-def previews(samples: Tensor, latent_clip: models.LoadedLatentCLIP) -> Tensor:
+def previews(samples: Tensor, latent_clip: host.models.LoadedLatentCLIP) -> Tensor:
     """Rough pictures of a batch, [B, h, w, 3] in 0..1, without decoding."""
-    return memory.to_host(host_spaces.preview(samples, latent_clip.config.latent_space))
+    return host.memory.to_host(host.spaces.preview(samples, latent_clip.config.latent_space))
 
 
 def at_picture_size(maps: Tensor, config: lclip.LatentCLIPConfig) -> Tensor:

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from .. import lclip
 from ..lclip.scoring import too_many
-from . import draw
-from .host import memory, models, sockets
-from .host import spaces as host_spaces
+from . import draw, host
+from .host import sockets
 from .host.feedback import shown
 from .latents import numbers_of, samples_of, take_items
 
@@ -164,7 +163,7 @@ class Select(io.ComfyNode):
     def execute(
         cls,
         latent: dict[str, Any],
-        reward: models.WiredReward,
+        reward: host.models.WiredReward,
         k: int,
         keep_by: str = "k",
         threshold: float = 0.0,
@@ -175,7 +174,7 @@ class Select(io.ComfyNode):
         samples = samples_of(latent)
         reward = reward.of_batch(len(samples), numbers_of(latent))
         cautions = reward.check(samples)
-        values = memory.to_host(reward.ready(samples)(samples))
+        values = host.memory.to_host(reward.ready(samples)(samples))
         embeddings = _embeddings(reward, samples)
         if variety and embeddings is None:
             raise ValueError(
@@ -190,7 +189,7 @@ class Select(io.ComfyNode):
         )
         kept = found.kept
         labels = Labels.of(latent, seed)
-        previews = memory.to_host(host_spaces.preview(samples, reward.space))
+        previews = host.memory.to_host(host.spaces.preview(samples, reward.space))
         return io.NodeOutput(
             take_items(latent, kept) if kept else sockets.nothing(),
             take_items(latent, found.rest) if found.rest else sockets.nothing(),
@@ -230,8 +229,8 @@ class Labels:
         return f"{value:.3f}{seed} no {self.numbers[index]}"
 
 
-def _embeddings(reward: models.WiredReward, samples: Tensor) -> Tensor | None:
+def _embeddings(reward: host.models.WiredReward, samples: Tensor) -> Tensor | None:
     """[B, D] by the reward's own Latent-CLIP, or None where it asks none. NaN for a broken item."""
     if not reward.models:
         return None
-    return memory.to_host(reward.models[0].ready(samples).encode_latents(samples))
+    return host.memory.to_host(reward.models[0].ready(samples).encode_latents(samples))

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .. import lclip
 from ..lclip.choosing.questions import labels_of, questions_of, targets_of
-from . import draw
-from .host import models, sockets
+from . import draw, host
+from .host import sockets
 from .host.concept_widgets import concepts_input, margin_input, target_input
 from .host.feedback import shown
 from .latents import samples_of
@@ -79,7 +79,7 @@ class ConceptShares(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: list[models.LoadedLatentCLIP],
+        latent_clip: list[host.models.LoadedLatentCLIP],
         latent: list[dict[str, Any]],
         concepts: list[str],
         target: Sequence[str] = ("",),
@@ -112,7 +112,7 @@ class ConceptShares(io.ComfyNode):
 
 
 def _confusions(
-    loaded: models.LoadedLatentCLIP,
+    loaded: host.models.LoadedLatentCLIP,
     examples: Sequence[Tensor],
     labels: str,
     asked: Sequence[Sequence[str]],

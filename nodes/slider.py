@@ -8,10 +8,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from .. import lclip
-from . import draw
-from .host import ksampler as host_ksampler
-from .host import memory, models, sockets
-from .host import slider as host_slider
+from . import draw, host
+from .host import sockets
+from .host.choices import SLIDES
 from .host.feedback import say, shown
 from .host.search_widgets import checkpointing_input, stage_inputs
 from .latents import samples_of
@@ -50,7 +49,7 @@ def _range_inputs() -> list[Any]:
         ),
         io.Combo.Input(
             "method",
-            options=list(host_slider.METHODS),
+            options=list(SLIDES),
             default="auto",
             tooltip="noise finds another noise for each picture, each from its neighbour's (ReNO); the model "
             "must pass gradients. guidance moves the predicted picture in every step, and works with every "
@@ -188,7 +187,7 @@ class Slider(io.ComfyNode):
     def execute(
         cls,
         latent_image: dict[str, Any],
-        latent_clip: models.LoadedLatentCLIP,
+        latent_clip: host.models.LoadedLatentCLIP,
         sampler_name: str,
         less: str,
         more: str,
@@ -198,15 +197,15 @@ class Slider(io.ComfyNode):
         more_latents: dict[str, Any] | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
-        stage = host_ksampler.Stage.taken_from(widgets)
+        stage = host.ksampler.Stage.taken_from(widgets)
         settings, tell = lclip.SlideSettings(**widgets), partial(say, cls.hidden.unique_id)
         slider, cautions = _slider(latent_clip, (less, more), (less_latents, more_latents))
-        wired = models.wire_reward(slider, (latent_clip,), cautions)
-        if host_slider.method_for(method, stage.steps) == "noise":
-            search = host_slider.SliderSearch(wired, slider, sampler_name, settings, checkpointing, tell)
-            series = host_slider.by_noise(search, stage, latent_image)
+        wired = host.models.wire_reward(slider, (latent_clip,), cautions)
+        if host.slider.method_for(method, stage.steps) == "noise":
+            search = host.slider.SliderSearch(wired, slider, sampler_name, settings, checkpointing, tell)
+            series = host.slider.by_noise(search, stage, latent_image)
         else:
-            series = host_slider.by_guidance(wired, slider, sampler_name, settings, stage, latent_image, tell)
+            series = host.slider.by_guidance(wired, slider, sampler_name, settings, stage, latent_image, tell)
         result = series.result
         chart = draw.slides.slide_chart(result, slider.name)
         return io.NodeOutput(
@@ -221,7 +220,7 @@ class Slider(io.ComfyNode):
 
 
 def _slider(
-    latent_clip: models.LoadedLatentCLIP, texts: tuple[str, str], groups: tuple[Any, Any]
+    latent_clip: host.models.LoadedLatentCLIP, texts: tuple[str, str], groups: tuple[Any, Any]
 ) -> tuple[lclip.SliderReward, list[str]]:
     """The axis, and what is odd about its ends."""
     ends: list[Any] = []
@@ -237,5 +236,5 @@ def _slider(
             cautions += latent_clip.cautions_of_examples(samples, f"{which}_latents")
     shown_to = next((end for end in ends if not isinstance(end, str)), None)
     model = latent_clip.ready(shown_to)
-    with memory.ordinary_tensors():
+    with host.memory.ordinary_tensors():
         return lclip.SliderReward(model, *ends), cautions

@@ -11,7 +11,8 @@ from comfy_api.latest import io
 
 from .. import lclip
 from ..lclip.rewards.discriminant import REGULARIZATION
-from .host import memory, models, sockets
+from . import host
+from .host import sockets
 from .host.feedback import cautioned
 from .host.folders import NOT_GIVEN, TASTES, saved
 from .latents import samples_of
@@ -92,21 +93,21 @@ class TrainTaste(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        latent_clip: models.LoadedLatentCLIP,
+        latent_clip: host.models.LoadedLatentCLIP,
         liked: dict[str, Any],
         disliked: dict[str, Any],
         weight: float,
         save: bool,
         save_as: str,
         regularization: str,
-        add_to: models.WiredReward | None = None,
+        add_to: host.models.WiredReward | None = None,
     ) -> io.NodeOutput:
         from ..lclip.rewards.taste import taste_inputs
 
         good, bad = samples_of(liked), samples_of(disliked)
         model = latent_clip.ready(max(good, bad, key=torch.numel))
         name, shrinkage = save_as.strip(), REGULARIZATION[regularization]
-        with memory.ordinary_tensors():
+        with host.memory.ordinary_tensors():
             known = learnt_before(name, taste_inputs(model, good, bad, shrinkage)) if save else None
             if save and not known:
                 TASTES.new_place(name, ".safetensors")  # a bad one is said before the work
@@ -118,7 +119,7 @@ class TrainTaste(io.ComfyNode):
         report += f"\nsaved as {keep(taste, name)}" if save else ""
         if known:
             report += "\nlearnt from the same latents before: not learnt again"
-        wired = models.add_reward(add_to, models.wire_reward(reward, (latent_clip,)))
+        wired = host.models.add_reward(add_to, host.models.wire_reward(reward, (latent_clip,)))
         shown = cautioned(cls.hidden.unique_id, [*cautions, *taste.notes])
         return io.NodeOutput(wired, taste.figures.accuracy if taste.figures else 0.0, report, ui=shown)
 
@@ -197,12 +198,12 @@ class LoadTaste(io.ComfyNode):
     def execute(
         cls,
         file: str,
-        latent_clip: models.LoadedLatentCLIP,
+        latent_clip: host.models.LoadedLatentCLIP,
         weight: float,
-        add_to: models.WiredReward | None = None,
+        add_to: host.models.WiredReward | None = None,
     ) -> io.NodeOutput:
-        with memory.ordinary_tensors():
+        with host.memory.ordinary_tensors():
             taste = lclip.load_taste(TASTES.path(file))
             reward = lclip.TasteReward(latent_clip.model, taste, weight, model_name=latent_clip.name)
-        wired = models.add_reward(add_to, models.wire_reward(reward, (latent_clip,)))
+        wired = host.models.add_reward(add_to, host.models.wire_reward(reward, (latent_clip,)))
         return io.NodeOutput(wired, taste.text())

@@ -20,15 +20,15 @@ import comfy.model_patcher
 import comfy.utils
 import folder_paths
 import torch
-from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
 from ... import lclip
 from . import memory, models
+from .choices import SHIPPED
 from .folders import ADAPTERS, saved
 from .gradients import make_differentiable
-from .spaces import LATENTS, preview
+from .spaces import preview
 
 if TYPE_CHECKING:
     from ...lclip.adapters.adapter import Adapter
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("latent-clip")
 
-LATENT_ADAPTER = io.Custom("LATENT_ADAPTER")
 CHUNK = 8  # pictures that are encoded at once
 SHOWN = 4  # held-out pictures in the preview
 
@@ -103,10 +102,6 @@ class AdaptedLatentCLIP(models.LoadedLatentCLIP):
     @property
     def patchers(self) -> tuple[Any, ...]:
         return (self.patcher, *self.base.patchers)
-
-
-SHIPPED = {title: space for title, space in LATENTS.items() if space is not None}
-"""Titles of the adapters that come with the pack, and the spaces that they read."""
 
 
 def encoder(vae: Any) -> Encode:

@@ -19,6 +19,7 @@ from ...lclip.exploring.blending import Corners, LinearCorners, SphericalCorners
 from ...lclip.exploring.plan import Plan
 from ..latents import samples_of, take_items
 from . import exits
+from .choices import CORNER_KINDS
 from .conditioning import Prompts, first_item, fits_beside, stacked
 from .draws import Draws, takes_noise
 from .gradients import stock_sampler
@@ -60,8 +61,10 @@ class Scenery:
         if not len(samples_of(latent)):
             raise ValueError("The latent image is empty; there is nothing to render.")
         latent = _fixed(stage.model, latent)
-        of_kind = {kind: {n: each for n, each in wired.items() if _kind(n, each) == kind} for kind in KINDS}
-        prompts, latents, noises = (of_kind[kind] for kind in KINDS)
+        of_kind = {
+            kind: {n: each for n, each in wired.items() if _kind(n, each) == kind} for kind in CORNER_KINDS
+        }
+        prompts, latents, noises = (of_kind[kind] for kind in CORNER_KINDS)
         kinds: list[Corners] = [
             Prompts("prompt", [stage.positive, *prompts.values()], [1, *prompts]),
             LinearCorners(
@@ -88,9 +91,6 @@ class Scenery:
     def _plain(self) -> tuple[Any, ...]:
         stage = self.stage
         return self.sampler_name, stage.cfg, stage.seed, stage.steps, stage.scheduler, stage.denoise
-
-
-KINDS = ("prompt", "latent", "noise")
 
 
 def _kind(number: int, wired: Any) -> str:

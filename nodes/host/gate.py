@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .ksampler import Stage
     from .policy import WiredPolicy
 
-ACTIONS = ("separate", "replace", "repair", "stop")
-
 
 class Gate:
     """One batch with its verdicts. The LATENT that came in is never written."""

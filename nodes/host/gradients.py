@@ -16,8 +16,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-SAMPLERS = tuple(comfy.samplers.SAMPLER_NAMES)
-SCHEDULERS = tuple(comfy.samplers.SCHEDULER_NAMES)
+from .choices import SAMPLERS
 
 DIFFERENTIABLE = frozenset(
     [

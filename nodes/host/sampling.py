@@ -43,8 +43,6 @@ from .scene import Prepared, Scene
 
 logger = logging.getLogger("latent-clip")
 
-CHECKPOINTING = ("auto", "on", "off")
-
 GRADIENT_MEMORY = 30
 """What back-propagation keeps of each pass through the model, in multiples of what the host reserves for one.
 SDXL in fp16 was seen to keep 25 at 512 px and 21 at 1024 px."""

@@ -8,9 +8,8 @@ from comfy_api.latest import io
 
 from ... import lclip
 from ...lclip.reno.types import METHODS, OPTIMIZERS
-from . import sampling as host_sampling
 from . import sockets
-from .gradients import SAMPLERS, SCHEDULERS
+from .choices import CHECKPOINTING, SAMPLERS, SCHEDULERS
 
 DEFAULTS = lclip.ReNOSettings()
 SCHEDULER = "simple"
@@ -81,7 +80,7 @@ def checkpointing_input() -> Any:
     """Whether a search by gradients saves memory."""
     return io.Combo.Input(
         "checkpointing",
-        options=list(host_sampling.CHECKPOINTING),
+        options=list(CHECKPOINTING),
         default="auto",
         tooltip="Recompute activations instead of keeping them: far less memory, about a third more "
         "time. auto, the default: where memory seems short. on, off: always, never.",

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 INSTEAD = "Set method to guidance, which needs no gradient of the model and works with every sampler"
 FEW_STEPS = 4
 """Up to so many steps a model is moved by its noise, where nobody says how."""
-METHODS = ("auto", "noise", "guidance")
 
 Tell = Callable[[str], None]
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 LATENT_CLIP = io.Custom("LATENT_CLIP")
+LATENT_ADAPTER = io.Custom("LATENT_ADAPTER")
 LATENT_REWARD = io.Custom("LATENT_REWARD")
 LATENT_SAFETY_POLICY = io.Custom("LATENT_SAFETY_POLICY")
 

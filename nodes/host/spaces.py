@@ -13,6 +13,7 @@ from ... import lclip
 from ...lclip.latents.frames import as_pictures
 from ...lclip.latents.items import item_by_item
 from ...lclip.latents.spaces import LatentSpace, require_shape, require_space, spaces_of_shape
+from .choices import LATENTS
 
 # The host's classes of latents, by the names of lclip.LATENT_SPACES. Playground 2.5 only scales the latents
 # of SDXL's VAE differently for sampling. Not every host has every class.
@@ -45,16 +46,6 @@ FORMATS = {
 OWN_SPACES = ("mini", "mini-16")
 PIXELS = ("ChromaRadiance", "ZImagePixelSpace", "HiDreamO1Pixel", "PixelDiTPixel")
 """Classes of models that work on pixels: they have no latents."""
-NATIVE = "SDXL (native)"
-LATENTS: dict[str, str | None] = {
-    NATIVE: None,
-    "FLUX.1 · Z-Image · Chroma": "flux",
-    "FLUX.2": "flux2",
-    "SD3.5": "sd3",
-    "SD1.5": "sd1.5",
-}
-"""What *Load Latent-CLIP* offers: latents by the names of the models that make them, read through the adapter
-that is shipped for their space."""
 ADVICE = "Use a Latent-CLIP that was trained on the model's VAE, an adapter, or a model of that family."
 
 

@@ -13,6 +13,10 @@ def test_the_import_loads_only_the_packs_own_modules(checkout):
     own = [name for name in start["modules"] if "latent-clip" in name]
     assert any(name.endswith(".nodes.score") for name in own)
     later = (
+        ".nodes.host.models",
+        ".nodes.host.sampling",
+        ".nodes.draw.sheets",
+        ".lclip.model",
         ".mini.oracle",
         ".mini.drawing",
         ".mini.demo",

@@ -11,6 +11,7 @@ from pathlib import Path
 BY_NAME = {
     "lclip/__init__.py": ("lclip.mini",),
     "nodes/draw/__init__.py": ("nodes.draw.*",),
+    "nodes/host/__init__.py": ("nodes.host.*",),
     "lclip/commands/__init__.py": ("lclip.commands.*",),
     "benchmarks/__main__.py": ("benchmarks.*",),
 }
