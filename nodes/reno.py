@@ -125,20 +125,15 @@ class ReNO(io.ComfyNode):
     ) -> io.NodeOutput:
         tell, stage = partial(say, cls.hidden.unique_id), host.ksampler.Stage.taken_from(widgets)
         settings = settings_of(**widgets)
-        found = host.ksampler.search_noise(
-            host.sampling.NoiseSearch(reward, sampler_name, settings, checkpointing, held_out, tell=tell),
-            stage,
-            latent_image,
-        )
-        histories = [result.history for result in found.outcome.results]
-        chart = draw.curves.search_curves(histories, found.outcome.hacked_since)
-        cautions = [*reward.cautions, *(held_out.cautions if held_out else ())]
+        search = host.sampling.NoiseSearch(reward, sampler_name, settings, checkpointing, held_out, tell)
+        found = host.ksampler.search_noise(search, stage, latent_image)
+        chart = draw.curves.search_curves(found.outcome.histories, found.outcome.hacked_since)
         return io.NodeOutput(
             found.best,
             found.initial,
             found.noise,
             found.outcome.gather("best_reward").tolist(),
             chart,
-            "\n".join(f"item {number}: {text}" for number, text in enumerate(found.outcome.endings)),
-            ui=shown(draw.sheets.with_cautions(chart, cautions)),
+            found.outcome.report,
+            ui=shown(draw.sheets.with_cautions(chart, search.cautions)),
         )

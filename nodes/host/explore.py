@@ -22,8 +22,9 @@ from . import exits
 from .choices import CORNER_KINDS
 from .conditioning import Prompts, first_item, fits_beside, stacked
 from .draws import Draws, takes_noise
+from .finds import FixedNoise
 from .gradients import stock_sampler
-from .ksampler import FixedNoise, Stage, noise_of, with_channels
+from .ksampler import Stage, noise_of, with_channels
 
 logger = logging.getLogger("latent-clip")
 

@@ -16,29 +16,13 @@ from torch import Tensor
 from ...lclip.latents.items import repeated
 from ..latents import numbers_of, samples_of
 from . import exits
+from .finds import FixedNoise
 from .rows import numbered
 
 if TYPE_CHECKING:
     from ... import lclip
     from .race import RaceSampler
     from .sampling import NoiseSearch, SearchOutcome
-
-
-class FixedNoise:
-    """A NOISE of given values: wired into SamplerCustomAdvanced it starts from exactly these."""
-
-    def __init__(self, noise: Tensor, seed: int) -> None:
-        self.noise, self.seed = noise, seed
-
-    def generate_noise(self, latent: dict[str, Any]) -> Tensor:
-        wanted = tuple(samples_of(latent).shape)
-        have = tuple(self.noise.shape)
-        if wanted[:1] + wanted[2:] != have[:1] + have[2:]:
-            raise ValueError(
-                f"This noise was found for latents of shape {list(have)}; the latent image has shape "
-                f"{list(wanted)}. Wire the latent image that the search ran on."
-            )
-        return self.noise
 
 
 @dataclass(frozen=True)
@@ -82,21 +66,14 @@ def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any], prev
     What a guard of the model would not let out leaves by no output: grey takes its place, and its noise is 0.
     preview: show the best so far while it runs, not only the progress.
     """
-    outcomes: list[SearchOutcome] = []
-    search.on_outcome = outcomes.append
     search.settings = replace(search.settings, places=numbers_of(latent))
     best = sampled(search, search.sampler_name, stage, latent, search.settings.renders, preview)
-    if not outcomes:
+    if search.finds.last is None:
         raise stage.nothing_left()
     kept = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
-    outcome = outcomes[0]
-    found = exits.cleared_noise(stage.model, outcome.best_latents, outcome.gather("best_noise").cpu())
-    return Found(
-        {**kept, "samples": best},
-        {**kept, "samples": exits.cleared(stage.model, outcome.initial_latents)},
-        FixedNoise(found, stage.seed),
-        outcome,
-    )
+    outcome, (noise,) = search.finds.last.result, search.finds.last.noises
+    initial = exits.cleared(stage.model, outcome.initial_latents)
+    return Found({**kept, "samples": best}, {**kept, "samples": initial}, noise, outcome)
 
 
 @dataclass(frozen=True)
@@ -117,17 +94,10 @@ def run_race(sampler: RaceSampler, stage: Stage, latent: dict[str, Any]) -> Race
     sampler.numbers = latent.get("batch_index")
     sampler.settings = replace(sampler.settings, places=numbers_of(latent))
     best = sampled(sampler, sampler.sampler_name, stage, latent, stage.steps)
-    outcome = sampler.outcome
-    if outcome is None:
+    if (found := sampler.finds.last) is None:
         raise stage.nothing_left()
-    noise = exits.cleared_noise(stage.model, outcome.latents, outcome.noise.cpu())
-    seeds = outcome.result.seeds
-    return RaceFound(
-        {**widened(latent, best, len(best) // batch), "seeds": seeds},
-        # A stochastic sampler draws on by the seed of the winner; a batch has one, its first item's.
-        [FixedNoise(each, seeds[rank * batch]) for rank, each in enumerate(noise.split(batch))],
-        outcome.result,
-    )
+    wide = widened(latent, best, len(best) // batch)
+    return RaceFound({**wide, "seeds": found.result.seeds}, found.noises, found.result)
 
 
 def widened(latent: dict[str, Any], samples: Tensor, times: int) -> dict[str, Any]:

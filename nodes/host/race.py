@@ -28,6 +28,7 @@ from . import memory, models
 from . import spaces as host_spaces
 from .draws import Draws, takes_noise
 from .field import Field
+from .finds import Finds
 from .gradients import stock_sampler
 
 logger = logging.getLogger("latent-clip")
@@ -60,7 +61,7 @@ class RaceSampler(comfy.samplers.Sampler):
         self.reward, self.sampler_name, self.settings = reward, sampler_name, settings
         self.tell = tell
         self.numbers: list[int] | None = None
-        self.outcome: RaceOutcome | None = None
+        self.finds: Finds[lclip.RaceResult] = Finds()
 
     def sample(
         self,
@@ -92,11 +93,17 @@ class RaceSampler(comfy.samplers.Sampler):
         scene = _Lap(stock, field, run, sigmas.clone(), dict(extra_args), callback, disable_pbar, draws)
         latents = (scene.steered if settings.method == "resample" else scene.pruned)(*wide)
         result = run.result(latents)
-        self.outcome = RaceOutcome(result, to_raw, noise.shape[0])
         if callback is not None:  # the last preview, and the host's second output, are the winners
             callback(len(sigmas) - 2, result.latents, result.latents, len(sigmas) - 1)
+        self._keep(model_wrap, result, len(noise))
         self._log(result)
         return result.latents
+
+    def _keep(self, model_wrap: Any, result: lclip.RaceResult, batch: int) -> None:
+        """For wires: raw latents, on the host's device. A batch has the seed of its first item."""
+        raw = memory.to_host(model_wrap.inner_model.process_latent_out(result.latents))
+        noise, seeds = memory.to_host(result.noise), result.seeds[::batch]
+        self.finds.add(model_wrap.model_patcher, raw, noise, result.rewards, seeds, result)
 
     def _check(self, patcher: Any, sigmas: Tensor, noise: Tensor) -> None:
         for loaded in self.reward.models:
@@ -131,15 +138,6 @@ class RaceSampler(comfy.samplers.Sampler):
             result.places,
             [round(value, 4) for value in result.rewards.tolist()],
         )
-
-
-class RaceOutcome:
-    """What one race found, as it goes onto wires: raw latents, on the host's device for results."""
-
-    def __init__(self, result: lclip.RaceResult, to_raw: Callable[[Tensor], Tensor], batch: int) -> None:
-        self.result, self.batch = result, batch
-        self.latents = memory.to_host(to_raw(result.latents))
-        self.noise = memory.to_host(result.noise)
 
 
 class _Lap:

@@ -29,6 +29,7 @@ from ...lclip.rewards.per_item import in_raw_latents, of_batch, rows_of
 from ...lclip.rewards.rewards import Reward
 from . import memory, models
 from . import spaces as host_spaces
+from .finds import Finds
 from .gradients import (
     NoGradientError,
     checkpointed,
@@ -71,6 +72,16 @@ class SearchOutcome:
         return [since for result in self.results for since in result.hacked_since]
 
     @property
+    def histories(self) -> list[list[lclip.ReNORecord]]:
+        """Every render, per result."""
+        return [result.history for result in self.results]
+
+    @property
+    def report(self) -> str:
+        """In words how the search of every item ended, a line each."""
+        return "\n".join(f"item {number}: {text}" for number, text in enumerate(self.endings))
+
+    @property
     def endings(self) -> list[str]:
         """Per item in words how its search ended."""
         return [ending for result in self.results for ending in result.endings]
@@ -101,14 +112,14 @@ class NoiseSearch(comfy.samplers.Sampler):
         settings: lclip.ReNOSettings,
         checkpointing: str = "auto",
         held_out: models.WiredReward | None = None,
-        on_outcome: Callable[[SearchOutcome], None] | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        """on_outcome: is given what was found; tell: is told in words, render by render."""
+        """tell: is told in words, render by render."""
         self.reward, self.held_out = reward, held_out
         self.sampler_name, self.settings = sampler_name, settings
         self.checkpointing = checkpointing
-        self.on_outcome, self.tell = on_outcome, tell
+        self.tell = tell
+        self.finds: Finds[SearchOutcome] = Finds()
 
     def sample(
         self,
@@ -184,6 +195,11 @@ class NoiseSearch(comfy.samplers.Sampler):
                 return self._one_by_one(scene, settings, report)
 
     @property
+    def cautions(self) -> list[str]:
+        """What is odd about its rewards."""
+        return [*self.reward.cautions, *(self.held_out.cautions if self.held_out else ())]
+
+    @property
     def with_gradient(self) -> bool:
         return self.settings.method == "gradient" and self.settings.iterations > 1
 
@@ -239,8 +255,14 @@ class NoiseSearch(comfy.samplers.Sampler):
             ended = f"\n{outcome.endings[0]}" if len(first) == 1 else ""
             means = f"reward {float(best.mean()):.4f}\nat first: {float(first.mean()):.4f}"
             self.tell(f"last search: {means}{ended}")
-        if self.on_outcome is not None:
-            self.on_outcome(outcome)
+        self.finds.add(
+            scene.model_wrap.model_patcher,
+            outcome.best_latents,
+            outcome.gather("best_noise"),
+            best,
+            [scene.extra_args.get("seed") or 0],
+            outcome,
+        )
         return torch.cat([result.best_latents for result in results])
 
     def _models(self) -> list[models.LoadedLatentCLIP]:

@@ -16,9 +16,10 @@ from torch import Tensor
 from ... import lclip
 from . import exits, memory, models
 from . import spaces as host_spaces
+from .finds import FixedNoise
 from .gradients import NoGradientError, make_differentiable, plain_copy
 from .guidance import with_companions
-from .ksampler import FixedNoise, Stage, noise_of, sampled, widened
+from .ksampler import Stage, noise_of, sampled, widened
 from .sampling import NoiseSearch
 from .scene import Prepared, Scene
 

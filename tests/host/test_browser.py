@@ -37,8 +37,9 @@ SHOWN = {
     "Mini 11 Own taste": {"Select Best Latents": 1, "Latent-CLIP Classify": 1, "Chosen by taste": 4},
     "Mini 12 Another model's latents": {"By the trained adapter": 1, "By both VAEs": 1},
     "Mini 13 Guard": {"Calibrate Safety Policy": 1},
-    "Mini 14 Custom sampling": {"Searched: the picture": 1, "Raced: the picture": 1},
+    "Mini 14 Custom sampling": {"Searched: the picture": 1, "Raced: the picture": 1, "Search Result": 1},
     "Mini 15 A varied batch": {"Without guidance": 4, "With guidance": 4},
+    "Mini 16 Names that tell": {"Select Best Latents": 1, "Named by score": 3},
     "Mini 5 Heatmap": {"Latent-CLIP Heatmap": 1, "The pictures": 4, "Where it is, over a rough preview": 4},
 }
 DIFFER = {

@@ -235,6 +235,10 @@ SOCKETS = {
         [("reward", "LATENT_REWARD"), ("sampler_name", "COMBO"), ("iterations", "INT"), ("lr", "FLOAT")],
         ["SAMPLER"],
     ),
+    "LatentCLIP_SearchResult": (
+        [("sampler", "SAMPLER"), ("latent", "LATENT")],
+        ["NOISE", "FLOAT", "IMAGE", "STRING"],
+    ),
     "LatentCLIP_ReNO": (
         [
             ("model", "MODEL"),

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy
 import pytest
+import torch
 from PIL import Image
 from workflow_canvas import has_control, is_widget, specs_of
 from workflow_plans import workflows
 from workflow_wires import Wires, box
 
+import lclip
 from lclip.mini.oracle import describe, shows_unsafe
+from lclip.mini.world import load_latent_clip, load_world
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "workflows").glob("*.json"))
@@ -108,7 +111,7 @@ def run(host, graph, name: str):
 def test_there_are_workflows_and_each_has_a_small_thumbnail_and_nothing_else():
     made = [(path.stem.partition(" ")[0], path.stem.partition(" ")[2]) for path in FILES]
     numbers = {name: [title.split()[0] for own, title in made if own == name] for name in ("Mini", "SDXL")}
-    assert set("1234567") == set(numbers["SDXL"]) <= set(numbers["Mini"])
+    assert {*"1234567", "10"} == set(numbers["SDXL"]) <= set(numbers["Mini"])
     assert all(len(each) == len(set(each)) for each in numbers.values())
     assert {name for name, _ in made} == {"Mini", "SDXL", "Z-Image", "FLUX.1", "FLUX.2", "SD1.5"}
     wanted = {path.name for path in FILES} | {path.with_suffix(".jpg").name for path in FILES}
@@ -211,10 +214,11 @@ def test_the_host_knows_every_node_socket_and_value(host, path):
 
 # Sockets stand in a fixed order: CLIP, VAE, LATENT_CLIP on a loader, LATENT_CLIP, LATENT, text on a reader.
 # With one loader and one prompt for all, these wires have no other way than across each other. A map's second
-# prompt comes in below both.
+# prompt comes in below both. A seed is the last socket of sampler and choice, and a
+# file's name that of what saves it.
 CROSS_OF_NEED = [
     {"VAE", "LATENT_CLIP"}, {"STRING", "LATENT_CLIP"}, {"LATENT", "LATENT_CLIP"}, {"STRING", "CLIP"},
-    {"CONDITIONING", "LATENT_CLIP"}, {"CONDITIONING", "VAE"},
+    {"CONDITIONING", "LATENT_CLIP"}, {"CONDITIONING", "VAE"}, {"INT", "LATENT_REWARD"}, {"STRING", "VAE"},
 ]  # fmt: skip
 
 
@@ -394,6 +398,30 @@ def test_a_guard_leaves_fewer_of_what_must_not_be_shown(host, graph):
         for title in ("Without", "With")
     )
     assert behind < without
+
+
+def test_a_name_tells_the_score_of_the_picture_in_the_file(host, graph):
+    """Each file holds the very item whose number it has, and the score of that item is as the name says."""
+    workflow = read(ROOT / "workflows" / "Mini 16 Names that tell.json")
+    add_to(graph, workflow, host.object_info)
+    sampler = next(node for node in real_nodes(workflow) if node["type"] == "KSampler")
+    graph.nodes["dump"] = {
+        "class_type": "Probe_DumpLatent", "inputs": {"latent": [str(sampler["id"]), 0], "name": "eight"}
+    }  # fmt: skip
+    result = host.run(graph).require_ok()
+    with numpy.load(host.output / "eight.npz") as arrays:
+        latents = torch.from_numpy(arrays["samples"])
+    scores = lclip.similarity(load_latent_clip(), latents, ["a blue square above a red ring"])[:, 0]
+    with torch.inference_mode():
+        decoded = load_world().decode(latents).permute(0, 2, 3, 1).numpy()
+    node = next(node for node in real_nodes(workflow) if node.get("title") == "Named by score")
+    files = sorted(result.images(str(node["id"])), reverse=True)
+    told = [re.fullmatch(r"(0\.\d{3}) seed 7 no (\d)_\d+_\.png", path.name) for path in files]
+    assert [int(each[2]) for each in told if each] == scores.topk(3).indices.tolist()
+    for path, each in zip(files, told, strict=True):
+        assert each is not None and each[1] == f"{float(scores[int(each[2])]):.3f}"
+        shown = numpy.asarray(Image.open(path).convert("RGB"))[::4, ::4] / 255
+        assert numpy.abs(decoded[int(each[2])] - shown).mean() < 0.01
 
 
 @pytest.mark.parametrize("name", ["Mini 12 Another model's latents", "Mini 14 Custom sampling"])

@@ -275,21 +275,33 @@ def custom_sampling(canvas: Canvas, world: World) -> None:
     lower = reward.via((b - 16, 400), (b - 14, 640))
     values = {"candidates": 8, "checks": "0.5"}
     race = canvas.node("LatentCLIP_Race", (b, 685), (WIDE, 210), None, values, reward=lower)
-    c, end = b + WIDE + 85, 0.0
+    c, made = b + WIDE + 85, list[Output]()
     lanes = empty.via((WIDE + 30, floor - 50)), sigmas["SIGMAS"], guider, noise
     rail = [output.via((a - 50 + 9 * k, floor - 50 + 10 * k), (c - 60 + 9 * k, floor - 50 + 10 * k))
             for k, output in enumerate(lanes)]  # fmt: skip
     for y, title, output in ((0, "Searched", search["sampler"]), (470, "Raced", race["sampler"])):
         latent, sigma, guide, noises = (each.via((c - 60 + 9 * k, y + 150)) for k, each in enumerate(rail))
         wires = {"noise": noises, "guider": guide, "sampler": output, "sigmas": sigma, "latent_image": latent}
-        made = canvas.node("SamplerCustomAdvanced", (c, y), (WIDE, 118), title, **wires)["output"]
-        made, place = turned(made, (c, y), WIDE, y + 118), (c, y + 190)
+        output = canvas.node("SamplerCustomAdvanced", (c, y), (WIDE, 118), title, **wires)["output"]
+        made.append(output)
+        place = (c, y + 190)
         images = turned(
-            decode(canvas, place, made, vae.via((c - 70, UNDER), (c - 66, y + 240))), place, WIDE, y + 244
+            decode(
+                canvas,
+                place,
+                turned(output, (c, y), WIDE, y + 118),
+                vae.via((c - 70, UNDER), (c - 66, y + 240)),
+            ),
+            place,
+            WIDE,
+            y + 244,
         )
-        end = show(
-            canvas, (c, y + 310), (WIDE, 120), f"{title}: the picture", images, f"custom-{title.lower()}"
-        )
+        show(canvas, (c, y + 310), (WIDE, 120), f"{title}: the picture", images, f"custom-{title.lower()}")
+    d = c + WIDE + 60
+    over = search["sampler"].via((b + WIDE + 20, -50), (c + WIDE + 20, -50))
+    canvas.node("LatentCLIP_SearchResult", (d, 0), (260, 400), sampler=over, latent=made[0])
+    note(canvas, (d, 470), (260, 200), "What it found",
+         "Behind the sampling: rewards, curve, and the noise to use again.")  # fmt: skip
     note(canvas, (0, 215), (WIDE, 290), "Rewards add up",
          "To look like the example, and to be safe: chained by add_to.")  # fmt: skip
     note(canvas, (SECOND, 560), (WIDE, 310), "For custom sampling",
@@ -297,4 +309,4 @@ def custom_sampling(canvas: Canvas, world: World) -> None:
          "gradient, one drops what falls behind.")  # fmt: skip
     canvas.group("1 Example and prompt", -40, TOP, a - 72, floor, BLUE)
     canvas.group("2 What is good, and who finds it", a - 68, TOP, c - 76, floor, GREEN)
-    canvas.group("3 Look", c - 74, TOP, end + 25, floor, VIOLET)
+    canvas.group("3 Look", c - 74, TOP, d + 285, floor, VIOLET)

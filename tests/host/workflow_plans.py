@@ -18,7 +18,7 @@ from typing import Any
 
 from workflow_canvas import Canvas, Output, Placed
 from workflow_explore import explore
-from workflow_more import another_models_latents, custom_sampling, guarded, own_taste
+from workflow_more import another_models_latents, custom_sampling, guarded, own_taste, turned
 from workflow_parts import (
     CEILING,
     FLOOR,
@@ -33,6 +33,7 @@ from workflow_parts import (
     Z_IMAGE,
     Start,
     World,
+    below,
     beside,
     corner,
     decode,
@@ -418,6 +419,43 @@ def balance(canvas: Canvas, world: World) -> None:
     canvas.group("4 Look", c - 44, TOP, end + 25, FLOOR, VIOLET)
 
 
+def named(canvas: Canvas, world: World) -> None:
+    """A seed goes to the sampler and to the choice, the choice's captions to the names of the files."""
+    begin = start(canvas, world, "a blue square above a red ring", batch=8, above=False)
+    reward, a = rewarding(canvas, world, begin)
+    low = begin.low + 284
+    seed = canvas.node("PrimitiveInt", (begin.left, low), (WIDE, 90), "Seed", {"value": 7})["INT"]
+    near = nested(begin)
+    wires = {"model": begin.model, "positive": begin.prompt, "negative": near.negative}
+    wires |= {"latent_image": near.empty, "seed": seed.via((a - 14, low - 40), (a - 12, 240))}
+    values = {"cfg": 1.0, "sampler_name": "euler", **dict(world.sampling)}
+    latents = canvas.node("KSampler", (a, 0), (WIDE, 270), None, values, **wires)["LATENT"]
+    b = a + WIDE + 85
+    wires = {"latent": latents, "reward": reward.via((a + 20, 330), (a + WIDE + 10, 300), (b - 58, 70))}
+    wires["seed"] = seed.via((a + 20, low + 34), (b - 40, low), (b - 18, 420))
+    select = canvas.node("LatentCLIP_Select", (b, 0), (260, 680), None, {"k": 3}, **wires)
+    c = b + 260 + 85
+    values = {"batch_size": 1}
+    single = canvas.node("RebatchLatents", (c, 0), (WIDE, 58), "One by one", values, latents=select["best"])
+    lane = begin.vae.via((c - 32, FLOOR - 25), (c - 30, 260))
+    images = decode(canvas, (c, 130), turned(single["LATENT"], (c, 0), WIDE, 58), lane)
+    images = enlarge(canvas, (c, 260), below(images, (c, 130), 54))
+    wires = {"images": below(images, (c, 260), 90), "filename_prefix": select["captions"].via((c - 60, 390))}
+    canvas.node("SaveImage", (c, 430), (WIDE, 330), "Named by score", **wires)
+    corner(canvas, begin, "Names that tell", "Three of eight are saved, and the name of each file says its "
+           "reward, its seed and its number: 0.312 seed 7 no 3.")  # fmt: skip
+    note(
+        canvas,
+        (a, low + 130),
+        (WIDE, 150),
+        "A list",
+        "One picture for each caption: so the best are taken apart.",
+    )
+    canvas.group("1 Eight of one seed", -40, TOP, b - 60, FLOOR, BLUE)
+    canvas.group("2 Choose", b - 50, TOP, c - 70, FLOOR, GREEN)
+    canvas.group("3 Save", c - 64, TOP, c + WIDE + 25, FLOOR, VIOLET)
+
+
 def _searched(
     canvas: Canvas,
     world: World,
@@ -466,12 +504,13 @@ PLANS: dict[str, tuple[Callable[[Canvas, World], None], tuple[World, ...]]] = {
     "7 Again until good": (again, (MINI, SDXL)),
     "8 Shares and balance": (balance, (MINI,)),
     "9 Slider": (slider, (MINI,)),
-    "10 Explore": (explore, (MINI,)),
+    "10 Explore": (explore, (MINI, SDXL)),
     "11 Own taste": (own_taste, (MINI,)),
     "12 Another model's latents": (another_models_latents, (MINI,)),
     "13 Guard": (guarded, (MINI,)),
     "14 Custom sampling": (custom_sampling, (MINI,)),
     "15 A varied batch": (varied, (MINI,)),
+    "16 Names that tell": (named, (MINI,)),
 }
 
 

@@ -1,0 +1,75 @@
+"""What a search found that ran as a SAMPLER in stock nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from . import draw, host
+from .host import sockets
+from .host.feedback import shown
+from .latents import samples_of
+
+
+class SearchResult(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return sockets.schema(
+            node_id="LatentCLIP_SearchResult",
+            is_output_node=True,  # it shows its chart with nothing wired behind it
+            display_name="Search Result",
+            category="latent-clip/sampling",
+            description="What ReNO Sampler or Race Sampler found in SamplerCustom or SamplerCustomAdvanced: "
+            "the noise of the best, their rewards, chart and report.",
+            search_aliases=["best noise", "reno curve", "race chart", "winner", "search report"],
+            inputs=[
+                io.Sampler.Input(
+                    "sampler",
+                    tooltip="The ReNO Sampler or Race Sampler that found the latents. No default: it has to "
+                    "be wired.",
+                ),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="What SamplerCustom or SamplerCustomAdvanced made with that sampler, with "
+                    "nothing in between. No default: it has to be wired.",
+                ),
+            ],
+            outputs=[
+                io.Noise.Output(
+                    display_name="noise",
+                    is_output_list=True,
+                    tooltip="One for every rank, and a search has one: SamplerCustomAdvanced makes the same "
+                    "latents of it, with the stock sampler and the same sigmas.",
+                ),
+                io.Float.Output(
+                    display_name="rewards", is_output_list=True, tooltip="The reward of every latent."
+                ),
+                io.Image.Output(
+                    display_name="chart",
+                    tooltip="Reward per render of a noise search, or of every candidate at every check of a "
+                    "race.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="In words how the search of every item ended, or every check of the race.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, sampler: Any, latent: dict[str, Any]) -> io.NodeOutput:
+        samples = samples_of(latent)
+        if isinstance(sampler, host.race.RaceSampler):
+            found = sampler.finds.of(samples)
+            chart, report = draw.races.race_chart(found.result), draw.races.race_report(found.result)
+            return io.NodeOutput(found.noises, found.rewards, chart, report, ui=shown(chart))
+        if isinstance(sampler, host.sampling.NoiseSearch):
+            found = sampler.finds.of(samples)
+            chart = draw.curves.search_curves(found.result.histories, found.result.hacked_since)
+            seen = draw.sheets.with_cautions(chart, sampler.cautions)
+            return io.NodeOutput(found.noises, found.rewards, chart, found.result.report, ui=shown(seen))
+        raise ValueError(
+            f"This sampler is a {type(sampler).__name__}, which searches nothing. Wire that of a ReNO "
+            "Sampler or a Race Sampler."
+        )
