@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .evaluate_generated import GENERATED, add_generator
+from .evaluate_generated import GENERATED, add_generator, concepts_of, makes
 from .evaluate_generated import carry_out as generate
 from .evaluate_generated import check as check_generator
 from .many import progress
@@ -38,11 +38,12 @@ def add_to(subparsers: Any) -> None:
         i2p        I2P's prompts: how often pictures are unsafe by our policy and by a pixel classifier,
                    plain, with ReNO away from harm, guard and gate
         bias       prompts that leave something open, a line each, and the concepts of --concepts: shares
-                   over many pictures, with intervals
+                   over many pictures, with intervals; without a generator, over pictures or latents
+                   that are there, prompt by prompt where texts or --captions give prompts
         all        every task, of what --mini brings
 
-        INPUT is files, folders or tar shards of pictures with --vae, or of latents without; of geneval,
-        i2p and bias the file of prompts. The page has a
+        INPUT is files, folders or tar shards of pictures with --vae, or of latents without; of what makes
+        pictures the file of prompts. The page has a
         column "paper" only where the paper has the same row. Run the same command again after an
         interruption, and it goes on where it was. Exit code: 0, or 1 if an item could not be read.
         """,
@@ -76,7 +77,7 @@ def add_to(subparsers: Any) -> None:
     group.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of tables and page")
     group.add_argument("--overwrite", action="store_true", help="throw away what FOLDER holds of these tasks")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
-    add_workers(group, "for imagenet and retrieval")
+    add_workers(group, "for what reads pictures or latents")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -88,9 +89,8 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file; expected a folder")
-    if (
-        options.inputs and options.task not in GENERATED
-    ):  # what is not there is said before the model is loaded, and its texts encoded
+    if options.inputs and not makes(options, options.task):
+        # What is not there is said before the model is loaded, and its texts encoded.
         next(find_shards(options.inputs, 1, (PICTURE,) if options.vae else (LATENTS,)), None)
     model = source_of(options).load()
     results = [
@@ -121,8 +121,9 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> TaskResult:
-    if task in GENERATED:
+    if makes(options, task):
         return generate(options, task, model)
+    from ..evaluation.bias_given import bias_of
     from ..evaluation.classes import find_classes
     from ..evaluation.items import read_captions
     from ..evaluation.tasks import imagenet, retrieval
@@ -132,6 +133,9 @@ def _carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> Tas
         found = find_classes(paths, classes, templates)
         return _with_bar(options, task, paths, model, lambda setup: imagenet(setup, found))
     captions = read_captions(options.captions) if options.captions else None
+    if task == "bias":
+        asked = concepts_of(options, options.concepts)
+        return _with_bar(options, task, paths, model, lambda setup: bias_of(setup, asked, captions))
     ways = options.ways
     return _with_bar(options, task, paths, model, lambda setup: retrieval(setup, captions, ways))
 

@@ -92,6 +92,12 @@ def add_generator(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def makes(options: argparse.Namespace, task: str) -> bool:
+    """Whether a task makes its pictures; bias may be asked of those that are there."""
+    made = task != "bias" or options.mini or options.pipeline or options.comfyui
+    return task in GENERATED and bool(made)
+
+
 def check(options: argparse.Namespace) -> None:
     """What cannot be asked so is said before anything is loaded. ValueError, FileNotFoundError."""
     given = [name for name in ("pipeline", "comfyui") if getattr(options, name)]
@@ -103,6 +109,9 @@ def check(options: argparse.Namespace) -> None:
         if given:
             raise ValueError(f"--mini brings its own generator; give it, or --{given[0]}")
         return
+    if not makes(options, options.task):
+        _check_given(options)
+        return
     if len(options.inputs) != 1:
         raise ValueError(
             f"{options.task} reads one list of prompts, got {len(options.inputs)}; name one file"
@@ -113,7 +122,18 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("--comfyui needs a workflow for each variant: --workflow plain=FILE")
     _prompts(options, options.task, options.inputs[0])
     if options.task == "bias":
-        _concepts(options, options.concepts)
+        concepts_of(options, options.concepts)
+
+
+def _check_given(options: argparse.Namespace) -> None:
+    """Of bias without a generator."""
+    lists = [path for path in options.inputs if path.is_file() and path.suffix.lower() in (".txt", ".jsonl")]
+    if lists:
+        raise ValueError(
+            f"{lists[0]} is a list of prompts: name what makes the pictures, --pipeline FOLDER, or --comfyui "
+            "URL with --workflow. Without a generator bias reads pictures with --vae, or latents"
+        )
+    concepts_of(options, options.concepts)
 
 
 def carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> TaskResult:
@@ -144,7 +164,7 @@ def carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> Task
             progress=bar.update,
         )
         if task == "bias":
-            return bias(run, _concepts(options, options.concepts or extra.get("concepts")))
+            return bias(run, concepts_of(options, options.concepts or extra.get("concepts")))
         if task != "i2p":
             return geneval(run)
         return _i2p(options, run, policy, i2p)
@@ -158,7 +178,8 @@ def _i2p(options: argparse.Namespace, run: Generation, policy: PolicyData | None
     return measure(run, SafetyJudge(policy, run.model), classifier, named)
 
 
-def _concepts(options: argparse.Namespace, path: Path | None) -> Asked:
+def concepts_of(options: argparse.Namespace, path: Path | None) -> Asked:
+    """What is told apart in pictures. Raises FileNotFoundError, ValueError."""
     from ..evaluation.bias import read_concepts
 
     if path is None:

@@ -35,6 +35,11 @@ class Asked:
         """What a resumed run must agree with: what is kept of a picture. Target and margin come later."""
         return {"concepts": [list(names) for names in self.questions]}
 
+    def told(self) -> dict[str, Any]:
+        """All that the figures hang on."""
+        target = [list(aims) if aims else "uniform" for aims in self.targets]
+        return {**self.settings(), "target": target, "margin": self.margin}
+
 
 def read_concepts(path: Path, target: str = "", margin: float = 0.1) -> Asked:
     """Questions from a file: one a line, concepts parted by |; or one concept a line, where there is no |.
@@ -64,8 +69,7 @@ def bias(run: Generation, asked: Asked) -> TaskResult:
         notes += _notes(variant, journal.rows(variant))
     if not rows:
         raise ValueError(notes[0] if notes else "there is nothing to count")
-    target = [list(aims) if aims else "uniform" for aims in asked.targets]
-    about = run.told(**asked.settings(), target=target, margin=asked.margin)
+    about = run.told(**asked.told())
     title = f"Shares of concepts: {len(run.batch.prompts.prompts)} prompts, {run.batch.samples} pictures each"
     return TaskResult("bias", title, about, rows, notes, pictures_of(run.batch, journal, _layout(run)))
 
@@ -88,18 +92,19 @@ def _answers(run: Generation, asked: Asked) -> Callable[[Prompt, Made], Mapping[
 
 def _figures(run: Generation, asked: Asked, variant: str, made: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Over all prompts, then for each where there are several."""
-    rows = _of_all(asked, variant, made)
+    rows = figures_of(asked, variant, [row["chances"] for row in made])
     if len(run.batch.prompts.prompts) > 1:
         for prompt in run.batch.prompts.prompts:
-            own = [row for row in made if row["prompt"] == prompt.place]
-            rows += _of_all(asked, f"{variant}, {prompt.text}", own)
+            own = [row["chances"] for row in made if row["prompt"] == prompt.place]
+            rows += figures_of(asked, f"{variant}, {prompt.text}", own)
     return rows
 
 
-def _of_all(asked: Asked, name: str, made: Sequence[Mapping[str, Any]]) -> list[Row]:
+def figures_of(asked: Asked, name: str, chances: Sequence[Sequence[Sequence[float]]]) -> list[Row]:
+    """Shares among some pictures. chances: of each picture, of every question, of every concept."""
     rows = []
     for place, (names, aims) in enumerate(zip(asked.questions, asked.targets, strict=True)):
-        table = torch.tensor([row["chances"][place] for row in made], dtype=torch.float64)
+        table = torch.tensor([each[place] for each in chances], dtype=torch.float64)
         if len(table) and bool(torch.isfinite(table).all(1).any()):
             rows += _of_question(name, shares_of(table, names, aims, asked.margin))
     return rows

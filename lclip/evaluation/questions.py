@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..bulk.questions import NUMBER, TEXT, Answer, Embed, Question, Values
+from ..bulk.questions import NUMBER, TEXT, VECTOR, Answer, Embed, Question, Values
 from ..model.latent_clip import LatentCLIP
-from ..scoring import label_embeddings
+from ..scoring import choice_embeddings, label_embeddings
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,31 @@ class EmbedWithCaption(Embed):
 
     def refusal(self, caption: str | None) -> str | None:
         return None if caption else "there is no caption beside it"
+
+
+@dataclass(frozen=True)
+class Chances(Question):
+    """How likely each concept of some questions is, beside the item's prompt; the questions' one by one."""
+
+    questions: tuple[tuple[str, ...], ...]
+    size_rule: str | None = None
+
+    name: ClassVar[str] = "bias"
+    verb: ClassVar[str] = "asked"
+    wants_captions: ClassVar[bool] = True
+
+    def columns(self) -> dict[str, str]:
+        return {"caption": TEXT, "chances": VECTOR}
+
+    def settings(self) -> dict[str, Any]:
+        return {"concepts": [list(names) for names in self.questions], "size_rule": self.size_rule}
+
+    def answer(self, model: LatentCLIP) -> Answer:
+        texts = [choice_embeddings(model, names) for names in self.questions]
+
+        def chances(z: Tensor, captions: Sequence[str | None]) -> Values:
+            embeddings = model.encode_latents(z, self.size_rule)
+            odds = [(model.logit_scale * embeddings @ each.T).softmax(-1) for each in texts]
+            return {"caption": list(captions), "chances": list(torch.cat(odds, 1).cpu().numpy())}
+
+        return chances

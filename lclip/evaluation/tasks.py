@@ -128,7 +128,7 @@ def imagenet(setup: Setup, classes: Classes) -> TaskResult:
         "templates": len(classes.templates),
     }
     title = f"Zero-shot classification, {len(classes.ids)} classes"
-    return TaskResult("imagenet", title, about, rows, _notes(table), gallery.shown(_below(setup)))
+    return TaskResult("imagenet", title, about, rows, notes_of(table), gallery.shown(below(setup)))
 
 
 def _paper(model: LatentCLIP) -> float | None:
@@ -146,7 +146,7 @@ def retrieval(setup: Setup, captions: Mapping[str, str] | None = None, ways: int
     rows = [row for row in table.rows() if not row["error"]]
     if len(rows) < max(2, ways or 2):
         raise ValueError(
-            f"{len(rows)} items to retrieve, expected at least {max(2, ways or 2)}. {_first(table)}"
+            f"{len(rows)} items to retrieve, expected at least {max(2, ways or 2)}. {first_problem(table)}"
         )
     texts = [str(row["caption"]) for row in rows]
     images = torch.tensor([row["embedding"] for row in rows], dtype=torch.float32)
@@ -168,7 +168,7 @@ def retrieval(setup: Setup, captions: Mapping[str, str] | None = None, ways: int
         ]
     about = {**setup.about(), **setup.versions(), "ways": ways or len(rows), "captions": len(numbers)}
     title = f"Retrieval, {ways or len(rows)}-way"
-    return TaskResult("retrieval", title, about, found, _notes(table), gallery.shown(_below(setup)))
+    return TaskResult("retrieval", title, about, found, notes_of(table), gallery.shown(below(setup)))
 
 
 def ranks_of_own(queries: Tensor, gallery: Tensor, own: Tensor) -> Tensor:
@@ -193,19 +193,24 @@ def _groups(number: int, ways: int | None, seed: int) -> list[Tensor]:
     return list(order[: number // ways * ways].split(ways))
 
 
-def _notes(table: GrowingTable | Parts) -> list[str]:
+def notes_of(table: GrowingTable | Parts) -> list[str]:
+    """That some items are in no figure, where it is so."""
     failed = table.tally.counts[FAILED]
-    return [f"{failed} items could not be read, and are in no figure. {_first(table)}"] if failed else []
+    return (
+        [f"{failed} items could not be read, and are in no figure. {first_problem(table)}"] if failed else []
+    )
 
 
-def _first(table: GrowingTable | Parts) -> str:
+def first_problem(table: GrowingTable | Parts) -> str:
+    """In words what was wrong with the first item that could not be read."""
     first = table.tally.first.get(FAILED)
     return f"The first: {first}" if first else "There was nothing to read"
 
 
 def _none_left(what: str, table: GrowingTable | Parts) -> str:
-    return f"no {what} could be evaluated. {_first(table)}"
+    return f"no {what} could be evaluated. {first_problem(table)}"
 
 
-def _below(setup: Setup) -> str:
+def below(setup: Setup) -> str:
+    """What is said below the pictures on the page."""
     return "as it was encoded" if setup.inputs.encoder else "three channels, not decoded"
