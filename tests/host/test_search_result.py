@@ -129,8 +129,8 @@ def test_wrong_wires_are_named(lap, wrong):
     if wrong == "not run":
         sampler = lap.sampler("reno", iterations=3)
     if wrong == "other latents":
-        # the sum hangs on the sampling, so that it comes after it
-        made = lap.graph.add("LatentAdd", samples1=made, samples2=lap.picture())[0]
+        # a blend of what was sampled, so that it comes after the sampling
+        made = lap.graph.add("LatentBlend", samples1=made, samples2=lap.picture(), blend_factor=0.5)[0]
     lap.values(lap.told(sampler, made)[1])
     error = lap.host.run(lap.graph).error
     said = {

@@ -401,7 +401,7 @@ def test_a_guard_leaves_fewer_of_what_must_not_be_shown(host, graph):
 
 
 def test_a_name_tells_the_score_of_the_picture_in_the_file(host, graph):
-    """Each file holds the very item whose number it has, and the score of that item is as the name says."""
+    """Each file holds the very item whose number it has, and the reward of that item is as the name says."""
     workflow = read(ROOT / "workflows" / "Mini 16 Names that tell.json")
     add_to(graph, workflow, host.object_info)
     sampler = next(node for node in real_nodes(workflow) if node["type"] == "KSampler")
@@ -411,8 +411,9 @@ def test_a_name_tells_the_score_of_the_picture_in_the_file(host, graph):
     result = host.run(graph).require_ok()
     with numpy.load(host.output / "eight.npz") as arrays:
         latents = torch.from_numpy(arrays["samples"])
-    scores = lclip.similarity(load_latent_clip(), latents, ["a blue square above a red ring"])[:, 0]
+    reward = lclip.TextReward(load_latent_clip(), "a blue square above a red ring")
     with torch.inference_mode():
+        scores = reward(latents)
         decoded = load_world().decode(latents).permute(0, 2, 3, 1).numpy()
     node = next(node for node in real_nodes(workflow) if node.get("title") == "Named by score")
     files = sorted(result.images(str(node["id"])), reverse=True)
