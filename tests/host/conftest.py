@@ -52,10 +52,21 @@ def checkout(request: pytest.FixtureRequest) -> Path:
     return request.param
 
 
+def by_age() -> list[Path]:
+    """The hosts, the oldest first."""
+    return sorted(HOSTS, key=lambda path: tuple(map(int, re.findall(r"\d+", version_of(path)))))
+
+
 @pytest.fixture(scope="session")
 def newest() -> Path | None:
     """The newest ComfyUI, for what one host is enough for."""
-    return max(HOSTS, key=lambda path: tuple(map(int, re.findall(r"\d+", version_of(path)))), default=None)
+    return (by_age() or [None])[-1]
+
+
+@pytest.fixture(scope="session")
+def outermost() -> set[Path]:
+    """The oldest and the newest ComfyUI, for what would take long in those between."""
+    return {*by_age()[:1], *by_age()[-1:]}
 
 
 @pytest.fixture(scope="session")

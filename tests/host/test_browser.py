@@ -91,7 +91,10 @@ def require_known_nodes(canvas: Canvas) -> None:
 
 
 @each(MINI)
-def test_a_mini_workflow_is_dropped_and_runs_to_the_end(canvas, path):
+def test_a_mini_workflow_is_dropped_and_runs_to_the_end(canvas, path, checkout, outermost):
+    """In hosts between the oldest and the newest the templates' test opens each, and the API's run it."""
+    if checkout not in outermost:
+        pytest.skip("the oldest and the newest host are enough")
     canvas.drop(path)
     require_known_nodes(canvas)
     assert not any(node["flagged"] for node in canvas.nodes())
