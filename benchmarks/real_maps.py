@@ -16,9 +16,12 @@ from lclip.statistics import bootstrap
 from .harness import Run, Skipped, table
 from .real.crops import LARGE, OTHERS, SMALL, Latents, load_crops
 from .real.fetching import cache_folder
+from .real.maps import ANCHOR_BLOCKS, ANCHOR_WIDTH, DEV, PLANS, TRAIN, learn_anchor
 from .real.taesd import CAVEAT, Taesd, TinyMissing, load_taesd
 
 CROPS = 40
+SEEN = {"train": TRAIN, "dev": DEV}
+ANCHORED = ("sd1.5", "sd3", "flux")  # as interposers are published for
 COLUMNS = ("squared error", "std kept, by channel", "PSNR decoded, dB")
 
 
@@ -41,11 +44,35 @@ def sizes(run: Run) -> str:
 def adapters(run: Run) -> str:
     """Other spaces' latents of a crop as SDXL's."""
     crops, sdxl = _given(run)
+    anchored = {space: _anchor(run, space, crops) for space in ANCHORED}
     ways: dict[str, Callable[[], Tensor]] = {}
     for space in OTHERS:
         ways[f"{space}, the shipped adapter"] = lambda space=space: lclip.shipped_adapter(space)(crops[space])
+        if space in anchored:
+            ways[f"{space}, the anchor"] = lambda space=space: anchored[space]
         ways[f"{space}, through pixels"] = lambda space=space: crops[f"{space} through"]
-    return _told(f"Latents of other VAEs at {SMALL} px as SDXL's.", ways, crops, crops["sdxl"], sdxl)
+    return (
+        _told(f"Latents of other VAEs at {SMALL} px as SDXL's.", ways, crops, crops["sdxl"], sdxl)
+        + "\n\nThe anchor is SD-Latent-Interposer's architecture, "
+        f"{ANCHOR_WIDTH} wide with {ANCHOR_BLOCKS} blocks as its published files are, learnt from the same "
+        "pictures with the same loss, in as many seconds as the shipped adapter had, those taken together "
+        "with what else this machine did then and now."
+    )
+
+
+def _anchor(run: Run, space: str, crops: Latents) -> Tensor:
+    """What the anchor gives for the test crops."""
+
+    def job() -> dict[str, np.ndarray]:
+        cache, number = cache_folder(), run.choose(1, 0)
+        train, dev = (load_crops(cache, split, n if number else 2, say=run.say) for split, n in SEEN.items())
+        figures = lclip.shipped_adapter(space).figures
+        seconds = figures.seconds if figures and number else 1.0
+        anchor = learn_anchor(PLANS[space], train, dev, seconds, run.say)
+        with torch.inference_mode():
+            return {"z": anchor(crops[space]).numpy()}
+
+    return torch.from_numpy(run.part(f"anchor {space}", job)["z"])
 
 
 def _given(run: Run) -> tuple[Latents, Taesd]:

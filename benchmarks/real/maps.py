@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 import lclip
-from lclip.adapters.adapter import AdapterFigures, AdapterShape, LatentAdapter
+from lclip.adapters.adapter import Adapter, AdapterFigures, AdapterShape, LatentAdapter
+from lclip.adapters.interposer import Interposer
 from lclip.adapters.shipped import FOLDER, MAPS, SHIPPED
 from lclip.adapters.training import AVERAGE, LAST_SHARE, solve_linear, standardise
 from lclip.descent import WeightAverage, cosine_share
@@ -28,6 +29,8 @@ from .crops import Latents, load_crops
 
 TRAIN, DEV = 300, 40  # crops
 BATCH, RATE, WARMUP, CHECK = 8, 1e-3, 50, 60
+ANCHOR_WIDTH, ANCHOR_BLOCKS = 64, 12  # of the published interposers
+TIMED = 10  # steps that say how many fit into the seconds
 
 
 @dataclass(frozen=True)
@@ -74,30 +77,14 @@ def write(adapter: LatentAdapter, plan: Plan) -> Path:
 def learn(plan: Plan, train: Latents, dev: Latents, say: Callable[[str], None] = print) -> LatentAdapter:
     """A map from a linear start; of its averaged weights those are kept that do best on dev crops."""
     torch.manual_seed(0)
-    names = [name for name in (plan.reads, f"{plan.reads} off") if name in train]
-    source = torch.cat([train[name] for name in names])
-    goal = torch.cat([train[f"{name} through"] for name in names])
-    shape = AdapterShape(
-        lclip.space_named(plan.source), lclip.space_named("sdxl"), plan.width, plan.depth, plan.shrink
-    )
-    adapter = LatentAdapter(shape)
+    source, goal = _pairs(plan, train)
+    adapter = LatentAdapter(_shape(plan, plan.width, plan.depth, plan.shrink))
     with torch.no_grad():
         standardise(adapter, source, goal)
         solve_linear(adapter, source, goal, 0)
-    trained = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, RATE, weight_decay=0.1, betas=(0.9, 0.98))
     average = WeightAverage(adapter, AVERAGE)
     best, least = copy.deepcopy(average.module), math.inf
-    draws = torch.Generator().manual_seed(1)
-    for step in range(1, plan.steps + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * cosine_share(step - 1, plan.steps, WARMUP, LAST_SHARE)
-        chosen = torch.randint(len(source), (BATCH,), generator=draws)
-        error = adapter.standard_target(adapter(source[chosen])) - adapter.standard_target(goal[chosen])
-        optimizer.zero_grad()
-        error.square().mean().backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
+    for step in _descent(adapter, source, goal, plan.steps):
         average.update(adapter, step - 1)
         if step % CHECK == 0 or step == plan.steps:
             found = relative_error(average.module(dev[plan.reads]), dev[f"{plan.reads} through"])
@@ -105,6 +92,57 @@ def learn(plan: Plan, train: Latents, dev: Latents, say: Callable[[str], None] =
             if found < least:
                 best, least = copy.deepcopy(average.module), found
     return best.eval().requires_grad_(False)
+
+
+def learn_anchor(
+    plan: Plan, train: Latents, dev: Latents, seconds: float, say: Callable[[str], None] = print
+) -> Interposer:
+    """SD-Latent-Interposer's architecture in the place of ours: same pictures, loss and choice on dev, and as
+    many seconds."""
+    torch.manual_seed(0)
+    source, goal = _pairs(plan, train)
+    anchor = Interposer(_shape(plan, ANCHOR_WIDTH, ANCHOR_BLOCKS, plan.shrink))
+    start = time.perf_counter()
+    for _ in _descent(copy.deepcopy(anchor), source, goal, TIMED):
+        pass
+    steps = max(1, round(seconds * TIMED / (time.perf_counter() - start)))
+    best, least = copy.deepcopy(anchor), math.inf
+    for step in _descent(anchor, source, goal, steps):
+        if step % CHECK == 0 or step == steps:
+            found = relative_error(anchor.eval()(dev[plan.reads]), dev[f"{plan.reads} through"])
+            say(f"the anchor for {plan.source}: step {step} of {steps}, error {found:.4f}")
+            if found < least:
+                best, least = copy.deepcopy(anchor), found
+            anchor.train()
+    return best.eval().requires_grad_(False)
+
+
+def _shape(plan: Plan, width: int, depth: int, shrink: int) -> AdapterShape:
+    return AdapterShape(lclip.space_named(plan.source), lclip.space_named("sdxl"), width, depth, shrink)
+
+
+def _pairs(plan: Plan, train: Latents) -> tuple[Tensor, Tensor]:
+    """What a map reads, and what it is to give, samplers' slips included where there are some."""
+    names = [name for name in (plan.reads, f"{plan.reads} off") if name in train]
+    return torch.cat([train[name] for name in names]), torch.cat([train[f"{name} through"] for name in names])
+
+
+def _descent(adapter: Adapter, source: Tensor, goal: Tensor, steps: int) -> Iterator[int]:
+    """Train a map, and give the number of each step after it."""
+    spread = goal.std((0, 2, 3), keepdim=True)
+    trained = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, RATE, weight_decay=0.1, betas=(0.9, 0.98))
+    draws = torch.Generator().manual_seed(1)
+    for step in range(1, steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * cosine_share(step - 1, steps, WARMUP, LAST_SHARE)
+        chosen = torch.randint(len(source), (BATCH,), generator=draws)
+        error = (adapter(source[chosen]) - goal[chosen]) / spread
+        optimizer.zero_grad()
+        error.square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        yield step
 
 
 @torch.no_grad()
