@@ -253,6 +253,10 @@ class AdaptedLatentCLIP(LatentCLIP):
     def _read(self, read: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
         return item_by_item(lambda shown: self._in_passes(read, shown), check_readable(z, self.config))
 
+    def gradient_memory(self, height: int, width: int, items: int = 1) -> int:
+        factor, own = self.adapter.source.factor, self.adapter.target.factor
+        return self.base.gradient_memory(height * factor // own, width * factor // own, items)
+
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
         return self.base.encode_text(texts)
 

@@ -24,7 +24,15 @@ from ..latents.size_rules import (
 )
 from .config import LatentCLIPConfig
 from .memory import EmbeddingMemory
-from .passes import FreeBytes, in_passes, pass_bytes
+from .passes import (
+    MAP_BYTES,
+    FreeBytes,
+    float32_bytes,
+    gradient_bytes,
+    in_passes,
+    in_passes_with_gradient,
+    pass_bytes,
+)
 from .text_doubts import unknown_words_doubts
 from .tokenizer import Tokenizer
 from .tokenizers import tokenizer_for
@@ -193,12 +201,35 @@ class LatentCLIP(nn.Module):
         return self._normalised(x @ self.text_projection.to(x))
 
     def _in_passes(self, run: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-        """The image tower's work on [B, C, h, w]; a gradient keeps every pass anyway, so it gets one."""
+        """The image tower's work on [B, C, h, w]; training keeps every pass anyway, so it gets one."""
         trained = any(parameter.requires_grad for parameter in self.parameters())
-        if torch.is_grad_enabled() and (z.requires_grad or trained):
+        if torch.is_grad_enabled() and trained:
             return run(z)
         tokens = 1 + z.shape[-2] * z.shape[-1] // self.config.patch_size**2
+        if torch.is_grad_enabled() and z.requires_grad:
+            return in_passes_with_gradient(run, z, self._gradient_bytes(tokens), self.free_bytes)
         return in_passes(run, z, pass_bytes(tokens, self.config.vision_width), self.free_bytes)
+
+    def _gradient_bytes(self, tokens: int) -> int:
+        return gradient_bytes(tokens, self.config.vision_width, self.config.vision_layers)
+
+    def gradient_memory(self, height: int, width: int, items: int = 1) -> int:
+        """Bytes that a gradient takes on the device, about, for latents of that size in one pass.
+
+        What the pass leaves, for all views that the model's size rule makes of an item, what a map to the
+        model's size leaves, and the image tower's weights in float32 where they are kept smaller.
+        """
+        views, rows, columns = self._views(height, width)
+        tokens = views * (1 + rows * columns // self.config.patch_size**2)
+        item = self._gradient_bytes(tokens) + MAP_BYTES * height * width
+        return items * item + float32_bytes(self.visual)
+
+    def _views(self, height: int, width: int) -> tuple[int, int, int]:
+        """How many views of an item its size rule makes, and their size."""
+        empty = torch.zeros(1, self.config.channels, height, width, device=self._device())
+        with torch.no_grad():
+            views = size_rule_named(self.size_rule)(empty, self.config)
+        return views.shape[1], views.shape[-2], views.shape[-1]
 
     def _input(self, z: Tensor) -> Tensor:
         # Half precision is for what has passed a norm: its largest number is 6e4, or it rounds to 3 digits.

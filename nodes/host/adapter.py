@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as management
-import comfy.model_patcher
 import comfy.utils
 import folder_paths
 import torch
@@ -28,6 +27,7 @@ from . import memory, models
 from .choices import SHIPPED
 from .folders import ADAPTERS, saved
 from .gradients import make_differentiable
+from .patcher import WholePatcher
 from .spaces import preview
 
 if TYPE_CHECKING:
@@ -93,10 +93,8 @@ class AdaptedLatentCLIP(models.LoadedLatentCLIP):
             self.model = lclip.apply_adapter(base.model, wired.adapter)
         self.name = f"{base.name} behind {wired.name}"
         self.base = base
-        self.patcher = comfy.model_patcher.ModelPatcher(
-            wired.adapter,
-            load_device=management.get_torch_device(),
-            offload_device=management.text_encoder_offload_device(),
+        self.patcher = WholePatcher(
+            wired.adapter, management.get_torch_device(), management.text_encoder_offload_device()
         )
 
     @property

@@ -12,6 +12,10 @@ from ... import lclip
 from . import memory, models
 from .spaces import check_vae, vae_space
 
+VAE_GRADIENT = 3
+"""What a VAE leaves for its gradient, in multiples of what the host reserves for a pass without: counted in
+the layers of SDXL's decoder, which keeps about two."""
+
 
 class BridgedLatentCLIP(models.LoadedLatentCLIP):
     """A Latent-CLIP behind two VAEs, on a wire; the host loads and offloads all three."""
@@ -38,6 +42,12 @@ class BridgedLatentCLIP(models.LoadedLatentCLIP):
     @property
     def patchers(self) -> tuple[Any, ...]:
         return (*(vae.patcher for vae in self.vaes), *self.base.patchers)
+
+    def gradient_memory(self, height: int, width: int, items: int) -> int:
+        """The Latent-CLIP's, and what the two VAEs leave for a gradient."""
+        shape = (items, self.config.channels, height, width)
+        item = sum(vae.memory_used_decode(shape, vae.vae_dtype) for vae in self.vaes)
+        return super().gradient_memory(height, width, items) + int(VAE_GRADIENT * items * item)
 
 
 def refuse_video(vae: Any, what: str) -> None:

@@ -15,6 +15,7 @@ from ... import lclip
 from ...lclip.latents.frames import why_no_pictures
 from . import models
 from . import spaces as host_spaces
+from .gradient_room import in_room, with_room
 from .gradients import make_differentiable, plain_copy
 from .rows import reward_of_call
 
@@ -32,33 +33,41 @@ def guide_model(model: Any, wired: models.WiredReward, strength: float, start: f
         )
     sampling = model.get_model_object("model_sampling")
     first, last = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
-    return with_companions(model, wired.models, _Guide(wired, strength, float(first), float(last)))
+    guide = _Guide(wired, strength, float(first), float(last))
+    return with_companions(model, wired.models, guide, gradient=strength != 0)
 
 
 def with_companions(
-    model: Any, towers: Iterable[models.LoadedLatentCLIP], hook: Callable[..., Tensor]
+    model: Any, towers: Iterable[models.LoadedLatentCLIP], hook: Callable[..., Tensor], gradient: bool = True
 ) -> Any:
-    """A clone of a MODEL that calls a hook after each prediction of x0, with the models that it asks."""
+    """A clone of a MODEL that calls a hook after each prediction of x0, with the models that it asks.
+
+    gradient: whether it asks for gradients, which take memory of their own.
+    """
+    towers = tuple(dict.fromkeys(towers))
     guided = model.clone()
     # As companions of the model they are loaded with it, in one go: nothing evicts anything in mid-sampling.
+    own = list(dict.fromkeys(each for loaded in towers for each in loaded.patchers))
+    # The clone of a guided model brings clones of its companions: one patcher for each is enough.
     others = guided.get_additional_models_with_key(PATCH)
-    companions = dict.fromkeys([*others, *(each for loaded in towers for each in loaded.patchers)])
-    guided.set_additional_models(PATCH, list(companions))
+    others = [other for other in others if not any(other.is_clone(patcher) for patcher in own)]
+    guided.set_additional_models(PATCH, [*others, *own])
     guided.set_model_sampler_post_cfg_function(hook)
-    guided.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH, partial(_with_graphs, towers))
+    if gradient:
+        guided.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, PATCH, partial(with_room, towers))
     return guided
 
 
-def _with_graphs(
-    towers: Iterable[models.LoadedLatentCLIP], sample: Callable[..., Tensor], *args: Any, **named: Any
-) -> Tensor:
-    """A whole sampling, during which the towers may run as CUDA graphs."""
-    with models.graphed(towers):
-        return sample(*args, **named)
+class Hook:
+    """What a MODEL calls and never changes. Old hosts copy a MODEL's options, and all that hangs on them,
+    with each clone: a Latent-CLIP is not copied along."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
 
 
 @dataclass(frozen=True)
-class _Guide:
+class _Guide(Hook):
     """Called by the host after each prediction of x0, in inference mode or within a noise search."""
 
     wired: models.WiredReward
@@ -77,7 +86,10 @@ class _Guide:
             for loaded in self.wired.models:
                 make_differentiable(loaded.model)
             clean = plain_copy(x0.detach())
-            reward = reward_of_call(self.wired.reward, args["model_options"])
-            moved = lclip.guided_x0(clean, reward, self.strength, args["model"].process_latent_out)
+            reward, to_raw = (
+                reward_of_call(self.wired.reward, args["model_options"]),
+                args["model"].process_latent_out,
+            )
+            moved = in_room(self.wired.models, lambda: lclip.guided_x0(clean, reward, self.strength, to_raw))
         # The move is a constant to a noise search around this model: it passes the gradient through x0 alone.
         return x0 + (moved - clean)

@@ -23,6 +23,12 @@ def working_memory(config: lclip.LatentCLIPConfig, latents: Tensor) -> int:
     return max(item, min(MOST_BYTES, len(latents) * item))
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device had no memory left; newer hosts know more of its errors by their text."""
+    known = getattr(comfy.model_management, "is_oom", None)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or bool(known and known(error))
+
+
 @contextmanager
 def ordinary_tensors() -> Iterator[None]:
     """Nodes run in inference mode, whose tensors never take part in gradients; weights made here may."""

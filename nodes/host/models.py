@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management as management
-import comfy.model_patcher
 import comfy.ops
 import torch
+from comfy.cli_args import args
 from torch import Tensor
 
 from ... import lclip
 from ...lclip.latents.checks import broken_doubt
+from ...lclip.model import graphs
 from ...lclip.model.memory import EmbeddingMemory
 from ...lclip.rewards.per_item import of_batch
 from ...lclip.rewards.rewards import RewardSum
 from .memory import ordinary_tensors, working_memory
-
-
-def graphed(models: Iterable[LoadedLatentCLIP]) -> AbstractContextManager[None]:
-    """Within, their image towers run as CUDA graphs where they can: see `lclip.graphed`."""
-    return lclip.graphed(*(loaded.model for loaded in models))
+from .patcher import WholePatcher
 
 
 class LoadedLatentCLIP:
@@ -35,16 +31,16 @@ class LoadedLatentCLIP:
     def __init__(self, model: lclip.LatentCLIP, name: str) -> None:
         self.model = model
         self.name = name
-        self.patcher = comfy.model_patcher.ModelPatcher(
-            model,
-            load_device=management.get_torch_device(),
-            offload_device=management.text_encoder_offload_device(),
+        self.patcher = WholePatcher(
+            model, management.get_torch_device(), management.text_encoder_offload_device()
         )
         # The towers are small: the maths runs in float32 whatever the weights are stored in.
         model.compute_device = self.patcher.load_device
         model.compute_dtype = torch.float32
         model.memory = EmbeddingMemory()  # of a graph's nodes: Score, Select and the gate read one batch once
         model.free_bytes = partial(management.get_free_memory, self.patcher.load_device)
+        if not getattr(args, "disable_cuda_graphs", False):  # the host's own switch, where it has one
+            graphs.keep(model, free_bytes=model.free_bytes)
 
     @property
     def config(self) -> lclip.LatentCLIPConfig:
@@ -59,6 +55,10 @@ class LoadedLatentCLIP:
         """The model, on its compute device, with room for this batch of latents."""
         load_together([self], latents)
         return self.model
+
+    def gradient_memory(self, height: int, width: int, items: int) -> int:
+        """Bytes that the gradient of a batch of latents of that size takes on the device, about."""
+        return self.model.gradient_memory(height, width, items)
 
     def check(self, latents: Tensor) -> list[str]:
         """What is odd about a batch, in words; it is logged too. ValueError for one that cannot be read."""

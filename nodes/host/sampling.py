@@ -179,11 +179,7 @@ class NoiseSearch(comfy.samplers.Sampler):
             ):
                 make_differentiable(module)
             try:
-                with (
-                    models.graphed(self._models()),
-                    checkpointed(patcher.model if lean else None),
-                    scene.prepared() as prepared,
-                ):
+                with checkpointed(patcher.model if lean else None), scene.prepared() as prepared:
                     return [self._search(prepared, settings, report)]
             except torch.cuda.OutOfMemoryError:
                 pass  # go on outside of this clause: its traceback keeps the graph in memory
@@ -191,7 +187,7 @@ class NoiseSearch(comfy.samplers.Sampler):
                 "ReNO ran out of memory. Trying once more with activation checkpointing, one item at a time."
             )
             management.soft_empty_cache()
-            with models.graphed(self._models()), checkpointed(patcher.model):
+            with checkpointed(patcher.model):
                 return self._one_by_one(scene, settings, report)
 
     @property

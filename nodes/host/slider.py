@@ -17,8 +17,9 @@ from ... import lclip
 from . import exits, memory, models
 from . import spaces as host_spaces
 from .finds import FixedNoise
+from .gradient_room import in_room
 from .gradients import NoGradientError, make_differentiable, plain_copy
-from .guidance import with_companions
+from .guidance import Hook, with_companions
 from .ksampler import Stage, noise_of, sampled, widened
 from .sampling import NoiseSearch
 from .scene import Prepared, Scene
@@ -183,7 +184,7 @@ class _Guided:
 
 
 @dataclass(frozen=True)
-class _Moved:
+class _Moved(Hook):
     """Called by the host after each prediction of x0, in inference mode or within a noise search."""
 
     slider: models.WiredReward
@@ -196,6 +197,6 @@ class _Moved:
             for loaded in self.slider.models:
                 make_differentiable(loaded.model)
             clean = model.process_latent_out(plain_copy(x0.detach()))
-            moved = self.change(clean, float(args["sigma"].max()))
+            moved = in_room(self.slider.models, lambda: self.change(clean, float(args["sigma"].max())))
             move = model.process_latent_in(moved) - model.process_latent_in(clean)
         return x0 + move.to(x0)

@@ -3,12 +3,16 @@
 On a GPU with real graphs. Without one, what surrounds them is tested on a stand-in with their manners.
 """
 
+import copy
 import gc
 import logging
-import os
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
+from graph_stand_in import stand_in
 
 import lclip
 from lclip.adapters.adapter import AdapterShape
@@ -20,32 +24,11 @@ NEEDS_GPU = pytest.mark.skipif(
 )
 
 
-class StandIn:
-    """As captured passes: one input, one result and one gradient, which every pass overwrites."""
-
-    def __init__(self, function, z):
-        self.function, self.turn = function, 0
-        self.input = z.detach().clone().requires_grad_()
-        self.features = function(self.input).detach()
-
-    def forward(self, z):
-        self.turn += 1
-        with torch.no_grad():
-            self.input.copy_(z)
-            return self.features.copy_(self.function(self.input)).clone()
-
-    def backward(self, cotangent):
-        self.turn += 1
-        with torch.enable_grad():
-            return torch.autograd.grad(self.function(self.input), self.input, cotangent)[0]
-
-
 @pytest.fixture(params=["stand-in", pytest.param("GPU", marks=NEEDS_GPU)])
 def device(request, monkeypatch):
     if request.param == "GPU":
         return "cuda"
-    monkeypatch.setattr(graphs, "_CapturedPasses", StandIn)
-    monkeypatch.setattr(graphs, "_has_graphs", lambda _: os.environ.get(graphs.SWITCH) != "0")
+    stand_in(graphs, monkeypatch.setattr)
     return "cpu"
 
 
@@ -181,22 +164,25 @@ def test_results_are_not_overwritten_by_the_next_pass(model, device):
     assert_same(kept, before)
 
 
-def test_passes_without_gradient_are_replayed_but_never_captured(model, device):
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_passes_without_gradient_are_captured_too_and_with_one_when_it_is_asked_for(model, device, mode):
     z = latents(device=device)
-    wanted = model.encode_latents(z)
-    with lclip.graphed(model), torch.no_grad():
-        for _ in range(3):
-            model.encode_latents(z)
-        assert not captured(model)
-        with torch.enable_grad():
-            for _ in range(2):
-                both_passes(model, z)
-        turn = captured(model)[0].turn
+    wanted = both_passes(model, z)
+    with lclip.graphed(model):
+        with mode():
+            for _ in range(3):
+                torch.testing.assert_close(model.encode_latents(z), wanted[0], **EXACT)
+        (forward,) = captured(model)
+        assert not forward.with_gradient
         for _ in range(2):
-            torch.testing.assert_close(model.encode_latents(z), wanted, **EXACT)
-        assert captured(model)[0].turn == turn + 2
-        with torch.enable_grad():
-            torch.testing.assert_close(both_passes(model, z)[0], wanted, **EXACT)
+            assert_same(both_passes(model, z), wanted)
+        (both,) = captured(model)
+        turn = both.turn
+        with mode():
+            for _ in range(2):
+                torch.testing.assert_close(model.encode_latents(z.clone()), wanted[0], **EXACT)
+        assert both.with_gradient and both.turn == turn + 2, "the same graph serves both"
+        assert_same(both_passes(model, z), wanted)
 
 
 def test_a_gradient_that_is_asked_for_twice(model, device):
@@ -246,11 +232,19 @@ def test_several_shapes_and_no_more_than_it_keeps(model, device):
             z = latents(count, side, device)
             found = [both_passes(model, z) for _ in range(3)]
             assert_same(found[2], found[0])
-        assert len(captured(model)) == graphs.MOST_SHAPES
+        assert len(captured(model)) == graphs.MOST_SHAPES == 2
+
+
+def test_the_shape_that_was_used_longest_ago_makes_room(model, device):
+    first, second, third = (latents(count, device=device) for count in (1, 2, 3))
+    with lclip.graphed(model):
+        for z in (first, first, second, second, first, third, third):
+            both_passes(model, z)
+        assert [len(passes.input) for passes in captured(model)] == [1, 3]
 
 
 def test_large_batches_and_trainable_towers_run_as_they_are(model, device):
-    large = latents(graphs.MOST_TOKENS // 17 + 1, device=device)
+    large = latents(graphs.MOST_PATCHES // 16 + 1, device=device)
     with lclip.graphed(model):
         for _ in range(3):
             both_passes(model, large)
@@ -260,12 +254,137 @@ def test_large_batches_and_trainable_towers_run_as_they_are(model, device):
         assert not captured(model)
 
 
+def test_as_many_patches_as_are_bound_are_captured(model, device):
+    """Such as B/4-plus sees at 1024 px: 32 x 32 of them, and the class token."""
+    full = latents(graphs.MOST_PATCHES // 16, device=device)
+    with lclip.graphed(model):
+        for _ in range(3):
+            both_passes(model, full)
+        assert captured(model)
+
+
 def test_switched_off(model, device, monkeypatch):
     monkeypatch.setenv(graphs.SWITCH, "0")
     with lclip.graphed(model):
         for _ in range(3):
             both_passes(model, latents(device=device))
         assert not captured(model)
+
+
+class TestKept:
+    """Graphs of a model that a host keeps, from one run to the next."""
+
+    @pytest.fixture
+    def kept(self, model):
+        graphs.keep(model)
+        for _ in range(3):
+            both_passes(model, latents(device=model.positional_embedding.device))
+        assert captured(model)
+        return model
+
+    def test_the_next_run_captures_nothing(self, model, device):
+        graphs.keep(model)
+        for _ in range(3):
+            with lclip.graphed(model):
+                found = both_passes(model, z := latents(device=device))
+        before = captured(model)
+        with lclip.graphed(model), torch.inference_mode():
+            model.encode_latents(z)
+        assert captured(model) == before and captured(model)[0].turn >= 3
+        graphs.drop(model)
+        assert_same(both_passes(model, z), found)
+
+    def test_a_copy_of_the_model_captures_for_itself(self, kept, device):
+        own = copy.deepcopy(kept)
+        own.visual.proj = torch.nn.Parameter(own.visual.proj.flip(0), requires_grad=False)
+        z = latents(device=device)
+        found, other = ([both_passes(each, z) for _ in range(3)] for each in (own, kept))
+        assert captured(own) and captured(own)[0] is not captured(kept)[0]
+        graphs.drop(own, kept)
+        assert_same(found[2], both_passes(own, z))
+        assert_same(other[2], both_passes(kept, z))
+
+    def test_what_they_take_is_told_and_given_back(self, kept, device):
+        assert graphs.kept_bytes(kept) > 0
+        assert graphs.drop(kept) > 0
+        assert graphs.kept_bytes(kept) == 0 and not captured(kept)
+
+    def test_the_switch_ends_them_too(self, kept, device, monkeypatch):
+        monkeypatch.setenv(graphs.SWITCH, "0")
+        both_passes(kept, latents(device=device))
+        assert not captured(kept)
+
+    def test_they_end_with_the_model_and_keep_nothing_of_it_alive(self, kept):
+        tower, passes = weakref.ref(kept.visual), weakref.ref(captured(kept)[0])
+        parts = kept.__dict__["_modules"]
+        gc.disable()
+        try:
+            del kept, parts["visual"]
+            assert tower() is None and passes() is None
+        finally:
+            gc.enable()
+
+    def test_a_gradient_whose_graph_was_dropped_on_the_way_is_computed_anew(self, kept, device):
+        z = latents(device=device)
+        wanted = both_passes(kept, z)[1]
+        leaf = z.clone().requires_grad_()
+        value = along_a_direction(kept.encode_latents(leaf))
+        graphs.drop(kept)
+        kept.visual.proj = torch.nn.Parameter(kept.visual.proj.detach().clone(), requires_grad=False)
+        torch.testing.assert_close(torch.autograd.grad(value, leaf)[0], wanted, **EXACT)
+
+    @pytest.mark.parametrize("when", ["forward", "backward"])
+    def test_a_replay_that_fails_is_computed_anew(self, kept, device, when, monkeypatch, caplog):
+        z = latents(device=device)
+        with monkeypatch.context() as patch:
+            patch.setattr(captured(kept)[0], when, lambda *_: 1 / 0)
+            with caplog.at_level(logging.WARNING, "latent-clip"):
+                found = [both_passes(kept, z) for _ in range(3)]
+        assert not captured(kept) and len(caplog.records) == 1
+        graphs.drop(kept)  # as a host does: then it is tried again
+        for each in found:
+            assert_same(each, both_passes(kept, z))
+        both_passes(kept, z)
+        assert captured(kept)
+
+    def test_other_settings_are_other_passes(self, kept, device):
+        before, precision = captured(kept), torch.get_float32_matmul_precision()
+        turns = [passes.turn for passes in before]
+        torch.set_float32_matmul_precision("medium" if precision != "medium" else "highest")
+        try:
+            both_passes(kept, latents(device=device))
+        finally:
+            torch.set_float32_matmul_precision(precision)
+        assert [passes.turn for passes in before] == turns
+
+    def test_several_threads_get_their_own_answers(self, kept, device):
+        inputs = [latents(device=device) for _ in range(24)]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(partial(both_passes, kept), inputs))
+        graphs.drop(kept)
+        for z, each in zip(inputs, found, strict=True):
+            assert_same(each, both_passes(kept, z))
+
+
+def test_a_capture_leaves_half_of_what_is_free(model, device):
+    free = [0]
+    graphs.keep(model, free_bytes=lambda: free[0])
+    for _ in range(3):
+        both_passes(model, latents(device=device))
+    assert not captured(model)
+    free[0] = 10**12
+    both_passes(model, latents(device=device))
+    assert captured(model)
+
+
+def test_shapes_in_turn_are_not_captured_every_time(model, device):
+    graphs.keep(model)
+    made = []
+    for _ in range(8):
+        for count in (1, 2, 3):
+            both_passes(model, latents(count, device=device))
+            made += [passes for passes in captured(model) if passes not in made]
+    assert len(made) <= 8 * 3 / 2
 
 
 def test_a_capture_that_fails_leaves_everything_running(model, device, caplog, monkeypatch):
@@ -326,3 +445,28 @@ def test_the_memory_of_the_graphs_is_given_back(tiny_model):
                 assert free_memory() < free[0]
         free.append(free_memory())
     assert free[2] >= free[0]  # the first one leaves a library's workspace
+
+
+@NEEDS_GPU
+def test_beside_graphs_that_the_host_captures_itself(tiny_model):
+    """As ComfyUI's blocks: on a stream of their own, with torch's cache emptied before each capture."""
+    model, z = tiny_model.cuda(), latents(device="cuda")
+    wanted = both_passes(model, z)
+    graphs.keep(model)
+    linear, x = torch.nn.Linear(64, 64, device="cuda"), torch.randn(8, 64, device="cuda")
+    stream, out = torch.cuda.Stream(), None
+    for _ in range(4):
+        assert_same(both_passes(model, z), wanted)
+        graph = torch.cuda.CUDAGraph()
+        stream.wait_stream(torch.cuda.current_stream())
+        with (
+            torch.no_grad(),
+            torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+        ):
+            out = linear(x)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph.replay()
+        assert_same(both_passes(model, z), wanted)
+        torch.testing.assert_close(out, linear(x))
+        graph.reset()
+    assert captured(model)

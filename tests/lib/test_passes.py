@@ -80,13 +80,52 @@ def test_everything_that_asks_without_a_gradient_is_split(model, what):
     assert seen == [4, 4, 1]
 
 
-def test_a_gradient_gets_one_pass_and_is_the_same(model):
+GRADIENT = passes.gradient_bytes(tokens=17, width=32, layers=2)
+
+
+@pytest.mark.parametrize("free", [0, 4 * GRADIENT, 9 * GRADIENT, 10**15])
+def test_a_gradient_is_split_where_it_must_and_stays_the_same(model, free):
     z = latents(5).requires_grad_()
-    wanted = torch.autograd.grad(model.encode_latents(z).sum(), z)
-    model.free_bytes = lambda: 0
+    wanted = torch.autograd.grad(model.encode_latents(z).square().sum() + z.sum(), z)[0]
+    model.free_bytes = lambda: free
     seen = sizes_seen(model)
-    torch.testing.assert_close(torch.autograd.grad(model.encode_latents(z).sum(), z), wanted)
+    found = torch.autograd.grad(model.encode_latents(z).square().sum() + z.sum(), z)[0]
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    once = min(5, max(1, free // (2 * GRADIENT)))
+    assert max(seen) == once and sum(seen) == (5 if once == 5 else 10)  # parts are computed twice
+
+
+def test_training_gets_one_pass(model):
+    model.free_bytes = lambda: 0
+    model.requires_grad_(True)
+    seen = sizes_seen(model)
+    model.encode_latents(latents(5)).sum().backward()
     assert seen == [5]
+
+
+def kept_bytes(model, z):
+    """What torch keeps for a gradient of the image tower, beside its weights."""
+    own = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() not in own:
+            kept[memory.data_ptr()] = tensor, memory.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.encode_latents(z.requires_grad_())
+    return sum(size for _, size in kept.values())
+
+
+@pytest.mark.parametrize(("patch", "layers", "size"), [(4, 12, 32), (2, 12, 16), (2, 6, 32)])
+def test_what_a_gradient_is_said_to_take_is_what_it_takes(patch, layers, size):
+    grid = min(size, 32) // patch
+    config = tiny_config(WORDS, embed_dim=16, width=192, heads=2, layers=layers, patch_size=patch, grid=grid)
+    model = random_model(config, WORDS)
+    kept, said = kept_bytes(model, latents(2, size)), model.gradient_memory(size, size, 2)
+    assert kept < said < 3 * kept
 
 
 PROGRAM = """

@@ -9,7 +9,7 @@ import folder_paths
 import numpy
 import torch
 
-from . import exits, full_size, sampling, spaces, tiny_sdxl
+from . import exits, full_size, graphs, sampling, spaces, tiny_sdxl
 from .anything import ANY
 
 
@@ -154,6 +154,7 @@ NODE_CLASS_MAPPINGS = {
     "Probe_DumpTensor": DumpTensor,
     **exits.NODES,
     **full_size.NODES,
+    **graphs.NODES,
     **sampling.NODES,
     **spaces.NODES,
     **tiny_sdxl.NODES,
