@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from ..model.tokenizers import tokenizer_for
 from .folders import open_folder
 from .formats import Format
 from .layouts import from_transformers, said_by_clip_model
-from .pickles import is_old_pickle, read_pickle
-from .tensors import all_finite, read_tensors, write_tensors
+from .pickles import is_old_pickle, let_go, read_pickle
+from .tensors import all_finite, read_tensors, tensors_in_turn, write_tensors
+from .weights import check_architecture, check_finite, check_tensors, check_weights, refuse_infinite
 
 FORMAT = Format("latent-clip", "Latent-CLIP")
 FOLDER_ENTRY = "latent_clip"  # what is ours in a config.json
@@ -40,6 +42,11 @@ class Checkpoint:
     config: LatentCLIPConfig
     tokenizer: dict[str, Any]  # as tokenizer_for takes it
     files: tuple[Path, ...] = ()  # that hold the weights
+    in_turn: Callable[[], Iterator[tuple[str, Tensor]]] | None = None
+
+    def each(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights by their stored names, to be used one after the other: what was read is let go."""
+        return iter(self.weights.items()) if self.in_turn is None else self.in_turn()
 
     def make_tokenizer(self) -> Tokenizer | None:
         """The stored tokenizer; None for CLIP's own, whose vocabulary is looked for at the first text."""
@@ -68,16 +75,30 @@ def load(
     before 1.6 too, are followed by a reader that can call nothing. Raises FileNotFoundError, CheckpointError.
     """
     rule = check_size_rule(size_rule or DEFAULT_SIZE_RULE)
-    checkpoint = read_checkpoint(path)
+    checkpoint = _opened(Path(path))
     model = LatentCLIP(checkpoint.config, operations, device="meta", tokenizer=checkpoint.make_tokenizer())
-    # Always a copy: weights that stay mapped would change under the model when the file is written again.
-    weights = {
-        name: tensor.to(device, dtype or torch.float32, copy=True)
-        for name, tensor in checkpoint.weights.items()
-    }
-    model.load_state_dict(weights, strict=True, assign=True)
+    with _naming(checkpoint.path):
+        check_architecture(checkpoint.weights, model)
+    model.load_state_dict(_copied(checkpoint, device, dtype or torch.float32), strict=True, assign=True)
     model.size_rule = rule_in_force(rule, checkpoint.config)
     return model.eval().requires_grad_(False)
+
+
+def _copied(checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights in memory of their own, checked on the way, while each is at hand.
+
+    Always a copy: weights that stay mapped would change under the model when the file is written again.
+    """
+    weights, bad = {}, []
+    for name, tensor in checkpoint.each():
+        own = tensor.to("cpu", dtype, copy=True)
+        # The narrower of both tells it of the other, in half the time.
+        if not all_finite(own if own.element_size() < tensor.element_size() else tensor):
+            bad.append(name)
+        weights[name] = own.to(device)
+        del tensor
+    refuse_infinite(bad, checkpoint.path, "" if dtype == torch.float32 else f"in {dtype}")
+    return weights
 
 
 def save_checkpoint(
@@ -121,23 +142,50 @@ def write_checkpoint(
 
 def check_written(weights: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None) -> None:
     """Weights that the type they are stored in can hold; CheckpointError otherwise."""
-    _check_finite(weights, path, f"in {dtype}; choose bfloat16 or float32" if dtype else "")
+    check_finite(weights, path, f"in {dtype}; choose bfloat16 or float32" if dtype else "")
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Open and check what `load` takes, a file or a folder. Raises FileNotFoundError, CheckpointError."""
-    path = Path(path)
-    if path.is_dir():
-        return _read_folder(path)
-    weights, metadata = read_weights(path)
+    checkpoint = _opened(Path(path))
+    with _naming(checkpoint.path):
+        check_weights(checkpoint.weights, checkpoint.config, checkpoint.path)
+    return checkpoint
+
+
+def _opened(path: Path) -> Checkpoint:
+    """The same before its weights are compared with the architecture, and their numbers looked at."""
+    return _read_folder(path) if path.is_dir() else _read_file(path)
+
+
+def _read_file(path: Path) -> Checkpoint:
+    mapped: list[Any] = []
+    raw, metadata = read_weights(path, mapped)
     with _naming(path):
-        return _checked(path, weights, metadata)
+        checkpoint = _checked(path, raw, metadata)
+    if mapped:
+        return replace(checkpoint, in_turn=partial(_let_go_in_turn, checkpoint.weights, mapped[0]))
+    names = {id(tensor): name for name, tensor in checkpoint.weights.items()}
+    stored = {name: names[id(tensor)] for name, tensor in raw.items() if id(tensor) in names}
+    return replace(checkpoint, in_turn=partial(_mapped_in_turn, path, stored))
+
+
+def _let_go_in_turn(weights: Mapping[str, Tensor], mapped: Any) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in weights.items():
+        yield name, tensor
+        let_go(mapped, tensor)
+
+
+def _mapped_in_turn(path: Path, stored: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
+    """stored: the stored name of each that the file has under another."""
+    for name, tensor in tensors_in_turn(path, stored):
+        yield stored[name], tensor
 
 
 def _read_folder(path: Path) -> Checkpoint:
     folder = open_folder(path)
     if folder.about is None:
-        return read_checkpoint(folder.files[0])
+        return _read_file(folder.files[0])
     raw: dict[str, Any] = {}
     for file in folder.files:
         part, _ = read_weights(file)
@@ -166,10 +214,10 @@ def _folder_metadata(about: Mapping[str, Any]) -> dict[str, str]:
     return {**metadata, "config": json.dumps({**config, **said})}
 
 
-def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def read_weights(path: Path, mapped: list[Any] | None = None) -> tuple[dict[str, Any], dict[str, str]]:
     """What a PyTorch or safetensors file holds by name, unchecked, and its metadata (empty for a pickle).
 
-    Nothing in the file is run. Raises FileNotFoundError, CheckpointError.
+    mapped: is given a pickle's mapped file. Nothing in it is run. Raises FileNotFoundError, CheckpointError.
     """
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
@@ -178,7 +226,7 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     with path.open("rb") as file:
         start = file.read(16)
     with _naming(path):
-        return _read_any(path, start)
+        return _read_any(path, start, mapped)
 
 
 @contextmanager
@@ -192,13 +240,13 @@ def _naming(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _read_any(path: Path, start: bytes) -> tuple[dict[str, Any], dict[str, str]]:
+def _read_any(path: Path, start: bytes, mapped: list[Any] | None) -> tuple[dict[str, Any], dict[str, str]]:
     if not start:
         raise CheckpointError("the file is empty; download it again")
     if start[8:9] == b"{" or path.suffix == ".safetensors":
         return read_tensors(path)
     if start[:4] == b"PK\x03\x04" or is_old_pickle(start):
-        return _state_dict(read_pickle(path)), {}
+        return _state_dict(read_pickle(path, mapped=mapped)), {}
     raise CheckpointError(
         f"neither a PyTorch checkpoint nor safetensors: it begins with {start!r}. If that reads like text or "
         "HTML, the download went wrong"
@@ -230,7 +278,6 @@ def _checked(path: Path, raw: dict[str, Any], metadata: Mapping[str, str]) -> Ch
     config = config_from_state_dict(weights, _metadata_json(metadata, "config", {}))
     if "format" not in metadata and config.channels == 3:
         raise CheckpointError("a CLIP that reads pictures (3 channels), not latents; expected a Latent-CLIP")
-    check_weights(weights, config, path)
     tokenizer = _metadata_json(metadata, "tokenizer", {"kind": config.tokenizer})
     return Checkpoint(path, weights, config, tokenizer, (path,))
 
@@ -246,59 +293,6 @@ def normalise_keys(raw: Mapping[str, Any]) -> dict[str, Any]:
             raise CheckpointError(f"holds the weight {name!r} twice, under different prefixes")
         weights[name] = value
     return weights
-
-
-def check_tensors(weights: Mapping[str, Any], path: Path) -> None:
-    """Plain floating-point tensors that claim no more than the file holds; CheckpointError for others."""
-    room = sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
-    for name, value in weights.items():
-        if not isinstance(value, Tensor):
-            raise CheckpointError(f"{name!r} is a {type(value).__name__}; expected a tensor")
-        if value.layout != torch.strided or value.device.type != "cpu" or not value.is_floating_point():
-            raise CheckpointError(
-                f"{name!r} is a {value.dtype} tensor ({value.layout}); expected plain numbers"
-            )
-        room -= value.numel() * value.element_size()
-        if room < 0:  # a tensor with zero strides can claim any size from a few bytes
-            raise CheckpointError(
-                f"{name!r} claims shape {list(value.shape)}, which is more than the file holds"
-            )
-
-
-def check_weights(weights: Mapping[str, Tensor], config: LatentCLIPConfig, path: Path) -> None:
-    """All weights of a configuration and no others, of its shapes, and finite; CheckpointError otherwise."""
-    _check_against(weights, config)
-    _check_finite(weights, path)
-
-
-def _check_against(weights: Mapping[str, Tensor], config: LatentCLIPConfig) -> None:
-    model = LatentCLIP(config, device="meta")
-    expected = {stored_name(name): list(tensor.shape) for name, tensor in model.state_dict().items()}
-    missing = [name for name in expected if name not in weights]
-    if missing:
-        raise CheckpointError(
-            f"incomplete: {_listed(missing)} missing; it has {len(weights)} of {len(expected)} weights"
-        )
-    extra = [name for name in weights if name not in expected]
-    if extra:
-        raise CheckpointError(f"a different architecture: {_listed(extra)} unknown to Latent-CLIP")
-    for name, shape in expected.items():
-        if list(weights[name].shape) != shape:
-            raise CheckpointError(
-                f"a different architecture: {name!r} has shape {list(weights[name].shape)}; expected {shape}"
-            )
-
-
-def _check_finite(weights: Mapping[str, Tensor], path: Path, how: str = "") -> None:
-    bad = [name for name, tensor in weights.items() if not all_finite(tensor)]
-    if bad:
-        raise CheckpointError(f"{path}: {_listed(bad)} NaN or infinite {how}".rstrip())
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:3])
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"
 
 
 def _metadata_json(metadata: Mapping[str, str], entry: str, default: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Their pickles are followed by `lclip.checkpoints.instructions`, and the tensors 
 
 from __future__ import annotations
 
+import mmap
 import struct
 import sys
 import zipfile
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from torch import UntypedStorage
+from torch import Tensor, UntypedStorage
 
 from ..errors import CheckpointError
 from .instructions import Claim, follow
@@ -27,15 +28,18 @@ NOT_OURS = "It is a pickle that torch.save did not write; expected a file of tor
 TAR_MARK = b"ustar"  # at 257: the layout of before PyTorch 0.1.10
 
 
-def read_pickle(path: Path, content: bytes | None = None) -> Any:
+def read_pickle(path: Path, content: bytes | None = None, mapped: list[np.memmap] | None = None) -> Any:
     """The content of a file of torch.save; its tensors are parts of the mapped file. Raises CheckpointError.
 
     content: the file's bytes where it is no file of its own, as in an archive; path then only names it.
+    mapped: is given the mapped file, for `let_go`.
     """
     try:
         numbers = (
             np.memmap(path, np.uint8, "c") if content is None else np.frombuffer(bytearray(content), np.uint8)
         )
+        if mapped is not None and isinstance(numbers, np.memmap):
+            mapped.append(numbers)
         return _read(numbers, path.open("rb") if content is None else BytesIO(content))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -45,6 +49,15 @@ def read_pickle(path: Path, content: bytes | None = None) -> Any:
         raise CheckpointError(
             f"{path}: damaged or truncated: {_first_line(error)}. Download it again and compare its size."
         ) from error
+
+
+def let_go(mapped: np.memmap, tensor: Tensor) -> None:
+    """Take what a tensor has read of a mapped file out of memory; the file has it if it is read again."""
+    start = tensor.untyped_storage().data_ptr() - mapped.ctypes.data
+    end = min(start + tensor.untyped_storage().nbytes(), mapped.nbytes)
+    first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    if start >= 0 and first < last and hasattr(mapped.base, "madvise"):  # Windows has no such thing
+        mapped.base.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def is_old_pickle(start: bytes) -> bool:

@@ -7,7 +7,7 @@ file until they are used.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from .targets import check_writable
 SUFFIX = ".safetensors"
 DAMAGE = (SafetensorError, OSError, ValueError, RuntimeError, KeyError)
 T = TypeVar("T")
+MAPPED_AT_ONCE = 1 << 25  # bytes
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,22 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors of a file by name, and the texts in its head. Raises FileNotFoundError, CheckpointError."""
     with open_tensors(path) as file:
         return file.all(), file.metadata
+
+
+def tensors_in_turn(path: Path, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+    """These tensors of a file, to be used one after the other: what was read is not kept in memory mapped.
+
+    Raises FileNotFoundError, CheckpointError.
+    """
+    left = list(reversed(list(names)))
+    while left:
+        with open_tensors(path) as file:
+            room = MAPPED_AT_ONCE
+            while left and room > 0:
+                tensor = file[name := left.pop()]
+                room -= tensor.numel() * tensor.element_size()
+                yield name, tensor
+                del tensor
 
 
 def parse_tensors(content: bytes, name: str) -> dict[str, Tensor]:

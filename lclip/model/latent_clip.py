@@ -75,7 +75,7 @@ class LatentCLIP(nn.Module):
         self.size_rule = rule_in_force(DEFAULT_SIZE_RULE, config)
         self._tokenizer = tokenizer
         self.visual = VisionTower(config, operations, **where)
-        self.token_embedding = operations.Embedding(config.vocab_size, config.text_width, **where)
+        self.token_embedding = _token_embedding(config, operations, where)
         self.positional_embedding = nn.Parameter(
             torch.empty(config.context_length, config.text_width, **where)
         )
@@ -255,6 +255,14 @@ class LatentCLIP(nn.Module):
 def stored_name(name: str) -> str:
     """A parameter's name in checkpoints; the module's own names differ in two places, and both load."""
     return name.replace(".attn.in_proj.", ".attn.in_proj_").replace("log_logit_scale", "logit_scale")
+
+
+def _token_embedding(config: LatentCLIPConfig, operations: Any, where: dict[str, Any]) -> nn.Module:
+    size = config.vocab_size, config.text_width
+    if operations is nn and where["device"] is not None and torch.device(where["device"]).type == "meta":
+        # To draw numbers that are nowhere, torch imports its compiler: 2 s and 100 MB.
+        return nn.Embedding.from_pretrained(torch.empty(size, **where), freeze=False)
+    return operations.Embedding(*size, **where)
 
 
 @torch.no_grad()

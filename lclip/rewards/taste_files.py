@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.checkpoint import check_tensors, normalise_keys, read_weights
+from ..checkpoints.checkpoint import normalise_keys, read_weights
 from ..checkpoints.formats import Format
 from ..checkpoints.tensors import check_target, write_tensors
+from ..checkpoints.weights import check_tensors
 from ..errors import CheckpointError
 from .taste import Taste, TasteFigures
 

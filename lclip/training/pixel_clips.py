@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.checkpoint import check_tensors, check_weights, load, normalise_keys, read_weights
+from ..checkpoints.checkpoint import load, normalise_keys, read_weights
+from ..checkpoints.weights import check_tensors, check_weights
 from ..errors import CheckpointError
 from ..latents.resampling import resample
 from ..model.config import config_from_state_dict

@@ -189,6 +189,13 @@ def test_weights_that_are_not_finite_are_named(bare, value):
     assert "visual.proj" in refusal(bare({"visual.proj": torch.full((64, 24), value)}))
 
 
+def test_weights_that_half_precision_cannot_hold_are_named(bare):
+    file = bare({"visual.proj": torch.full((64, 24), 1e5)})
+    with pytest.raises(lclip.CheckpointError, match="visual.proj.*NaN or infinite in torch.float16"):
+        lclip.load(file, dtype=torch.float16)
+    assert lclip.load(file).visual.proj.max() == 1e5
+
+
 def test_other_models_are_refused_by_what_they_are(bare, tmp_path):
     assert "pictures (3 channels)" in refusal(bare({"visual.conv1.weight": torch.zeros(64, 3, 2, 2)}))
     torch.save({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(3)}, tmp_path / "sd.pt")
