@@ -50,10 +50,18 @@ def classify(
 
 
 def label_embeddings(model: LatentCLIP, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
-    """Mean over the templates of each label's normalised embeddings, normalised again. -> [L, D]"""
+    """Mean over the templates of each label's normalised embeddings, normalised again. -> [L, D]
+
+    A host's memory has them label by label: sentences are many times as many.
+    """
     sentences = _sentences(labels, templates)
-    embeddings = model.encode_text([text for row in sentences for text in row])
-    return F.normalize(embeddings.unflatten(0, (len(sentences), -1)).mean(1), dim=-1)
+
+    def encode() -> Tensor:
+        embeddings = model.encode_text([text for row in sentences for text in row])
+        return F.normalize(embeddings.unflatten(0, (len(sentences), -1)).mean(1), dim=-1)
+
+    kind = ("mean over", *_list_of("templates", templates))
+    return model.remembered(kind, _list_of("labels", labels), encode)
 
 
 def choice_embeddings(model: LatentCLIP, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
@@ -63,8 +71,7 @@ def choice_embeddings(model: LatentCLIP, labels: Sequence[str], templates: Seque
     the same tokens in every template are one.
     """
     sentences = _sentences(labels, templates)
-    read = {tuple(map(tuple, model.tokenizer.encode(row).tolist())) for row in sentences}
-    if len(read) > 1:
+    if _tells_apart(model, sentences):
         return label_embeddings(model, labels, templates)
     names = [row[0] for row in _sentences(labels, ["{}"])]
     if len(names) == 1:
@@ -76,6 +83,13 @@ def choice_embeddings(model: LatentCLIP, labels: Sequence[str], templates: Seque
         f"{got}; expected at least two that differ, or each would be certain. Add what else the picture "
         "could show, such as 'something else'."
     )
+
+
+def _tells_apart(model: LatentCLIP, sentences: list[list[str]]) -> bool:
+    """Whether any label comes to other tokens than the first: mostly the second does."""
+    read = (model.tokenizer.encode(row).tolist() for row in sentences)
+    first = next(read)
+    return any(other != first for other in read)
 
 
 def _sentences(labels: str | Sequence[str], templates: str | Sequence[str]) -> list[list[str]]:

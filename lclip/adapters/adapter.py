@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -260,6 +260,9 @@ class AdaptedLatentCLIP(LatentCLIP):
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
         return self.base.encode_text(texts)
 
+    def remembered(self, about: Hashable, texts: Sequence[str], encode: Callable[[], Tensor]) -> Tensor:
+        return self.base.remembered(about, texts, encode)
+
     def encode_tokens(self, ids: Tensor) -> Tensor:
         return self.base.encode_tokens(ids)
 
@@ -286,9 +289,7 @@ def apply_adapter(model: LatentCLIP, adapter: Adapter) -> AdaptedLatentCLIP:
         logger.warning(
             "The adapter was trained with the Latent-CLIP %s; this one is %s. Both read %s, so it will do, "
             "but its figures were measured with the other.",
-            adapter.trained_with,
-            fingerprint(model),
-            adapter.target.title,
+            *(adapter.trained_with, fingerprint(model), adapter.target.title),
         )
     return AdaptedLatentCLIP(model, adapter)
 

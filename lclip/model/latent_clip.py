@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -184,9 +184,16 @@ class LatentCLIP(nn.Module):
             ids = self.tokenizer.encode(texts)
             return torch.cat([self.encode_tokens(part) for part in ids.split(TEXT_CHUNK)])
 
+        return self.remembered(None, texts, encode)
+
+    def remembered(self, about: Hashable, texts: Sequence[str], encode: Callable[[], Tensor]) -> Tensor:
+        """What `encode` gives for these texts, [T, D], from memory where a host keeps one and it is there.
+
+        about: what else the answer depends on, beside the model.
+        """
         if self.memory is None:
             return encode()
-        about = (self.vocabulary_digest(), self._device(), self._dtype())
+        about = (about, self.vocabulary_digest(), self._device(), self._dtype())
         return self.memory.of_texts(self, about, texts, encode)
 
     def encode_tokens(self, ids: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor, nn
 
-MOST = 1024  # embeddings that are kept, of some kilobytes each
+MOST = 1024  # embeddings of latents that are kept, of some kilobytes each
+MOST_TEXTS = 4096  # and of texts or labels: long lists of labels must not drive each other out
 
 
 class EmbeddingMemory:
@@ -25,9 +26,8 @@ class EmbeddingMemory:
     GPU, whose bytes would have to be fetched.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self.most = most
-        self._known: OrderedDict[Hashable, Tensor] = OrderedDict()
+    def __init__(self, most: int = MOST, most_texts: int = MOST_TEXTS) -> None:
+        self._latents, self._texts = _Store(most), _Store(most_texts)
         self._weights: list[tuple[int, int]] = []
 
     def of_latents(
@@ -40,30 +40,45 @@ class EmbeddingMemory:
         if z.device.type != "cpu":
             return encode(z)
         kind = (about, z.dtype, tuple(z.shape[1:]))
-        return self._answer(model, [(kind, _digest(item)) for item in z], lambda: encode(z))
+        keys = [(kind, _digest(item)) for item in z]
+        return self._answer(model, self._latents, keys, lambda: encode(z))
 
     def of_texts(
         self, model: nn.Module, about: Hashable, texts: Sequence[str], encode: Callable[[], Tensor]
     ) -> Tensor:
         """Embeddings [T, D] of texts. about: what else the answer depends on."""
-        return self._answer(model, [(about, text) for text in texts], encode)
+        return self._answer(model, self._texts, [(about, text) for text in texts], encode)
 
-    def _answer(self, model: nn.Module, keys: list[Hashable], encode: Callable[[], Tensor]) -> Tensor:
-        if torch.is_grad_enabled() or len(keys) > self.most:
+    def _answer(
+        self, model: nn.Module, store: _Store, keys: list[Hashable], encode: Callable[[], Tensor]
+    ) -> Tensor:
+        if torch.is_grad_enabled() or len(keys) > store.most:
             return encode()
         if (weights := _state(model)) != self._weights:
             self._weights = weights
-            self._known.clear()
-        if all(key in self._known for key in keys):
+            self._latents.known.clear()
+            self._texts.known.clear()
+        return store.answer(keys, encode)
+
+
+class _Store:
+    """Embeddings by key, the one used longest ago first."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.known: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    def answer(self, keys: list[Hashable], encode: Callable[[], Tensor]) -> Tensor:
+        if all(key in self.known for key in keys):
             for key in keys:
-                self._known.move_to_end(key)
-            return torch.stack([self._known[key] for key in keys])
+                self.known.move_to_end(key)
+            return torch.stack([self.known[key] for key in keys])
         found = encode()
         for key, embedding in zip(keys, found, strict=True):
-            self._known[key] = embedding.clone()
-            self._known.move_to_end(key)
-        while len(self._known) > self.most:
-            self._known.popitem(last=False)
+            self.known[key] = embedding.clone()
+            self.known.move_to_end(key)
+        while len(self.known) > self.most:
+            self.known.popitem(last=False)
         return found
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import lclip
+from lclip.adapters.adapter import AdapterShape
 from lclip.mini.world import load_world
 from lclip.model.memory import EmbeddingMemory
 
@@ -124,12 +125,50 @@ def test_gradients_pass_as_without(model, latents):
     assert gradient.abs().sum() > 0
 
 
+@pytest.fixture
+def texts(model):
+    """Rows that the text tower was asked for, so far."""
+    seen: list[int] = []
+    model.transformer.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    return seen
+
+
+def test_labels_in_many_templates_are_encoded_once(model, texts, latents):
+    """More sentences than texts are kept, as of 1000 labels in 80 templates."""
+    model.memory = EmbeddingMemory(most_texts=8)
+    templates = ["a {}", "a red {}", "a blue {}", "a green {} on a grey ground", "a yellow {}"]
+    found = [lclip.classify(model, latents, ["star", "ring"], templates) for _ in range(3)]
+    assert texts == [10]
+    fresh_model = load_world().latent_clip
+    torch.testing.assert_close(found[2], lclip.classify(fresh_model, latents, ["star", "ring"], templates))
+    lclip.classify(model, latents, ["star", "ring"], templates[:2])  # another mean
+    lclip.classify(model, latents, ["star", "cross"], templates)
+    assert texts == [10, 4, 10]
+
+
+def test_latents_and_texts_do_not_drive_each_other_out(model, texts, latents):
+    model.memory = EmbeddingMemory(most=6, most_texts=4)
+    lclip.similarity(model, latents, TEXTS)
+    for step in range(1, 4):
+        lclip.similarity(model, latents + step, TEXTS)
+    assert texts == [2]
+
+
+def test_behind_an_adapter_labels_are_remembered_too(model, texts):
+    shape = AdapterShape(lclip.space_named("sd1.5"), lclip.space_named(model.config.latent_space), 8, 1)
+    adapted = lclip.apply_adapter(model, lclip.LatentAdapter(shape))
+    z = 4 * torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    for step in range(3):
+        lclip.classify(adapted, z + step, ["star", "ring"], ["a {}", "a red {}"])
+    assert texts == [4]
+
+
 def test_it_stays_small_and_what_it_gives_is_not_its_own(model, passes, latents):
     model.memory = EmbeddingMemory(most=6)
     model.encode_latents(latents).zero_()
     assert torch.equal(model.encode_latents(latents), fresh(latents)) and passes == [5]
     model.encode_latents(latents + 1)  # five others: only one of the first is kept
-    assert len(model.memory._known) == 6
+    assert len(model.memory._latents.known) == 6
     model.encode_latents(latents)
     assert passes == [5, 5, 5]
     assert model.encode_latents(torch.cat([latents, latents + 2])).shape[0] == 10  # more than it may keep

@@ -144,8 +144,49 @@ class Passes:
         return (list(latent_clip.probe_passes),)
 
 
+class CountTexts:
+    """A Latent-CLIP, passed on; from here on the texts that its text tower reads are counted."""
+
+    RETURN_TYPES = ("LATENT_CLIP",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent_clip": ("LATENT_CLIP",)}}
+
+    def run(self, latent_clip):
+        if not hasattr(latent_clip, "probe_texts"):
+            seen = latent_clip.probe_texts = []
+            latent_clip.model.transformer.register_forward_hook(
+                lambda _, inputs, __: seen.append(len(inputs[0]))
+            )
+        return (latent_clip,)
+
+
+class Texts:
+    """How many texts were counted, once all the others have run."""
+
+    RETURN_TYPES = (ANY,)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent_clip": ("LATENT_CLIP",), "after": (ANY, {})}}
+
+    @classmethod
+    def IS_CHANGED(cls, latent_clip, after):
+        return float("nan")
+
+    def run(self, latent_clip, after):
+        return (sum(latent_clip.probe_texts),)
+
+
 NODE_CLASS_MAPPINGS = {
     "Probe_CountPasses": CountPasses,
+    "Probe_CountTexts": CountTexts,
+    "Probe_Texts": Texts,
     "Probe_Passes": Passes,
     "Probe_Values": Values,
     "Probe_Text": Text,
