@@ -56,8 +56,9 @@ def let_go(mapped: np.memmap, tensor: Tensor) -> None:
     start = tensor.untyped_storage().data_ptr() - mapped.ctypes.data
     end = min(start + tensor.untyped_storage().nbytes(), mapped.nbytes)
     first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
-    if start >= 0 and first < last and hasattr(mapped.base, "madvise"):  # Windows has no such thing
-        mapped.base.madvise(mmap.MADV_DONTNEED, first, last - first)
+    whole: Any = mapped.base
+    if start >= 0 and first < last and hasattr(whole, "madvise"):  # Windows has no such thing
+        whole.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def is_old_pickle(start: bytes) -> bool:

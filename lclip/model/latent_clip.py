@@ -264,7 +264,7 @@ def stored_name(name: str) -> str:
     return name.replace(".attn.in_proj.", ".attn.in_proj_").replace("log_logit_scale", "logit_scale")
 
 
-def _token_embedding(config: LatentCLIPConfig, operations: Any, where: dict[str, Any]) -> nn.Module:
+def _token_embedding(config: LatentCLIPConfig, operations: Any, where: dict[str, Any]) -> nn.Embedding:
     size = config.vocab_size, config.text_width
     if operations is nn and where["device"] is not None and torch.device(where["device"]).type == "meta":
         # To draw numbers that are nowhere, torch imports its compiler: 2 s and 100 MB.

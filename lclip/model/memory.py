@@ -40,7 +40,7 @@ class EmbeddingMemory:
         if z.device.type != "cpu":
             return encode(z)
         kind = (about, z.dtype, tuple(z.shape[1:]))
-        keys = [(kind, _digest(item)) for item in z]
+        keys: list[Hashable] = [(kind, _digest(item)) for item in z]
         return self._answer(model, self._latents, keys, lambda: encode(z))
 
     def of_texts(
