@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,12 +14,11 @@ from torch import Tensor
 
 from ..adapters.adapter import apply_adapter
 from ..adapters.shipped import SHIPPED, shipped_adapter
-from ..latents.spaces import LatentSpace, require_space, space_named, space_scaled_by
+from ..latents.spaces import LatentSpace, require_space, space_centred, space_named, space_scaled_by
 from ..model.latent_clip import LatentCLIP
+from .forms import FOLDING, PACK, Planes, form_of
 
 TINY = "AutoencoderTiny"
-PACK = 2
-"""Cells a side that FLUX puts into one token."""
 
 
 def pipeline_space(pipe: Any, space: str | None = None) -> LatentSpace:
@@ -38,22 +38,32 @@ def pipeline_space(pipe: Any, space: str | None = None) -> LatentSpace:
     if found is None:
         raise ValueError(
             f"the pipeline's VAE, {kind} with scaling factor {config.get('scaling_factor')}, shift "
-            f"{config.get('shift_factor')} and {config.get('latent_channels')} channels, is of no latent "
+            f"{config.get('shift_factor')} and {_channels(config, kind)} channels, is of no latent "
             'space that is known; name it: space="sdxl"'
         )
-    if config.get("latent_channels") != found.channels:
+    channels = _channels(config, kind)
+    if channels != found.channels:
         raise ValueError(
-            f"the pipeline's VAE makes latents with {config.get('latent_channels')} channels; {found.title} "
-            f"have {found.channels}"
+            f"the pipeline's VAE makes latents with {channels} channels; {found.title} have {found.channels}"
         )
     return found
 
 
+def _channels(config: Any, kind: str) -> int | None:
+    """Of raw latents, as its pipeline samples them."""
+    channels = config.get("latent_channels", config.get("z_dim"))
+    return channels * PACK * PACK if channels and kind == FOLDING else channels
+
+
 def _stated(config: Any, kind: str) -> LatentSpace | None:
-    scale, channels = config.get("scaling_factor"), config.get("latent_channels")
-    if kind == TINY or scale is None or channels is None or config.get("latents_mean") is not None:
+    scale, channels = config.get("scaling_factor"), _channels(config, kind)
+    if kind == TINY or channels is None:
         return None
-    return space_scaled_by(channels, scale, config.get("shift_factor"))
+    if kind == FOLDING:  # whose batch norm is a part of it
+        return space_named("flux2")
+    if config.get("latents_mean") is not None:
+        return space_centred(config["latents_mean"], config["latents_std"])
+    return None if scale is None else space_scaled_by(channels, scale, config.get("shift_factor"))
 
 
 def reader(model: LatentCLIP, pipe: Any, space: str | None = None) -> LatentCLIP:
@@ -84,8 +94,8 @@ def check_reads(what: Any, latents: PipelineLatents) -> None:
 class PipelineLatents:
     """A pipeline's latents, in its own form and raw.
 
-    Its own form is scaled for sampling, and FLUX packs it into tokens [B, L, 4 C]. height, width: pixels of
-    the pictures; only packed latents that are not square need them.
+    Its own form is scaled for sampling, and some pack it into tokens; see `forms`. height, width: pixels of
+    the pictures; only tokens of pictures that are not square need them.
     """
 
     pipe: Any
@@ -100,10 +110,10 @@ class PipelineLatents:
         """For a pipeline. Raises as `pipeline_space` does."""
         return cls(pipe, pipeline_space(pipe, space), height, width)
 
-    @property
-    def packed(self) -> bool:
-        """Whether the pipeline packs its latents."""
-        return hasattr(self.pipe, "_unpack_latents")
+    @cached_property
+    def form(self) -> Planes:
+        """How the pipeline keeps them."""
+        return form_of(self.pipe)
 
     def to_raw(self, latents: Any) -> Tensor:
         """As the pipeline has them, or gives them with output_type="latent" -> raw [B, C, h, w].
@@ -115,7 +125,8 @@ class PipelineLatents:
                 f"the pipeline {type(self.pipe).__name__} gave {_kind(latents)}, not latents: it decodes by "
                 'itself; expected one that obeys output_type="latent"'
             )
-        planes = self._unpacked(latents) if self.packed and latents.ndim == 3 else latents
+        tokens = self.form.tokens and latents.ndim == 3
+        planes = self._unpacked(latents) if tokens else self.form.sampled(latents)
         if planes.ndim != 4 or planes.shape[1] != self.space.channels:
             raise ValueError(
                 f"the pipeline {type(self.pipe).__name__} gave a tensor of shape {list(latents.shape)}; "
@@ -128,23 +139,18 @@ class PipelineLatents:
         return self.as_form(self.space.to_sampler(raw), like)
 
     def as_form(self, planes: Tensor, like: Tensor) -> Tensor:
-        """What has the shape of latents [B, C, h, w], packed where `like` is, in its precision."""
-        if self.packed and like.ndim == 3:
-            b, c, h, w = planes.shape
-            planes = planes.reshape(b, c, h // PACK, PACK, w // PACK, PACK).permute(0, 2, 4, 1, 3, 5)
-            planes = planes.reshape(b, -1, c * PACK * PACK)
+        """What has the shape of latents [B, C, h, w], as tokens where `like` is, in its precision."""
+        planes = self.form.packed(planes) if self.form.tokens and like.ndim == 3 else planes
         return planes.to(like)
 
     def _unpacked(self, tokens: Tensor) -> Tensor:
-        """[B, L, 4 C] -> [B, C, h, w]"""
-        high, wide = self._cells(tokens.shape[1])
-        planes = tokens.reshape(len(tokens), high, wide, -1, PACK, PACK).permute(0, 3, 1, 4, 2, 5)
-        return planes.reshape(len(tokens), -1, high * PACK, wide * PACK)
+        """[B, L, ...] -> [B, C, h, w]"""
+        return self.form.unpacked(tokens, *self._cells(tokens.shape[1]))
 
     def _cells(self, number: int) -> tuple[int, int]:
         """How many tokens high and wide the picture is."""
         side = math.isqrt(number)
-        cell = self.space.factor * PACK
+        cell = self.space.factor * self.form.cell
         high = self.height // cell if self.height else 0
         wide = self.width // cell if self.width else 0
         if not (self.height or self.width) and side * side == number:
@@ -162,11 +168,11 @@ class PipelineLatents:
         vae, factor = self.pipe.vae, self.space.factor
         pixels = torch.zeros(1, 3, like.shape[-2] * factor, like.shape[-1] * factor)
         with torch.no_grad(), _in_float32(vae):
-            found = vae.encode(pixels.to(vae.device, vae.dtype))
-        if type(vae).__name__ == TINY:
-            grey = self.space.to_raw(found.latents.float() * vae.config.scaling_factor)
-        else:
-            grey = found.latent_dist.mode()
+            if type(vae).__name__ == TINY:
+                found = vae.encode(pixels.to(vae.device, vae.dtype))
+                grey = self.space.to_raw(found.latents.float() * vae.config.scaling_factor)
+            else:
+                grey = self.form.encoded(pixels.to(vae.device, vae.dtype))
         return grey.to(like).expand_as(like)
 
     def decode(self, raw: Tensor) -> list[Image.Image]:
@@ -176,7 +182,7 @@ class PipelineLatents:
         vae = self.pipe.vae
         z = self.space.to_sampler(raw) / vae.config.scaling_factor if type(vae).__name__ == TINY else raw
         with torch.no_grad(), _in_float32(vae):
-            pixels = torch.cat([vae.decode(one.to(vae.device, vae.dtype)).sample for one in z.split(1)])
+            pixels = torch.cat([self.form.decoded(one.to(vae.device, vae.dtype)) for one in z.split(1)])
         return self.pipe.image_processor.postprocess(pixels.float(), output_type="pil")
 
 

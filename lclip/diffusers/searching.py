@@ -19,7 +19,7 @@ from ..reno.types import ReNOSettings
 from ..rewards.rewards import Reward
 from .after import Chosen, one_prompt
 from .field import Field
-from .latents import PACK, PipelineLatents, check_reads, generators
+from .latents import PipelineLatents, check_reads, generators
 from .steps import Steps, family
 
 logger = logging.getLogger("latent-clip")
@@ -69,8 +69,8 @@ def _noise(form: PipelineLatents, call: dict[str, Any], seed: int) -> tuple[Tens
     """The noise that a pipeline draws for that seed, [1, C, h, w], and the generator's state after it."""
     from diffusers.utils.torch_utils import randn_tensor
 
-    pipe, cell = form.pipe, form.space.factor * (PACK if form.packed else 1)
-    pixels = [call.get(name) or _usual_side(pipe) * form.space.factor for name in ("height", "width")]
+    pipe, cell = form.pipe, form.space.factor * form.form.cell
+    pixels = [call.get(name) or _usual_side(form) for name in ("height", "width")]
     shape = (1, form.space.channels, *(p // cell * cell // form.space.factor for p in pixels))
     generator = torch.Generator("cpu").manual_seed(seed)
     model = denoiser(pipe)
@@ -79,12 +79,13 @@ def _noise(form: PipelineLatents, call: dict[str, Any], seed: int) -> tuple[Tens
     return noise, generator.get_state()
 
 
-def _usual_side(pipe: Any) -> int:
-    """Cells a side of the pictures that a pipeline makes where nobody says how large."""
+def _usual_side(form: PipelineLatents) -> int:
+    """Pixels a side of the pictures that a pipeline makes where nobody says how large."""
+    pipe = form.pipe
     size = getattr(pipe, "default_sample_size", None) or denoiser(pipe).config.get("sample_size")
     if not isinstance(size, int):
         raise ValueError("how large the pipeline's pictures are is not known; give height and width")
-    return size
+    return size * getattr(pipe, "vae_scale_factor", form.space.factor)
 
 
 def _float32_latents(pipe: Any) -> bool:
@@ -101,8 +102,7 @@ def _generate(form: PipelineLatents, call: dict[str, Any], state: Tensor) -> Cal
     def generate(noise: Tensor) -> Tensor:
         generator = torch.Generator("cpu")
         generator.set_state(state)
-        like = torch.empty(1, 1, 1) if form.packed else torch.empty(1, 1, 1, 1)
-        start = form.as_form(noise, like.to(noise))
+        start = form.form.start(noise)
         return form.to_raw(ask(pipe, **given, latents=start, generator=generator).images)
 
     return generate

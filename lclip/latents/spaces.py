@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import isclose
 from typing import TYPE_CHECKING
 
 from .channels import CHANNELS
@@ -123,6 +125,16 @@ def space_scaled_by(channels: int, scale: float, shift: float | None = None) -> 
     wanted = (channels, scale, shift or 0.0)
     known = LATENT_SPACES.values()
     return next((space for space in known if (space.channels, space.scale, space.shift) == wanted), None)
+
+
+def space_centred(means: Sequence[float], stds: Sequence[float]) -> LatentSpace | None:
+    """The known space whose channels are scaled by these means and standard deviations, or None."""
+    wanted = (*means, *stds)
+    for space in LATENT_SPACES.values():
+        known = (*(space.means or ()), *(space.stds or ()))
+        if len(known) == len(wanted) and all(map(partial(isclose, abs_tol=1e-3), known, wanted)):
+            return space
+    return None
 
 
 def space_title(name: str) -> str:

@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
@@ -21,8 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 PROMPT = "a photo of a red circle"
 CALL = {"prompt": PROMPT, "height": 64, "width": 64}
-LONG = ("FLUX", "SD3", "Z-Image")
+LONG = ("FLUX", "SD3", "Z-Image", "FLUX.2", "Qwen-Image")
 SPACES = {"SDXL": "sdxl", "SD": "sd1.5", "FLUX": "flux", "SD3": "sd3", "Z-Image": "flux"}
+SPACES |= {"FLUX.2": "flux2", "Qwen-Image": "wan2.1"}
 
 
 class Light(LatentReward):
@@ -39,6 +41,13 @@ def light(kind):
     return Light(SPACES[kind], tiny_pipelines.SCALES[kind][0])
 
 
+def by_words(model, pipe, kind):
+    """A reward of a text; for latents that no adapter which is shipped reads, of lightness."""
+    if kind == "Qwen-Image":
+        return light(kind)
+    return lclip.TextReward(wing.reader(model, pipe), "a red circle")
+
+
 @pytest.fixture(scope="module")
 def pipes():
     return {kind: tiny_pipelines.pipeline(kind) for kind in tiny_pipelines.KINDS}
@@ -49,6 +58,7 @@ def call(kind, steps, **other):
         **CALL,
         "num_inference_steps": steps,
         **({"max_sequence_length": 8} if kind in LONG else {}),
+        **({"text_encoder_out_layers": (1, 2)} if kind == "FLUX.2" else {}),
         **other,
     }
 
@@ -66,6 +76,36 @@ def with_scheduler(pipe, name, **config):
 @pytest.mark.parametrize("kind", tiny_pipelines.KINDS)
 def test_the_space_is_read_from_the_vae(pipes, kind):
     assert wing.pipeline_space(pipes[kind]).name == SPACES[kind]
+
+
+@pytest.mark.parametrize("kind", tiny_pipelines.KINDS)
+def test_what_is_decoded_is_the_pipelines_own_picture(pipes, kind):
+    """And raw latents are the same from the last step's form and from what leaves the pipeline."""
+    pipe, seen = pipes[kind], {}
+    form = wing.PipelineLatents.of(pipe)
+
+    def look(pipe, step, timestep, kwargs):
+        seen["last"] = kwargs["latents"]
+        return kwargs
+
+    raw = form.to_raw(latents(pipe, kind, 2, callback_on_step_end=look))
+    assert raw.shape[:2] == (1, form.space.channels) and raw.shape[2] * form.space.factor == 64
+    torch.testing.assert_close(form.to_raw(seen["last"]), raw, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(form.from_raw(raw, seen["last"]), seen["last"], rtol=1e-3, atol=1e-3)
+    own = pipe(**call(kind, 2), generator=torch.Generator("cpu").manual_seed(0), output_type="pt").images
+    decoded = [torch.from_numpy(numpy.asarray(each) / 255) for each in form.decode(raw)]
+    torch.testing.assert_close(decoded[0], own[0].permute(1, 2, 0).double(), rtol=0, atol=1.1 / 255)
+
+
+@pytest.mark.parametrize("kind", tiny_pipelines.KINDS)
+def test_grey_is_what_the_vae_makes_of_grey(pipes, kind):
+    form = wing.PipelineLatents.of(pipes[kind])
+    raw = torch.zeros(2, form.space.channels, 64 // form.space.factor, 64 // form.space.factor)
+    grey = form.grey(raw)
+    assert grey.shape == raw.shape and bool(grey.isfinite().all())
+    torch.testing.assert_close(
+        form.to_raw(form.from_raw(grey, form.as_form(raw, raw))), grey, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", [*BY_SIGMA, "DDIM", "DDPM", "TCD", "LCM"])
@@ -300,7 +340,7 @@ def test_the_best_of_many_is_the_one_that_is_best_alone(pipes, tiny_model, count
 @pytest.mark.parametrize("kind", tiny_pipelines.KINDS)
 def test_a_search_begins_with_the_pipelines_own_picture(pipes, tiny_model, kind):
     pipe = pipes[kind]
-    reward = lclip.TextReward(wing.reader(tiny_model, pipe), "a red circle")
+    reward = by_words(tiny_model, pipe, kind)
     settings = lclip.ReNOSettings(iterations=3)
     chosen = wing.reno(pipe, reward, settings, seed=5, **call(kind, 2))
     raw = wing.PipelineLatents.of(pipe).to_raw(latents(pipe, kind, 2, seed=5))
@@ -337,7 +377,7 @@ def test_noise_that_a_scheduler_adds_is_the_same_in_every_render(tiny_model):
 @pytest.mark.parametrize("kind", tiny_pipelines.KINDS)
 def test_a_winner_is_what_it_is_alone_and_losers_are_not_computed(pipes, tiny_model, kind):
     pipe = pipes[kind]
-    reward = lclip.TextReward(wing.reader(tiny_model, pipe), "a red circle")
+    reward = by_words(tiny_model, pipe, kind)
     settings = lclip.RaceSettings(candidates=8, checks=(0.5,), keep=0.25, seed=1)
     rows = []
     model = pipe.transformer if hasattr(pipe, "transformer") else pipe.unet
@@ -353,7 +393,9 @@ def test_a_winner_is_what_it_is_alone_and_losers_are_not_computed(pipes, tiny_mo
         chosen = wing.race(pipe, reward, settings, **call(kind, 4))
     finally:
         del model.forward
-    twice = 2 if kind != "FLUX" else 1  # the others are asked with and without the prompt
+    twice = (
+        1 if kind in ("FLUX", "FLUX.2", "Qwen-Image") else 2
+    )  # the others are asked with and without the prompt
     assert rows == [8 * twice] * 2 + [2 * twice] * 2
     assert chosen.run.passes == 8 * 2 + 2 * 2
     form = wing.PipelineLatents.of(pipe)

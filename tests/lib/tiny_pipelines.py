@@ -6,13 +6,24 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 WORDS = ["[PAD]", "[UNK]", "[EOS]", "red", "green", "blue", "circle", "square", "a", "photo", "of"]
-KINDS = ("SDXL", "SD", "FLUX", "SD3", "Z-Image")
+NEWER = {"FLUX.2": "Flux2KleinPipeline", "Qwen-Image": "QwenImagePipeline"}
+"""Those that an older diffusers does not have, by the class of each."""
+KINDS = (
+    "SDXL",
+    "SD",
+    "FLUX",
+    "SD3",
+    "Z-Image",
+    *(k for k, name in NEWER.items() if hasattr(diffusers, name)),
+)
 SCALES = {
     "SDXL": (4, 0.13025, None),
     "SD": (4, 0.18215, None),
     "FLUX": (16, 0.3611, 0.1159),
     "SD3": (16, 1.5305, 0.0609),
     "Z-Image": (16, 0.3611, 0.1159),
+    "FLUX.2": (128, None, None),
+    "Qwen-Image": (16, None, None),
 }
 SIDE = 64
 """Pixels: 8 x 8 cells."""
@@ -21,7 +32,9 @@ SIDE = 64
 def pipeline(kind, seed=0):
     """A pipeline of that kind; the same for the same seed."""
     torch.manual_seed(seed)
-    made = {"SDXL": _sdxl, "SD": _sd, "FLUX": _flux, "SD3": _sd3, "Z-Image": _z_image}[kind](_vae(kind))
+    makers = {"SDXL": _sdxl, "SD": _sd, "FLUX": _flux, "SD3": _sd3, "Z-Image": _z_image}
+    newer = {"FLUX.2": _flux2, "Qwen-Image": _qwen_image}
+    made = newer[kind]() if kind in newer else makers[kind](_vae(kind))
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -189,21 +202,69 @@ def _z_image(vae):
         axes_dims=[2, 2, 4],
         axes_lens=[64, 64, 64],
     )
-    words = transformers.Qwen3Model(
-        transformers.Qwen3Config(
-            vocab_size=len(WORDS),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            head_dim=8,
-        )
-    )
     return diffusers.ZImagePipeline(
         vae=vae,
-        text_encoder=words.eval(),
+        text_encoder=_qwen3(),
         tokenizer=_tokenizer(),
         transformer=transformer.eval(),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
     )
+
+
+def _qwen3():
+    config = transformers.Qwen3Config(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    return transformers.Qwen3Model(config).eval()
+
+
+def _flux2():
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    vae = diffusers.AutoencoderKLFlux2(
+        **blocks, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4, sample_size=SIDE
+    ).eval()
+    vae.bn.running_mean.normal_()
+    vae.bn.running_var.uniform_(0.5, 2.0)
+    transformer = diffusers.Flux2Transformer2DModel(
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(2, 2, 2, 2),
+        guidance_embeds=False,
+    )
+    return diffusers.Flux2KleinPipeline(
+        vae=vae,
+        text_encoder=_qwen3(),
+        tokenizer=_tokenizer(),
+        transformer=transformer.eval(),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        is_distilled=True,
+    )
+
+
+def _qwen_image():
+    transformer = diffusers.QwenImageTransformer2DModel(
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(2, 2, 4),
+    )
+    made = diffusers.QwenImagePipeline(
+        vae=diffusers.AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1).eval(),
+        text_encoder=_qwen3(),
+        tokenizer=_tokenizer(),
+        transformer=transformer.eval(),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+    )
+    made.prompt_template_encode, made.prompt_template_encode_start_idx = "{}", 0
+    return made
