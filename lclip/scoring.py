@@ -65,15 +65,20 @@ def label_embeddings(model: LatentCLIP, labels: Sequence[str], templates: Sequen
 
 
 def choice_embeddings(model: LatentCLIP, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
-    """`label_embeddings` of labels to choose from: ValueError unless two of them differ to the model.
+    """`label_embeddings` of labels to choose from: ValueError unless two of them differ to the model, and for
+    one that says nothing: what is least like the others would be taken for it.
 
     Its tokenizer folds case and space, may not know a word, and cuts what is too long: labels that come to
     the same tokens in every template are one.
     """
     sentences = _sentences(labels, templates)
+    names = _list_of("labels", labels)
+    if not all(name.strip() for name in names):
+        raise ValueError(
+            f"one of the labels {names} is empty; expected words for each, such as 'something else'."
+        )
     if _tells_apart(model, sentences):
         return label_embeddings(model, labels, templates)
-    names = [row[0] for row in _sentences(labels, ["{}"])]
     if len(names) == 1:
         got = f"there is one label, {names[0]!r}"
     else:

@@ -1,4 +1,4 @@
-"""Doing the shards: in this process, in several (`processes`), or by Ray Data (`ray_data`).
+"""Doing the shards: in this process, in several (`processes`), or by Ray (`ray_actors`).
 
 An engine takes shards and gives outcomes, in any order. A shard that fails does not stop the others.
 """
@@ -13,7 +13,7 @@ from ..data.shards import Shard
 from .outcomes import Outcome, outcome_of, threads_each
 from .parts import Work, Worker
 from .processes import in_processes
-from .ray_data import with_ray
+from .ray_actors import with_ray
 
 ENGINES = ("auto", "plain", "ray")
 NO_RAY = 'ray is not installed. Install the extra (pip install "latent-clip[bulk]"), or use --engine plain'

@@ -59,8 +59,9 @@ def race(
     [R, C, H, W], in the scale that denoise gives -> [R]. sigmas: [steps + 1] noise levels, falling to 0; the
     field starts at noise x sigmas[0]. sampler: any loop that calls the model and, once a step, `watch`.
 
-    ValueError for noise or rewards that cannot be raced, and for a sampler that shows no x0.
+    ValueError for noise, noise levels or rewards that cannot be raced, and for a sampler that shows no x0.
     """
+    _check_levels(sigmas)
     run = RaceRun(noise, reward, settings)
 
     def model(x: Tensor, sigma: Tensor) -> Tensor:
@@ -68,6 +69,18 @@ def race(
 
     with torch.no_grad():
         return run.result(sampler(model, run.noise * sigmas[0], sigmas, run.watch))
+
+
+def _check_levels(sigmas: Tensor) -> None:
+    """ValueError for noise levels that no sampler can walk down to a clean picture."""
+    enough = sigmas.ndim == 1 and len(sigmas) > 1
+    falling = enough and bool((sigmas[:-1] >= sigmas[1:]).all() and (sigmas[:-1] > 0).all())
+    if not (falling and bool(sigmas.isfinite().all()) and float(sigmas[-1]) == 0):
+        shown = [round(float(level), 4) for level in sigmas.flatten()[:8]]
+        raise ValueError(
+            f"The race's sigmas are {shown} (shape {list(sigmas.shape)}); expected two noise levels or more, "
+            "none above the one before, only the last 0: a race ends with finished latents."
+        )
 
 
 class RaceRun:
@@ -110,7 +123,14 @@ class RaceRun:
         rows = self.running.nonzero().flatten()
         answer = x.clone()
         for part in rows.split(self.settings.at_once or len(rows)):
-            answer[part.to(x.device)] = denoise(part).to(answer.dtype)
+            place, found = part.to(x.device), denoise(part)
+            wanted = (len(part), *x.shape[1:])
+            if not isinstance(found, Tensor) or found.shape != wanted:
+                got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise ValueError(
+                    f"The race's model answered with {got}; expected its predicted clean latents, {wanted}."
+                )
+            answer[place] = found.to(answer.dtype)
         self.passes += len(rows)
         self.passes_all += len(self.running)
         return answer

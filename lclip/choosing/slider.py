@@ -61,7 +61,12 @@ class SlideRun:
 
     def _all(self) -> Iterator[SlideStep]:
         with torch.no_grad():
-            self.latents[-1] = self._start().clone()
+            start = self._start()
+            if not isinstance(start, Tensor):
+                raise ValueError(
+                    f"The slider's render gave {type(start).__name__}; expected latents [B, C, H, W]."
+                )
+            self.latents[-1] = start.clone()
             self.embedding = self.slider.embed(self.latents[-1])
             self.position = self.slider.position_of(self.embedding)
         yield SlideStep(-1, self.latents[-1])

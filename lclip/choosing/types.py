@@ -45,6 +45,9 @@ class RaceSettings:
         object.__setattr__(self, "checks", tuple(float(share) for share in self.checks))
         if self.method not in METHODS:
             raise ValueError(f"The race's method is {self.method!r}; expected one of {', '.join(METHODS)}.")
+        for name in ("candidates", "finish"):
+            whole = int(getattr(self, name)) == getattr(self, name)
+            self._require(name, whole, "a whole number")
         self._require("candidates", self.candidates >= 2, "2 or more; a race of one has nothing to choose")
         inside = bool(self.checks) and all(0 < share < 1 for share in self.checks)
         self._require("checks", inside, "one share of the steps or more, each above 0 and below 1")

@@ -126,6 +126,6 @@ def add_workers(group: argparse._ArgumentGroup, also: str) -> None:
         metavar="ENGINE",
         choices=Late(_engines),
         default="auto",
-        help="%(choices)s. ray: Ray Data, on this machine or on the cluster that RAY_ADDRESS names; plain: "
+        help="%(choices)s. ray: Ray, on this machine or on the cluster that RAY_ADDRESS names; plain: "
         "without it; auto: ray for several workers where it is installed",
     )

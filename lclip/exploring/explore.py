@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
@@ -88,6 +89,8 @@ def explore(
     elsewhere: see `Plan.of`. ValueError for corners, axes and texts of which no map can be made.
     """
     texts = checked_texts(texts)
+    if level is not None and not isfinite(level):
+        raise ValueError(f"the level of the contours is {level}; expected a score, such as 0.3, or None")
     plan = Plan.of(kinds, side, x, y, elsewhere)
     latents = torch.cat(list(rendered(plan, kinds, render, at_once or len(plan))))
     return scored(plan, latents, model, texts, level)
@@ -98,6 +101,8 @@ def rendered(plan: Plan, kinds: Sequence[Corners], render: Render, at_once: int)
     for start in range(0, len(plan), at_once):
         cells = [plan.blended(kinds, cell) for cell in range(start, min(start + at_once, len(plan)))]
         latents = render(cells)
+        if not isinstance(latents, Tensor):
+            raise ValueError(f"the render gave {type(latents).__name__}; expected latents [cells, C, h, w]")
         if len(latents) != len(cells):
             raise ValueError(
                 f"the render gave {len(latents)} latents for {len(cells)} cells; expected as many"

@@ -7,6 +7,7 @@ import signal
 import sys
 import tarfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from lclip.bulk.engines import work_off
 from lclip.bulk.parts import PartsFolder, Work, Worker, table_name
 from lclip.bulk.processes import in_processes
 from lclip.bulk.questions import Embed, ModelSource
+from lclip.bulk.ray_actors import with_ray
 from lclip.data.finding import find_shards
 from lclip.data.shards import Shard
 
@@ -75,7 +77,7 @@ def test_a_table_per_shard_holds_its_rows(tmp_path, tiny):
 @pytest.mark.parametrize("engine", ["plain", "ray"])
 def test_several_workers_write_the_same_tables(tmp_path, tiny, engine):
     if engine == "ray":
-        pytest.importorskip("ray.data")
+        pytest.importorskip("ray")
     shards(tmp_path / "in")
     (tmp_path / "in" / "broken.tar").write_bytes(b"x" * 600)
     assert run(*embed(tiny, tmp_path / "in", tmp_path / "one")) == 1
@@ -229,14 +231,17 @@ class Deadly(Embed):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
-def test_a_shard_that_kills_its_worker_takes_no_other_with_it(tmp_path, tiny, monkeypatch):
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_a_shard_that_kills_its_worker_takes_no_other_with_it(tmp_path, tiny, monkeypatch, engine):
+    if engine == "ray":
+        pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     shards(tmp_path / "in", number=5)
     write_shard(tmp_path / "in" / "deadly.tar", pictures(2, size=12))
     base = work(tmp_path, tiny)
     chosen = Work(Deadly(), base.source, base.folder, base.suffix, base.batch, base.here)
     todo = list(find_shards([tmp_path / "in"]))
-    outcomes = {table_name(outcome.shard): outcome for outcome in work_off(todo, chosen, 2, "processes")}
+    outcomes = {table_name(outcome.shard): outcome for outcome in work_off(todo, chosen, 2, engine)}
     assert len(outcomes) == 6
     failed = [name for name, outcome in outcomes.items() if outcome.tally is None]
     assert [name.partition("-")[0] for name in failed] == ["deadly"]
@@ -248,6 +253,9 @@ def test_workers_that_cannot_start_end_the_run(tmp_path, tiny):
     todo = [Shard(str(tmp_path / f"{number}.tar")) for number in range(100)]
     with pytest.raises(ChildProcessError, match="as soon as they start"):
         list(in_processes(todo, chosen, 2))
+    if find_spec("ray"):
+        with pytest.raises(ChildProcessError, match="as soon as they start.*nothing.pt"):
+            list(with_ray(todo, chosen, 2))
 
 
 def test_the_log_forgets_a_table_that_is_gone(tmp_path, tiny):

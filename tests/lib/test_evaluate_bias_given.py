@@ -107,14 +107,17 @@ def test_without_prompts_and_with_broken_items(tmp_path, latents):
     assert "1 items could not be read" in told["notes"][0]
 
 
-def test_it_goes_on_and_several_workers_say_the_same(tmp_path, latents):
+@pytest.mark.parametrize("engine", ["plain", "ray"])
+def test_it_goes_on_and_several_workers_say_the_same(tmp_path, latents, engine):
+    if engine == "ray":
+        pytest.importorskip("ray")
     folder = written(tmp_path / "in", latents)
     first = measured(tmp_path, folder)[0]
     np.savez(folder / "10.npz", latents=latents[0].numpy())
     assert measured(tmp_path, folder)[0]["all: a red shape"]["n"] == 11
     (tmp_path / "b").mkdir()
     (folder / "10.npz").unlink()
-    assert measured(tmp_path / "b", folder, "--workers", "2")[0] == first
+    assert measured(tmp_path / "b", folder, "--workers", "2", "--engine", engine)[0] == first
 
 
 @pytest.mark.parametrize(

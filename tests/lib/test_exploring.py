@@ -283,3 +283,19 @@ def test_a_render_of_another_length_is_refused():
         lclip.explore(
             lambda cells: noise(1)[0][None], [SphericalCorners("noise", noise(3))], MODEL, "blood", side=3
         )
+
+
+@pytest.mark.parametrize(
+    ("render", "level", "said"),
+    [
+        (lambda cells: None, None, "the render gave NoneType; expected latents"),
+        (
+            lambda cells: noise(1)[0][None].repeat(len(cells), 1, 1, 1),
+            math.nan,
+            "level of the contours is nan",
+        ),
+    ],
+)
+def test_a_render_or_level_that_is_none_is_refused(render, level, said):
+    with pytest.raises(ValueError, match=said):
+        lclip.explore(render, [SphericalCorners("noise", noise(3))], MODEL, "blood", side=3, level=level)

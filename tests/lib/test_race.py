@@ -154,6 +154,8 @@ def test_a_sampler_that_shows_no_x0_is_refused():
     ("bad", "what"),
     [
         ({"candidates": 1}, "candidates is 1"),
+        ({"candidates": 2.5}, "candidates is 2.5; expected a whole number"),
+        ({"finish": 1.5}, "finish is 1.5; expected a whole number"),
         ({"checks": ()}, "checks"),
         ({"checks": (0.3, 1.0)}, "checks"),
         ({"keep": 0.0}, "keep"),
@@ -219,3 +221,30 @@ def test_resampling_with_equal_rewards_leaves_the_field_as_it_is():
     settings = RaceSettings(candidates=4, method="resample", finish=4)
     found = lclip.race(denoise, noise(1), lambda z: torch.ones(len(z)), SIGMAS, settings, wandering)
     assert found.places == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "bad", [SIGMAS[:-1], SIGMAS[:1], SIGMAS.flip(0), SIGMAS * torch.nan, SIGMAS[None], torch.zeros(3)]
+)
+def test_noise_levels_that_end_in_no_clean_picture_are_refused(bad):
+    with pytest.raises(ValueError, match="The race's sigmas are .* expected two noise levels or more"):
+        lclip.race(denoise, noise(1), reward, bad)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [(lambda x, sigma, items: None, "NoneType"), (lambda x, sigma, items: x[:, :2], r"\(16, 2, 8, 8\)")],
+)
+def test_a_model_that_answers_no_clean_latents_is_refused(model, said):
+    with pytest.raises(ValueError, match=f"model answered with {said}; expected its predicted"):
+        lclip.race(model, noise(1), reward, SIGMAS)
+
+
+def test_rewards_that_are_all_equal_or_nan_keep_the_first_and_say_so():
+    equal = lclip.race(denoise, noise(2), lambda z: torch.ones(len(z)), SIGMAS)
+    assert equal.places == [0, 0]
+    assert (
+        lclip.race(denoise, noise(2), lambda z: z.new_full((len(z),), torch.nan), SIGMAS)
+        .rewards.isnan()
+        .all()
+    )

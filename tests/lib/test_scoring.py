@@ -51,6 +51,8 @@ def test_braces_in_labels_are_text(tiny_model):
         (["red", "blue"], ["a photo"], "a photo.*expected it"),
         (["red"], ["{}"], "there is one label, 'red'; expected at least two that differ"),
         ("red", ["{}"], "there is one label, 'red'"),
+        (["red", ""], ["{}"], "one of the labels .* is empty"),
+        (["red", "blue", "  "], ["a {}"], "is empty"),
         (["red", "red"], ["{}"], "'red', 'red' are one and the same"),
         (["red", " RED", "red!"], ["{}", "a {}"], "one and the same"),
         (["zebra", "unicorn"], ["{}"], "one and the same"),  # two words that this model does not know

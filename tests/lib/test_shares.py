@@ -122,3 +122,12 @@ def test_equal_concepts_are_refused():
     world = load_world()
     with pytest.raises(ValueError, match="one and the same"):
         lclip.shares(world.latent_clip, torch.randn(2, 4, 8, 8) * 6, ["a red star", "A red  star"])
+
+
+def test_empty_concepts_are_refused():
+    model, z = load_world().latent_clip, torch.randn(2, 4, 8, 8) * 6
+    for ask in (lclip.shares, lclip.balance):
+        with pytest.raises(ValueError, match="one of the labels .* is empty"):
+            ask(model, z, ["a red star", " "])
+    with pytest.raises(ValueError, match="is empty"):
+        lclip.ConceptReward(model, ["a red star", ""], [0, 1])

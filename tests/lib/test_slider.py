@@ -238,3 +238,9 @@ def test_stopped_early_the_start_stands_where_nothing_was_reached(world, slider,
     result = run.result()
     torch.testing.assert_close(result.latents[:2], result.start_latents)
     assert bool((result.positions[2] > result.positions[1]).all())
+
+
+def test_a_render_that_gives_no_latents_is_refused(world):
+    slider = lclip.SliderReward(world.latent_clip, "a small star", "a large star")
+    with pytest.raises(ValueError, match="render gave NoneType; expected latents"):
+        lclip.slide_guided(lambda change: None, slider)
