@@ -63,17 +63,26 @@ def with_ray(shards: Iterable[Shard], work: Work, workers: int) -> Iterator[Outc
 
 
 def _start(ray: Any, workers: int) -> None:
+    """Twice where need be: Ray gives a node 30 seconds, which is little on a machine that is busy."""
+    for again in (True, False):
+        try:
+            return _init(ray, workers)
+        except Exception as error:  # Ray raises plain ones
+            ray.shutdown()
+            if again:
+                continue
+            raise ChildProcessError(
+                f"Ray did not start: {one_line(error)[:200]}. Try again, or take --engine plain"
+            ) from error
+
+
+def _init(ray: Any, workers: int) -> None:
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    try:
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(**quiet)
-        else:  # where no other machine can reach it
-            alone = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-            ray.init(num_cpus=workers, object_store_memory=STORE_BYTES, **alone, **quiet)
-    except Exception as error:  # Ray raises plain ones, as where a machine is too busy
-        raise ChildProcessError(
-            f"Ray did not start: {one_line(error)[:200]}. Try again, or take --engine plain"
-        ) from error
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+    else:  # where no other machine can reach it
+        alone = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        ray.init(num_cpus=workers, object_store_memory=STORE_BYTES, **alone, **quiet)
 
 
 def _await(ray: Any, actor: Any, problem: type[Exception]) -> None:
