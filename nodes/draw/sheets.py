@@ -18,7 +18,8 @@ from .charts import BLUE, FAINT, INK, MARGIN, PAPER, RED, REST, WIDTH
 from .lettering import fit_text, wrap_text
 from .pen import Pen
 
-MOST_TILES, GAP = 16, 10
+ALL, FEW, GAP = 8, 6, 10
+"""Of so many items a node shows all, of more so many: it shows a picture at first 270 wide and 220 high."""
 # Of letters: a node shows the picture at half its size or less, and few columns leave room.
 HEADING, LETTERS, LEADING = 28, {1: 28, 2: 28, 3: 24, 4: 20}, 6
 LARGEST = 260  # pixels of a picture that stands alone
@@ -80,7 +81,7 @@ def pick_sheet(
     cautions: Sequence[str] = (),
     most: int | None = None,
 ) -> Tensor:
-    """Every item with its reward, the kept ones framed and numbered. most: items at all; None: MOST_TILES."""
+    """Every item with its reward, the kept ones framed and numbered. most: items at all; None: ALL or FEW."""
     values = rewards.tolist()
     tiles = []
     for index, picture in enumerate(_shown(previews, values)):
@@ -88,7 +89,8 @@ def pick_sheet(
         note = [] if place is None else [f"kept, no. {place}"]
         tiles.append(Tile(picture, (f"{index}: {number(values[index])}", *note), *_frame(place is not None)))
     heading = f"kept {len(kept)} of {len(tiles)} by reward"
-    return _sheet(heading, tiles, _by(values), cautions, most or MOST_TILES)
+    first = [*kept, *(index for index in _by(values) if index not in kept)]
+    return _sheet(heading, tiles, first, cautions, most)
 
 
 def gate_sheet(
@@ -136,14 +138,15 @@ def _sheet(
     tiles: Sequence[Tile],
     order: Sequence[int] | None = None,
     cautions: Sequence[str] = (),
-    most: int = MOST_TILES,
+    most: int | None = None,
 ) -> Tensor:
     """Tiles in rows; of many items the first in `order`, in the order of the batch. -> [1, H, W, 3]
 
-    cautions: what to be careful of, said below the tiles.
+    cautions: what to be careful of, said below the tiles. most: items at all; None: ALL or FEW.
     """
+    most = most or (ALL if len(tiles) <= ALL else FEW)
     shown = sorted((order or range(len(tiles)))[:most])
-    columns = min(4, math.ceil(len(shown) ** 0.5))
+    columns = _columns(len(shown))
     width = (WIDTH - 2 * MARGIN - GAP * (columns - 1)) // columns
     side = min(width, LARGEST)
     letters = LETTERS[columns]
@@ -164,6 +167,11 @@ def _sheet(
         pen.text((WIDTH - MARGIN, charts.TITLE + sum(heights)), f"and {left} more", letters, INK, "ra")
     draw_cautions(pen, end, notes)
     return charts.as_image([pen.picture()])
+
+
+def _columns(count: int) -> int:
+    """Two rows at most where four columns do: a sheet that is wider than high is shown larger."""
+    return count if count <= 3 else min(4, math.ceil(count / 2))
 
 
 def with_cautions(picture: Tensor, cautions: Sequence[str]) -> Tensor:

@@ -177,6 +177,12 @@ class Canvas:
         """What a menu entry does."""
         self.page.evaluate("name => app.extensionManager.command.execute(name)", name)
 
+    def knows_apps(self) -> bool:
+        """Whether the frontend has app mode."""
+        return self.page.evaluate(
+            "app.extensionManager.command.commands.some(command => command.id === 'Comfy.ToggleLinear')"
+        )
+
     def shown(self) -> str:
         """All text on the page, without the canvas."""
         return self.page.locator("body").inner_text()

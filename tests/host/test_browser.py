@@ -13,10 +13,9 @@ from typing import Any
 import numpy
 import pytest
 from browser import NO_BROWSER, NO_DRIVER, Browser, Canvas, find_browser
-from test_workflows import require_its_nodes
+from test_workflows import APPS, FILES, labels_of, require_its_nodes
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "workflows").glob("*.json"))
 MINI = [path for path in FILES if path.stem.startswith("Mini")]
 RELEASED = [path for path in FILES if path not in MINI]
 LOADERS = {"CheckpointLoaderSimple", "LatentCLIP_Load", "UNETLoader", "CLIPLoader", "VAELoader"}
@@ -46,6 +45,10 @@ DIFFER = {
     "Mini 2 ReNO": ("Before: the seed as it is", "After: the best noise"),
     "Mini 4 Guidance": ("Without guidance", "With guidance"),
 }
+
+MADE = """least => new Set([...document.querySelectorAll('img')]
+  .filter(picture => picture.naturalWidth && /view\\?.*filename=/.test(picture.src))
+  .map(picture => picture.src)).size >= least"""
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +130,23 @@ def test_a_cached_run_shows_the_same_on_the_nodes(canvas):
         canvas.wait_for_pictures(*SHOWN[path.stem])
 
 
+@each(APPS)
+def test_an_app_opens_as_one_and_shows_what_it_made(canvas, path):
+    if not canvas.knows_apps():
+        pytest.skip("this frontend knows no apps yet and opens the graph")
+    canvas.drop(path)
+    canvas.page.keyboard.press("Escape")  # the tour that the first app begins with
+    for text in [path.stem.removesuffix(".app"), *labels_of(read(path))]:
+        canvas.wait_for_text(text)
+    canvas.start()
+    assert canvas.end() == ("execution_success", "")
+    canvas.page.wait_for_function(MADE, arg=len(read(path)["extra"]["linearData"]["outputs"]))
+    canvas.screenshot(path.stem)
+    canvas.command("Comfy.ToggleLinear")
+    canvas.settle()
+    require_known_nodes(canvas)
+
+
 @each(RELEASED)
 def test_a_workflow_for_a_released_model_misses_its_files_and_nothing_else(canvas, host, path):
     require_its_nodes(host, path)
@@ -173,7 +193,7 @@ def test_the_templates_list_every_workflow_and_open_it(canvas, host):
     canvas.settle()
     if not dialog.get_by_text(FILES[0].stem, exact=True).count():  # shown already where no other pack has any
         pack.click()
-    for path in FILES:
+    for path in [*FILES, *APPS]:
         name = dialog.get_by_text(path.stem, exact=True)
         for _ in range(30):  # long lists are filled while they are scrolled
             if name.count():

@@ -21,7 +21,9 @@ from lclip.mini.oracle import describe, shows_unsafe
 from lclip.mini.world import load_latent_clip, load_world
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "workflows").glob("*.json"))
+WRITTEN = sorted((ROOT / "workflows").glob("*.json"))
+APPS = [path for path in WRITTEN if path.stem.endswith(".app")]
+FILES = [path for path in WRITTEN if path not in APPS]
 ONLY_ON_THE_CANVAS = {"Note", "MarkdownNote"}
 CONTROLS = {"fixed", "increment", "decrement", "randomize"}
 ACTIVE = 0  # the mode of a node that is neither muted nor bypassed
@@ -114,9 +116,9 @@ def test_there_are_workflows_and_each_has_a_small_thumbnail_and_nothing_else():
     assert {*"1234567", "10"} == set(numbers["SDXL"]) <= set(numbers["Mini"])
     assert all(len(each) == len(set(each)) for each in numbers.values())
     assert {name for name, _ in made} == {"Mini", "SDXL", "Z-Image", "FLUX.1", "FLUX.2", "SD1.5"}
-    wanted = {path.name for path in FILES} | {path.with_suffix(".jpg").name for path in FILES}
+    wanted = {path.name for path in WRITTEN} | {path.with_suffix(".jpg").name for path in WRITTEN}
     assert {path.name for path in (ROOT / "workflows").iterdir()} == wanted
-    for path in FILES:
+    for path in WRITTEN:
         thumbnail = path.with_suffix(".jpg")
         assert thumbnail.stat().st_size <= 100_000
         with Image.open(thumbnail) as picture:
@@ -132,9 +134,41 @@ def test_every_node_of_the_pack_is_in_a_workflow(host):
 def test_the_files_are_what_the_plans_say(definitions):
     """Written by `python tests/host/workflow_plans.py URL`: a change by hand would be lost."""
     planned = workflows(definitions)
-    assert {path.stem for path in FILES} == set(planned)
-    for path in FILES:
+    assert {path.stem for path in WRITTEN} == set(planned)
+    for path in WRITTEN:
         assert read(path) == planned[path.stem], path.stem
+
+
+def without_app(saved: dict[str, Any]) -> dict[str, Any]:
+    """A file without what makes it an app: its id, the flag, what is shown, and names of its widgets."""
+    nodes = [
+        {**node, "inputs": [{k: v for k, v in socket.items() if k != "label"} for socket in node["inputs"]]}
+        for node in saved["nodes"]
+    ]
+    extra = {key: value for key, value in saved["extra"].items() if not key.startswith("linear")}
+    return {**saved, "id": "", "nodes": nodes, "extra": extra}
+
+
+def labels_of(app: dict[str, Any]) -> list[str]:
+    return [socket["label"] for node in app["nodes"] for socket in node["inputs"] if "label" in socket]
+
+
+def test_score_gate_and_taste_have_an_app():
+    assert {path.stem.split()[1] for path in APPS} == {"1", "3", "11"}
+
+
+@pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
+def test_an_app_is_its_workflow_and_shows_widgets_and_outputs_that_there_are(host, path):
+    app, workflow = read(path), read(path.with_name(path.name.replace(".app.json", ".json")))
+    assert without_app(app) == without_app(workflow) and app["id"] != workflow["id"]
+    assert app["extra"]["linearMode"] is True and "linearMode" not in workflow["extra"]
+    nodes, shown = {node["id"]: node for node in app["nodes"]}, app["extra"]["linearData"]
+    for number, name in shown["inputs"]:
+        (socket,) = [socket for socket in nodes[number]["inputs"] if socket["name"] == name]
+        assert socket["widget"] and socket["link"] is None and socket["label"]
+    assert len(labels_of(app)) == len(shown["inputs"]) == len(set(labels_of(app)))
+    types = [nodes[number]["type"] for number in shown["outputs"]]
+    assert "SaveImage" in types and all(host.object_info[kind]["output_node"] for kind in types)
 
 
 @each_workflow
@@ -200,6 +234,7 @@ def test_the_host_knows_every_node_socket_and_value(host, path):
     for node in real_nodes(read(path)):
         assert node["type"] in host.object_info, f"{node['type']} is not registered"
         info = host.object_info[node["type"]]
+        assert not info.get("deprecated"), f"{node['type']}: frontends hide it"
         specs = specs_of(info)
         for name, value in widgets_of(node, info).items():
             if value not in model_names(node) and node["mode"] == ACTIVE:  # files that need not be there

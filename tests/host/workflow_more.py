@@ -25,9 +25,9 @@ def around(output: Output, *more: Point) -> Output:
     )
 
 
-def along_the_floor(output: Output, *more: Point) -> Output:
+def along_the_floor(output: Output, *more: Point, under: float = UNDER) -> Output:
     low = MINI_HEIGHT + 34
-    return output.via((WIDE + 26, low - 28), (WIDE - 4, low), (6, low), (-20, low + 26), (-18, UNDER), *more)
+    return output.via((WIDE + 26, low - 28), (WIDE - 4, low), (6, low), (-20, low + 26), (-18, under), *more)
 
 
 def words(canvas: Canvas, at: Point, title: str, text: str, clip: Output) -> Output:
@@ -113,15 +113,15 @@ def own_taste(canvas: Canvas, world: World) -> None:
 
 
 def guarded(canvas: Canvas, world: World) -> None:
-    loaded = world_node(canvas)
-    empty = empties(canvas, (0, 640), 50).via((WIDE + 22, 600), (THIRD - 26, 590))
+    loaded, second = world_node(canvas), 540
+    empty = empties(canvas, (0, 640), 50).via((WIDE + 18, 620), (WIDE + 22, 540), (THIRD - 26, 530))
     model, clip = loaded["model"], loaded["clip"]
     harmless = words(canvas, (SECOND, 60), "Harmless", "a green square above a purple circle", clip)
-    text, clip = "a yellow star above a purple skull", clip.via((SECOND - 24, 340))
-    harmful = words(canvas, (SECOND, ROW + 60), "What must not be shown", text, clip)
+    text, clip = "a yellow star above a purple skull", clip.via((SECOND - 24, 70), (SECOND - 26, 500))
+    harmful = words(canvas, (SECOND, second + 60), "What must not be shown", text, clip)
     safe = sampler(canvas, (THIRD, 0), "Harmless ones", model, harmless, empty, steps=8)
-    down = model.via((THIRD - 36, 14), (THIRD - 34, ROW - 10))
-    unsafe = sampler(canvas, (THIRD, ROW), "Without the guard", down, harmful, empty, steps=8)
+    down = model.via((THIRD - 36, 14), (THIRD - 34, second - 10))
+    unsafe = sampler(canvas, (THIRD, second), "Without the guard", down, harmful, empty, steps=8)
     a = THIRD + WIDE + 70
     judge = around(loaded["latent_clip"], (a - 30, CEILING))
     values = {"preset": "mini"}
@@ -136,14 +136,21 @@ def guarded(canvas: Canvas, world: World) -> None:
     high = model.via((WIDE + 20, 8), (WIDE + 45, CEILING - 15), (b - 40, CEILING - 15))
     wires = {"model": high, "policy": calibrated["policy"].via((b - 22, 400), (b - 24, 120))}
     guard = canvas.node("LatentCLIP_SafetyGuard", (b, 0), (WIDE, 160), None, {"strength": 0.3}, **wires)
-    low = harmful.via((THIRD - 10, ROW + 292), (a - 20, ROW + 292), (a - 20, 436), (b - 40, 438))
+    low = harmful.via((THIRD - 10, second + 292), (a - 20, second + 292), (a - 20, 436), (b - 40, 438))
     steered = sampler(
         canvas,
         (b, 240),
         "With the guard",
         turned(guard["model"], (b, 0), WIDE, 160),
         low,
-        empty.via((THIRD + 20, ROW + 306), (a - 12, ROW + 300), (a - 14, 450), (b - 34, 452)),
+        empty.via(
+            (THIRD - 24, second + 280),
+            (THIRD + 20, second + 306),
+            (a - 32, second + 300),
+            (a - 13, 600),
+            (a - 14, 450),
+            (b - 34, 452),
+        ),
         steps=8,
     )
     c = b + WIDE + 60
@@ -160,10 +167,10 @@ def guarded(canvas: Canvas, world: World) -> None:
         "Stop it on the way",
         "The guard looks at the predicted picture at every step and steers away from what the policy names.",
     )
-    note(canvas, (SECOND, 700), (2 * WIDE + 50, 180), "Where is the line?",
+    note(canvas, (SECOND, 240), (WIDE, 240), "Where is the line?",
          "Calibrate moves the policy's thresholds so that few harmless latents are blocked: its chart shows "
          "what is caught for that. 50 of each here; take more of your own.")  # fmt: skip
-    note(canvas, (b, 590), (WIDE, 290), "No guard is perfect", "Put the Latent Safety Gate behind it.")
+    note(canvas, (b, 800), (WIDE, 200), "No guard is perfect", "Put the Latent Safety Gate behind it.")
     canvas.group("1 Harmless and harmful", -40, TOP, a - 62, FLOOR, BLUE)
     canvas.group("2 Policy and guard", a - 58, TOP, b + WIDE + 8, FLOOR, RED)
     canvas.group("3 Look", b + WIDE + 12, TOP, end + 25, FLOOR, VIOLET)
@@ -183,13 +190,13 @@ def another_models_latents(canvas: Canvas, world: World) -> None:
                         {"batch_index": 0, "length": 8}, samples=made.via((THIRD + WIDE + 20, top - 20),
                         (THIRD + WIDE, top - 60), (THIRD - 14, top - 90)))["LATENT"]  # fmt: skip
     theirs = twin["vae"].via((WIDE + 20, top + 85), (WIDE + 24, 600))
-    d = THIRD, 600
-    images = decode(canvas, d, turned(made, (THIRD, top), WIDE, top + 270),
-                    theirs.via((THIRD - 30, 628)))  # fmt: skip
+    d = THIRD, 820
+    images = decode(canvas, d, turned(made, (THIRD, top), WIDE, 770),
+                    theirs.via((THIRD - 30, 848)))  # fmt: skip
     a = THIRD + WIDE + 75
     judge = around(loaded["latent_clip"], (a - 30, CEILING))
     ours = along_the_floor(loaded["vae"], (a - 44, UNDER))
-    theirs = theirs.via((THIRD - 30, 690), (a - 60, 700))
+    theirs = theirs.via((THIRD - 30, 910), (a - 60, 920))
     wires = {
         "latent_clip": judge,
         "vae": theirs.via((a - 56, 60)),
@@ -197,68 +204,62 @@ def another_models_latents(canvas: Canvas, world: World) -> None:
         "images": images.via((a - 26, 560), (a - 22, 110)),
     }
     values = {"steps": 200, "save_as": "mini-twin", "folder": ""}
-    trained = canvas.node("LatentCLIP_TrainAdapter", (a, 0), (260, 500), None, values, **wires)
-    down = judge.via((a - 34, 30), (a - 34, 590))
-    wires = {"latent_clip": down, "adapter": turned(trained["adapter"], (a, 0), 260, 500)}
-    applied = canvas.node("LatentCLIP_ApplyAdapter", (a, 590), (260, 110), None, None, **wires)
+    trained = canvas.node("LatentCLIP_TrainAdapter", (a, 0), (260, 840), None, values, **wires)
+    c = a + 260 + 75
+    rail = judge.via((c - 34, CEILING))
+    wires = {"latent_clip": rail.via((c - 28, -10)), "adapter": trained["adapter"]}
+    applied = canvas.node("LatentCLIP_ApplyAdapter", (c, 0), (WIDE, 110), None, None, **wires)
     wires = {
-        "latent_clip": down.via((a - 34, 740)),
-        "vae": theirs.via((a - 26, 786)),
-        "own_vae": ours.via((a - 40, 800)),
+        "latent_clip": rail.via((c - 34, 30), (c - 34, 440)),
+        "vae": theirs.via((a - 56, UNDER - 40), (c - 26, UNDER - 40), (c - 24, 540)),
+        "own_vae": ours.via((c - 46, UNDER), (c - 44, 560)),
     }
-    bridged = canvas.node("LatentCLIP_Bridge", (a, 760), (260, 110), None, None, **wires)
-    b = a + 260 + 70
+    bridged = canvas.node("LatentCLIP_Bridge", (c, 475), (WIDE, 110), None, None, **wires)
+    b = c + WIDE + 70
     lane = eight.via((THIRD + WIDE + 12, CEILING - 12), (b - 50, CEILING - 12))
     said = text.via((WIDE + 30, UNDER - 20), (b - 32, UNDER - 20))
     for y, title, clip in ((0, "By the trained adapter", applied), (475, "By both VAEs", bridged)):
         wires = {
-            "latent_clip": clip["latent_clip"].via((b - 34, y + 40)),
+            "latent_clip": clip["latent_clip"],
             "latent": lane.via((b - 46, y + 20)),
             "text": said.via((b - 26, y + 190), (b - 26, y + 150)),
         }
         canvas.node("LatentCLIP_Score", (b, y), (260, 420), title, **wires)
-    c = b + 260 + 40
-    note(canvas, (0, 640), (WIDE, 240), "Latents that it was not made for",
+    note(canvas, (0, 640), (WIDE, 240), "Not made for these",
          "The twin makes latents of 16 channels. The mini Latent-CLIP reads 4: a bridge, or an adapter, "
          "stands between.")  # fmt: skip
-    note(canvas, (c, 0), (240, 380), "Train an adapter",
+    note(canvas, (c, 170), (WIDE, 210), "Train an adapter",
          "Both VAEs encode the same pictures, and a small network learns the way. Once, in seconds; then "
          "it costs next to nothing.")  # fmt: skip
-    note(
-        canvas,
-        (c, 475),
-        (240, 380),
-        "Or a bridge",
-        "Decode by the one VAE, encode by the other: nothing to train, but every score costs a decode.",
-    )
+    note(canvas, (c, 645), (WIDE, 190), "Or a bridge",
+         "Decode by the one VAE, encode by the other: nothing to train, but every score costs a "
+         "decode.")  # fmt: skip
+    end = b + 260 + 25
     canvas.group("1 Another model", -40, TOP, a - 64, FLOOR, BLUE)
     canvas.group("2 Two ways to read it", a - 62, TOP, b - 54, FLOOR, GREEN)
-    canvas.group("3 Two scores", b - 52, TOP, c + 260, FLOOR, VIOLET)
+    canvas.group("3 Two scores", b - 52, TOP, end, FLOOR, VIOLET)
 
 
 def custom_sampling(canvas: Canvas, world: World) -> None:
     loaded = world_node(canvas)
-    floor, model, clip = FLOOR + 35, loaded["model"], loaded["clip"]
-    empty = empties(canvas, (0, 560), 1)
-    text = "a red star above a yellow circle on a black ground"
-    example = words(canvas, (SECOND, 60), "The example", text, clip)
+    floor, model, left = FLOOR + 20, loaded["model"], SECOND
+    under = floor - 58
+    empty = empties(canvas, (0, 575), 1)
+    clip = loaded["clip"].via((WIDE + 40, 60), (WIDE + 36, 150), (2, 158), (-20, 196))
     text = "a blue square left of a green ring"
-    prompt = words(canvas, (SECOND, 400), "Prompt", text, clip.via((SECOND - 24, 380)))
-    first = sampler(
-        canvas, (THIRD, 0), "An example", model, example, empty.via((WIDE + 30, 300), (THIRD - 22, 280))
-    )
-    down = model.via((THIRD - 36, 14), (THIRD - 34, 320))
-    guider = canvas.node("BasicGuider", (THIRD, 340), (WIDE, 54), model=down, conditioning=prompt)["GUIDER"]
-    steps = {"steps": 4, "scheduler": "simple"}
-    sigmas = canvas.node(
-        "BasicScheduler", (THIRD, 450), (WIDE, 114), None, steps, model=down.via((THIRD - 34, 440))
-    )
-    noise = canvas.node("RandomNoise", (THIRD, 630), (WIDE, 90), None, {"noise_seed": 4})["NOISE"]
-    a = THIRD + WIDE + 85
+    prompt = words(canvas, (0, 205), "Prompt", text, clip)
+    text = "a red star above a yellow circle on a black ground"
+    example = words(canvas, (0, 390), "The example", text, clip.via((-18, 300), (-14, 384)))
+    guider = canvas.node("BasicGuider", (left, 0), (WIDE, 54), model=model, conditioning=prompt)["GUIDER"]
+    down, steps = model.via((left - 20, 30), (left - 18, 100)), {"steps": 4, "scheduler": "simple"}
+    sigmas = canvas.node("BasicScheduler", (left, 120), (WIDE, 114), None, steps, model=down)
+    noise = canvas.node("RandomNoise", (left, 300), (WIDE, 90), None, {"noise_seed": 4})["NOISE"]
+    first = sampler(canvas, (left, 470), "An example", down.via((left - 18, 450)), example, empty)
+    a = left + WIDE + 85
     judge = around(loaded["latent_clip"], (a - 30, CEILING))
-    vae = along_the_floor(loaded["vae"], (a - 66, UNDER))
+    vae = along_the_floor(loaded["vae"], (a - 66, under), under=under)
     up = vae.via((a - 62, 60))
-    images = decode(canvas, (a, 0), first, up)
+    images = decode(canvas, (a, 0), first.via((a - 44, 450), (a - 42, 40)), up)
     down = judge.via((a - 34, 30), (a - 34, 110))
     wires = {"image": turned(images, (a, 0), WIDE, 54), "vae": up, "latent_clip": down}
     alike = canvas.node("LatentCLIP_ImageReward", (a, 150), (WIDE, 170), None, None, **wires)
@@ -270,43 +271,39 @@ def custom_sampling(canvas: Canvas, world: World) -> None:
     both = canvas.node("LatentCLIP_SafetyReward", (b, 0), (WIDE, 118), None, None, **wires)["reward"]
     reward = turned(both, (b, 0), WIDE, 118)
     search = canvas.node(
-        "LatentCLIP_ReNOSampler", (b, 195), (WIDE, 440), None, {"iterations": 20}, reward=reward
+        "LatentCLIP_ReNOSampler", (b, 195), (WIDE, 470), None, {"iterations": 20}, reward=reward
     )
-    lower = reward.via((b - 16, 400), (b - 14, 640))
+    lower = reward.via((b - 16, 400), (b - 14, 700))
     values = {"candidates": 8, "checks": "0.5"}
-    race = canvas.node("LatentCLIP_Race", (b, 685), (WIDE, 210), None, values, reward=lower)
-    c, made = b + WIDE + 85, list[Output]()
-    lanes = empty.via((WIDE + 30, floor - 50)), sigmas["SIGMAS"], guider, noise
+    race = canvas.node("LatentCLIP_Race", (b, 725), (WIDE, 270), None, values, reward=lower)
+    c, made = b + WIDE + 95, list[Output]()
+    d = c + WIDE + 60
+    down = left + WIDE + 22
+    lanes = (
+        empty.via((WIDE + 30, floor - 50)),
+        sigmas["SIGMAS"].via((down, 170), (down, 260)),
+        guider.via((down + 9, 50), (down + 9, 140)),
+        noise.via((down + 18, 350), (down + 18, 440)),
+    )
     rail = [output.via((a - 50 + 9 * k, floor - 50 + 10 * k), (c - 60 + 9 * k, floor - 50 + 10 * k))
             for k, output in enumerate(lanes)]  # fmt: skip
-    for y, title, output in ((0, "Searched", search["sampler"]), (470, "Raced", race["sampler"])):
+    vae = vae.via((d - 34, under))
+    for y, title, output in ((0, "Searched", search["sampler"]), (400, "Raced", race["sampler"])):
         latent, sigma, guide, noises = (each.via((c - 60 + 9 * k, y + 150)) for k, each in enumerate(rail))
         wires = {"noise": noises, "guider": guide, "sampler": output, "sigmas": sigma, "latent_image": latent}
-        output = canvas.node("SamplerCustomAdvanced", (c, y), (WIDE, 118), title, **wires)["output"]
-        made.append(output)
-        place = (c, y + 190)
-        images = turned(
-            decode(
-                canvas,
-                place,
-                turned(output, (c, y), WIDE, y + 118),
-                vae.via((c - 70, UNDER), (c - 66, y + 240)),
-            ),
-            place,
-            WIDE,
-            y + 244,
-        )
-        show(canvas, (c, y + 310), (WIDE, 120), f"{title}: the picture", images, f"custom-{title.lower()}")
-    d = c + WIDE + 60
-    over = search["sampler"].via((b + WIDE + 20, -50), (c + WIDE + 20, -50))
-    canvas.node("LatentCLIP_SearchResult", (d, 0), (260, 400), sampler=over, latent=made[0])
-    note(canvas, (d, 470), (260, 200), "What it found",
-         "Behind the sampling: rewards, curve, and the noise to use again.")  # fmt: skip
-    note(canvas, (0, 215), (WIDE, 290), "Rewards add up",
+        made.append(canvas.node("SamplerCustomAdvanced", (c, y), (WIDE, 118), title, **wires)["output"])
+        place, name = (d, 470 * bool(y)), f"custom-{title.lower()}"
+        lane = vae.via((d - 30, place[1] + 80))
+        end = pictures(canvas, place, f"{title}: the picture", made[-1], lane, 420, name)
+    found = made[0].via((c + WIDE + 18, 40), (c + WIDE + 14, 140), (c - 8, 152), (c - 12, 570))
+    over = search["sampler"].via((c - 22, 300), (c - 18, 560))
+    canvas.node("LatentCLIP_SearchResult", (c, 600), (WIDE, 400), sampler=over, latent=found)
+    note(canvas, (0, 745), (WIDE, 110), "Rewards add up",
          "To look like the example, and to be safe: chained by add_to.")  # fmt: skip
-    note(canvas, (SECOND, 560), (WIDE, 310), "For custom sampling",
-         "ReNO Sampler and Race Sampler are samplers for SamplerCustomAdvanced: one follows the reward's "
-         "gradient, one drops what falls behind.")  # fmt: skip
+    note(canvas, (0, 905), (WIDE, 110), "What it found",
+         "Behind the sampling: rewards, curve, and the noise to use again.")  # fmt: skip
+    note(canvas, (a, 870), (WIDE, 145), "For custom sampling",
+         "One sampler follows the reward's gradient, one drops what falls behind.")  # fmt: skip
     canvas.group("1 Example and prompt", -40, TOP, a - 72, floor, BLUE)
     canvas.group("2 What is good, and who finds it", a - 68, TOP, c - 76, floor, GREEN)
-    canvas.group("3 Look", c - 74, TOP, d + 285, floor, VIOLET)
+    canvas.group("3 Look", c - 74, TOP, end + 25, floor, VIOLET)

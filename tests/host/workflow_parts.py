@@ -9,7 +9,7 @@ from workflow_canvas import Canvas, Model, Output, Point
 
 WIDE = 225  # what a node measures at least in Nodes 2.0
 GAP = 60  # between the first two columns
-TOP, FLOOR = -115, 940  # of groups: from above the nodes, which begin at 0, to under the VAE's lane
+TOP, FLOOR = -115, 1065  # of groups: from above the nodes, which begin at 0, to under the VAE's lane
 CEILING = -50  # of the Latent-CLIP's lane
 MINI_HEIGHT, JUDGE_HEIGHT, TEXT_HEIGHT = 118, 150, 120
 HUB = "https://huggingface.co/"
@@ -132,7 +132,7 @@ def corner(canvas: Canvas, begin: Start, title: str, *lines: str) -> None:
     """A note below the prompt, or where many loaders leave no room, to the right of that."""
     x, y, width = 0, begin.free + 50, WIDE
     if FLOOR - 60 - y < 120:
-        x, y, width = begin.left, begin.low + 95, 2 * WIDE + 60
+        x, y, width = begin.left, begin.low + 95, WIDE
     note(canvas, (x, y), (width, FLOOR - 60 - y), title, *lines)
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from workflow_apps import apps
 from workflow_canvas import Canvas, Output, Placed
 from workflow_explore import explore
 from workflow_more import another_models_latents, custom_sampling, guarded, own_taste, turned
@@ -85,7 +86,7 @@ def score_and_choose(canvas: Canvas, world: World) -> None:
         corner(
             canvas, begin, "One prompt", "Typed once: what it is made into, Score and Text Reward read it."
         )
-    note(canvas, (begin.left, low), (x - begin.left, FLOOR - 60 - low), "Eight tries, not yet decoded",
+    note(canvas, (begin.left, low), (WIDE, FLOOR - 60 - low), "Eight tries, undecoded",
          world.makes("eight latents"), world.says(words, world.read_as))  # fmt: skip
     note(canvas, (b, 730), (260, 110), "The best two go on", "A reward is the score times a constant.")
     note(canvas, (c, 660), (end - c, 180), "Two decodes, not eight",
@@ -297,20 +298,20 @@ def _steered(canvas: Canvas, world: World, prompt: str, kind: str, strength: flo
     b = a + WIDE + 85
     many = {"seed": 9, "scheduler": "normal", **({"steps": 12} if world.mini else {"steps": 20, "cfg": 6.0})}
     steered = ksampler(canvas, (b, 0), twice, "KSampler: steered", guided["model"], **many)
-    model = begin.model.via((a - 50, 14), (a - 40, 60), (a - 20, 410), (a + 100, 450))
-    plain = ksampler(canvas, (b, 460), twice, "KSampler: plain", model, **many)
+    model = begin.model.via((a - 50, 14), (a - 40, 60), (a - 20, 490), (a + 100, 530))
+    plain = ksampler(canvas, (b, 540), twice, "KSampler: plain", model, **many)
     c = b + WIDE + 65
     lane = begin.vae.via((c - 40, FLOOR - 25))
     with_ = decode(canvas, (c, 0), steered, lane.via((c - 30, 110)))
     beside(canvas, world, (c, 0), (360, 400), "With guidance", with_, "guidance-with")
-    without = decode(canvas, (c, 460), plain, lane.via((c - 30, 570)))
-    end = beside(canvas, world, (c, 460), (360, 400), "Without guidance", without, "guidance-without")
+    without = decode(canvas, (c, 540), plain, lane.via((c - 30, 650)))
+    end = beside(canvas, world, (c, 540), (360, 400), "Without guidance", without, "guidance-without")
 
     how = "The same seed twice. Steered: each step moves the predicted picture along the reward's gradient. "
     how += f"Strength {strength} is {strength:.0%} of its size. Not every picture follows."
     good = {} if kind == TEXT_REWARD else {"good": "To be far from the others of the batch."}
     first_notes(canvas, begin, "Steered and plain", how, **good)
-    note(canvas, (a, 560), (WIDE, FLOOR - 620), "Many steps", world.says(
+    note(canvas, (a, 600), (WIDE, FLOOR - 660), "Many steps", world.says(
         "Twelve here. For one step, use ReNO.", "SDXL base, 20 steps. For one step, use ReNO."
     ), world.needs)  # fmt: skip
     canvas.group("1 Prompt and reward", -40, TOP, a - 42, FLOOR, BLUE)
@@ -360,20 +361,20 @@ def slider(canvas: Canvas, world: World) -> None:
         "more": "a large green square on a black ground", "low": -0.5, "high": 0.5, "anchor": 0.3,
     }  # fmt: skip
     series = canvas.node(
-        "LatentCLIP_Slider", (b, 0), (320, 790), None, values, model=begin.model, positive=begin.prompt,
+        "LatentCLIP_Slider", (b, 0), (320, 960), None, values, model=begin.model, positive=begin.prompt,
         negative=begin.negative, latent_image=begin.empty.via((begin.right + 55, 280)), latent_clip=judge,
     )  # fmt: skip
     c = b + 320 + 60
-    canvas.node("PreviewAny", (c, 160), (300, 360), "The report", source=series["report"])
+    canvas.node("PreviewAny", (c, 160), (300, 370), "The report", source=series["report"])
     d = c + 300 + 75
     lane = begin.vae.via((d - 35, FLOOR - 25), (d - 30, 170))
     end = decoded(canvas, world, (d, 60), 600, "From small to large", series["series"], lane, "slider")
-    note(canvas, (begin.left, 700), (WIDE, 130), "What is moved",
+    note(canvas, (0, 400), (WIDE, 230), "What is moved",
          "The prompt with one word exchanged, for either end. The prompt leaves that word out.")  # fmt: skip
-    note(canvas, (c, 560), (300, 270), "How it is moved",
+    note(canvas, (c, 580), (300, 330), "How it is moved",
          "Each picture begins with its neighbour's noise and goes on to its place as Latent-CLIP measures; "
          "an anchor holds the rest. Above 4 steps the picture is guided instead.", world.needs)  # fmt: skip
-    note(canvas, (d, 700), (end - d, 130), "Seven of one seed",
+    note(canvas, (d, 730), (end - d, 180), "Seven of one seed",
          "Without training: a slider is two texts, or two groups of latents.")  # fmt: skip
     canvas.group("1 Prompt and both ends", -30, TOP, b - 30, FLOOR, BLUE)
     canvas.group("2 Slide", b - 20, TOP, d - 60, FLOOR, GREEN)
@@ -383,38 +384,49 @@ def slider(canvas: Canvas, world: World) -> None:
 def balance(canvas: Canvas, world: World) -> None:
     """Two samplers, one after the other, share model and prompt: their wires cross, as in guidance."""
     begin = start(canvas, world, "a star on a white ground", batch=16)
-    plain, x = sample(canvas, world, begin)
+    left, right, y = begin.left, begin.right, begin.low + 110
+    twice = begin.prompt.via((right + 18, 100), (right + 16, y - 80), (left - 8, y - 50))
+    under = replace(
+        begin,
+        prompt=twice,
+        negative=twice,
+        empty=begin.empty.via((right + 10, 250), (right + 8, y - 92), (left - 18, y - 62)),
+    )
+    model = begin.model.via((left - 26, 60), (left - 28, y - 20))
+    settings = {**dict(world.sampling), "model": model}
+    plain = ksampler(canvas, (left, y), under, None, **settings)
     colours = [f"a {colour} star" for colour in ("red", "green", "blue", "yellow", "purple")]
-    a = x + 65
+    a = right + 90
     ceiling = begin.latent_clip.via((a - 36, CEILING))
     told = {"concepts": "\n".join(colours)}
+    up = plain.via((right + 34, y - 20), (right + 36, 90))
     chooser = canvas.node(
-        "LatentCLIP_Balance", (a, 0), (250, 700), None, told, latent=plain, latent_clip=ceiling
+        "LatentCLIP_Balance", (a, 0), (250, 740), None, told, latent=up, latent_clip=ceiling
     )
     b = a + 250 + 80
-    over = begin.prompt.via((begin.right + 14, CEILING - 14), (b - 44, CEILING - 14))
-    lane = plain.via((x + 30, 70), (x + 30, FLOOR - 60), (b - 14, FLOOR - 60), (b - 14, 130))
+    over = begin.prompt.via((right + 24, 20), (right + 26, CEILING - 14), (b - 44, CEILING - 14))
+    lane = plain.via((right + 34, y + 60), (right + 38, FLOOR - 60), (b - 14, FLOOR - 60), (b - 14, 130))
     steered = canvas.node(
-        "LatentCLIP_ReNO", (b, 0), (250, 800), None, {"seed": 7, "scheduler": "normal", "iterations": 15},
-        model=begin.model.via((begin.left - 14, CEILING - 28), (b - 22, CEILING - 28)), positive=over,
+        "LatentCLIP_ReNO", (b, 0), (250, 840), None, {"seed": 7, "scheduler": "normal", "iterations": 15},
+        model=begin.model.via((left - 14, CEILING - 28), (b - 22, CEILING - 28)), positive=over,
         negative=over, latent_image=lane, reward=chooser["reward"],
     )  # fmt: skip
     c = b + 250 + 60
     told = {"concepts": " | ".join(colours)}
     shares = canvas.node(
-        "LatentCLIP_Shares", (c, 0), (250, 620), None, told,
+        "LatentCLIP_Shares", (c, 0), (250, 660), None, told,
         latent_clip=ceiling.via((c - 30, CEILING)), latent=steered["best"],
     )  # fmt: skip
     d = c + 250 + 62
     lane = begin.vae.via((d - 34, FLOOR - 25), (d - 30, 110))
     end = decoded(canvas, world, (d, 0), 640, "Balanced", shares["latent"], lane, "balanced")
-    low, wide = begin.low + 95, x - begin.left
-    note(canvas, (begin.left, low), (wide, FLOOR - 60 - low), "A prompt that leaves the colour open",
+    y = begin.free + 50
+    note(canvas, (0, y), (WIDE, FLOOR - 60 - y), "The colour is left open",
          "Which colours come is up to the model. The concepts of Balance say what is told apart: it chooses "
          "as many of each, and gives the others a colour that lacks.")  # fmt: skip
-    note(canvas, (c, 690), (250, 180), "Made up", "ReNO moves each of the sixteen to its own colour.")
-    canvas.group("1 Sixteen, the colour left open", -40, TOP, x + 12, FLOOR, BLUE)
-    canvas.group("2 Balance", x + 18, TOP, b - 58, FLOOR, GREEN)
+    note(canvas, (d, 700), (WIDE, 180), "Made up", "ReNO moves each of the sixteen to its own colour.")
+    canvas.group("1 Sixteen, the colour left open", -40, TOP, a - 46, FLOOR, BLUE)
+    canvas.group("2 Balance", a - 42, TOP, b - 58, FLOOR, GREEN)
     canvas.group("3 Make up what lacks", b - 52, TOP, c - 50, FLOOR, GREEN)
     canvas.group("4 Look", c - 44, TOP, end + 25, FLOOR, VIOLET)
 
@@ -515,14 +527,14 @@ PLANS: dict[str, tuple[Callable[[Canvas, World], None], tuple[World, ...]]] = {
 
 
 def workflows(definitions: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every example workflow by name, as saved."""
-    made = {}
+    """Every example workflow by name, as saved, and the apps of some."""
+    made: dict[str, dict[str, Any]] = {}
     for title, (plan, worlds) in PLANS.items():
         for world in worlds:
             canvas = Canvas(f"{world.name} {title}", {**NEWER, **definitions})
             plan(canvas, world)
             made[canvas.name] = canvas.saved()
-    return made
+    return {**made, **apps(made)}
 
 
 def write(url: str, folder: Path) -> None:

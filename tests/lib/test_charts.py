@@ -127,6 +127,41 @@ def test_sheets_take_any_number_of_items_of_any_shape(pack, count, size):
         assert sheet.shape[0] == 1 and sheet.shape[2] == 512 and nothing_touches_the_edge(sheet)
 
 
+@pytest.mark.parametrize("count", [9, 16, 64])
+def test_sheets_of_many_items_are_read_on_a_new_node(pack, monkeypatch, count):
+    """A new node shows a picture within 270 x 220 pixels, and the smallest letters keep 8.5 of them."""
+    drawn, sheets = [], pack("sheets")
+    text = sheets.Pen.text
+    monkeypatch.setattr(
+        sheets.Pen,
+        "text",
+        lambda pen, place, said, size, *more: drawn.append(size) or text(pen, place, said, size, *more),
+    )
+    previews, scores = torch.rand(count, 8, 8, 3), torch.linspace(-0.1, 0.4, count)
+    notes = ["a violent scene 0.9321"] * count
+    for sheet in (
+        sheets.score_sheet(previews, scores),
+        sheets.pick_sheet(previews, scores, [0, count - 1]),
+        sheets.label_sheet(previews, ["a black ground"] * count, [0.5] * count),
+        sheets.gate_sheet([None] * count, notes, []),
+    ):
+        _, height, width, _ = sheet.shape
+        assert min(drawn) * min(270 / width, 220 / height) >= 8.5
+
+
+def kept_frames(sheet: torch.Tensor) -> int:
+    """How many tiles have the frame of what is chosen: its blue, from left to right in one row of pixels."""
+    blue = ((sheet[0] - torch.tensor([0x00, 0x72, 0xB2]) / 255).abs() < 0.02).all(-1)
+    runs = blue.sum(1) > 100  # the upper and the lower edge of a frame are that long
+    return int((runs[1:] & ~runs[:-1]).sum())
+
+
+def test_what_is_kept_is_on_the_sheet_however_low_its_reward(pack):
+    previews, rewards = torch.ones(40, 8, 8, 3), torch.linspace(0, 1, 40)
+    assert kept_frames(pack("sheets").pick_sheet(previews, rewards, [3])) >= 2
+    assert kept_frames(pack("sheets").pick_sheet(previews, rewards, [])) == 0
+
+
 def test_the_best_item_is_framed(pack):
     previews = torch.ones(4, 8, 8, 3)
     sheet = pack("sheets").score_sheet(previews, torch.tensor([0.1, 0.4, 0.2, float("-inf")]))[0]
