@@ -86,10 +86,8 @@ class _Guide(Hook):
             for loaded in self.wired.models:
                 make_differentiable(loaded.model)
             clean = plain_copy(x0.detach())
-            reward, to_raw = (
-                reward_of_call(self.wired.reward, args["model_options"]),
-                args["model"].process_latent_out,
-            )
+            reward = reward_of_call(self.wired.reward, args["model_options"])
+            to_raw = args["model"].process_latent_out
             moved = in_room(self.wired.models, lambda: lclip.guided_x0(clean, reward, self.strength, to_raw))
         # The move is a constant to a noise search around this model: it passes the gradient through x0 alone.
         return x0 + (moved - clean)
