@@ -34,6 +34,7 @@ def page(renderer):
     renderer.tidy()
     renderer.drop(FILE)
     run(renderer)
+    renderer.wait_for_pictures("The chosen cell")
     return renderer
 
 

@@ -67,13 +67,13 @@ def test_a_mini_workflow_chooses_the_same_whatever_flag_the_host_has(
 def linked(checkout, new_host, tmp_path_factory) -> Iterator:
     """A host whose pack, input folder, a folder in that, and model folder are links; the pack's to a link."""
     base, far = tmp_path_factory.mktemp("links"), tmp_path_factory.mktemp("far")
-    for name in ("input", "models/latent_clip", "scenes"):
+    for name in ("input", "models/latent_clip", "scenes-by-link"):
         (far / name).mkdir(parents=True)
     (far / "pack").symlink_to(ROOT, target_is_directory=True)
     (base / "models").mkdir()
     for name in ("input", "models/latent_clip"):
         (base / name).symlink_to(far / name, target_is_directory=True)
-    (far / "input" / "scenes").symlink_to(far / "scenes", target_is_directory=True)
+    (far / "input" / "scenes-by-link").symlink_to(far / "scenes-by-link", target_is_directory=True)
     server = new_host(checkout, base, packs={"by-link": far / "pack"})
     try:
         server.start()
@@ -109,7 +109,7 @@ def learnt(host, graph) -> str:
     judge = graph.add("LatentCLIP_Load", file=file.name, dtype="auto")
     adapter = graph.add(
         "LatentCLIP_TrainAdapter", latent_clip=judge[0], vae=twin[2], own_vae=world[2], latents="auto",
-        save_as="by-link", steps=10, seed=0, folder="scenes", custom_side=False, side=8, batch=4,
+        save_as="by-link", steps=10, seed=0, folder="scenes-by-link", custom_side=False, side=8, batch=4,
     )  # fmt: skip
     report = graph.add("Probe_Values", value=adapter[3])
     (text,) = host.run(graph).require_ok().values(report)
@@ -119,6 +119,6 @@ def learnt(host, graph) -> str:
 
 def test_input_and_model_folders_that_are_links_are_read_as_any_others(linked, host, new_graph):
     for each in (linked, host):
-        draw_scenes(each.input / "scenes")
-    assert (linked.input / "scenes").is_symlink() and not (host.input / "scenes").is_symlink()
+        draw_scenes(each.input / "scenes-by-link")
+    assert (linked.input / "scenes-by-link").is_symlink() and not (host.input / "scenes-by-link").is_symlink()
     assert learnt(linked, new_graph()) == learnt(host, new_graph())
