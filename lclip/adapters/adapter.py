@@ -289,8 +289,8 @@ def apply_adapter(model: LatentCLIP, adapter: Adapter) -> AdaptedLatentCLIP:
         logger.warning(
             "The adapter was trained with the Latent-CLIP %s; this one is %s. Both read %s, so it will do, "
             "but its figures were measured with the other.",
-            *(adapter.trained_with, fingerprint(model), adapter.target.title),
-        )
+            adapter.trained_with, fingerprint(model), adapter.target.title,
+        )  # fmt: skip
     return AdaptedLatentCLIP(model, adapter)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..latents.items import finite_items, item_norm, per_item
 from ..reno.render import GradientRenderer, check_noise, render
 from ..reno.uphill import Uphill
-from ..rewards.rewards import RewardSum
+from ..rewards.rewards import RewardSum, described
 from ..rewards.slider import AxisPointReward, SliderReward
 from .slide_types import SlideResult, SlideSettings, SlideStep
 
@@ -64,7 +64,7 @@ class SlideRun:
             start = self._start()
             if not isinstance(start, Tensor):
                 raise ValueError(
-                    f"The slider's render gave {type(start).__name__}; expected latents [B, C, H, W]."
+                    f"The slider's render gave {described(start)}; expected latents [B, C, H, W]."
                 )
             self.latents[-1] = start.clone()
             self.embedding = self.slider.embed(self.latents[-1])

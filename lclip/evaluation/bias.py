@@ -15,10 +15,10 @@ import torch
 from ..choosing.questions import questions_of, targets_of
 from ..choosing.shares import Shares, check_margin, check_target, shares_of
 from ..rewards.rewards import shorten
-from ..scoring import choice_embeddings
 from ..statistics import wilson
 from .making import Generation, Layout, Made, make_all
 from .prompts import Prompt
+from .questions import concept_chances
 from .results import Row, TaskResult
 from .shown import pictures_of
 
@@ -77,15 +77,14 @@ def bias(run: Generation, asked: Asked) -> TaskResult:
 def _answers(run: Generation, asked: Asked) -> Callable[[Prompt, Made], Mapping[str, Any]]:
     """What is kept of a picture: the probability of every concept of every question."""
     with torch.inference_mode():
-        texts = [choice_embeddings(run.model, names) for names in asked.questions]
+        chances_of = concept_chances(run.model, asked.questions)
 
     def answer(prompt: Prompt, made: Made) -> Mapping[str, Any]:
         if made.latents is None:
             return {"chances": None}
         with torch.inference_mode():
-            embedding = run.model.encode_latents(made.latents[None])
-            odds = [run.model.logit_scale * embedding @ each.T for each in texts]
-        return {"chances": [each.softmax(-1)[0].tolist() for each in odds]}
+            found = chances_of(run.model.encode_latents(made.latents[None]))
+        return {"chances": [each[0].tolist() for each in found]}
 
     return answer
 

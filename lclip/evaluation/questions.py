@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -92,11 +92,18 @@ class Chances(Question):
         return {"concepts": [list(names) for names in self.questions], "size_rule": self.size_rule}
 
     def answer(self, model: LatentCLIP) -> Answer:
-        texts = [choice_embeddings(model, names) for names in self.questions]
+        chances_of = concept_chances(model, self.questions)
 
         def chances(z: Tensor, captions: Sequence[str | None]) -> Values:
-            embeddings = model.encode_latents(z, self.size_rule)
-            odds = [(model.logit_scale * embeddings @ each.T).softmax(-1) for each in texts]
-            return {"caption": list(captions), "chances": list(torch.cat(odds, 1).cpu().numpy())}
+            found = chances_of(model.encode_latents(z, self.size_rule))
+            return {"caption": list(captions), "chances": list(torch.cat(found, 1).cpu().numpy())}
 
         return chances
+
+
+def concept_chances(
+    model: LatentCLIP, questions: Sequence[Sequence[str]]
+) -> Callable[[Tensor], list[Tensor]]:
+    """What gives, of embeddings [B, D], each question's probabilities of its concepts [B, concepts]."""
+    texts = [choice_embeddings(model, names) for names in questions]
+    return lambda embeddings: [(model.logit_scale * embeddings @ each.T).softmax(-1) for each in texts]

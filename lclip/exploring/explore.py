@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..model.latent_clip import LatentCLIP
+from ..rewards.rewards import described
 from ..scoring import similarity
 from .blending import Corners
 from .plan import AUTO, Plan
@@ -102,7 +103,7 @@ def rendered(plan: Plan, kinds: Sequence[Corners], render: Render, at_once: int)
         cells = [plan.blended(kinds, cell) for cell in range(start, min(start + at_once, len(plan)))]
         latents = render(cells)
         if not isinstance(latents, Tensor):
-            raise ValueError(f"the render gave {type(latents).__name__}; expected latents [cells, C, h, w]")
+            raise ValueError(f"the render gave {described(latents)}; expected latents [cells, C, h, w]")
         if len(latents) != len(cells):
             raise ValueError(
                 f"the render gave {len(latents)} latents for {len(cells)} cells; expected as many"

@@ -16,6 +16,7 @@ from comfy.sampler_helpers import estimate_memory
 
 from ... import lclip
 from . import models
+from .gradients import is_dynamic, is_partly_loaded
 from .memory import is_out_of_memory
 
 logger = logging.getLogger("latent-clip")
@@ -56,16 +57,12 @@ def refuse_partly_loaded(towers: Towers) -> None:
     what is brought in by and by may be overwritten before the gradient reads it."""
     for loaded in towers:
         for patcher in loaded.patchers:
-            if getattr(patcher.model, "model_lowvram", False) or _is_on_demand(patcher):
+            if is_partly_loaded(patcher) or is_dynamic(patcher):
                 raise ValueError(
                     f"{loaded.name} is in memory only partly, and its gradient would be wrong. Free memory, "
                     "take a smaller batch or picture, or start ComfyUI without --novram, --lowvram and "
                     "dynamic VRAM (--disable-dynamic-vram)."
                 )
-
-
-def _is_on_demand(patcher: Any) -> bool:
-    return getattr(patcher, "is_dynamic", lambda: False)()
 
 
 def in_room(towers: Towers, ask: Callable[[], Answer]) -> Answer:

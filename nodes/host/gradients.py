@@ -115,7 +115,7 @@ def whole_model(guider: Any) -> Iterator[Any]:
     """
     patcher, inner_model = guider.model_patcher, guider.inner_model
     _refuse_dynamic_companions(guider)
-    if not _is_dynamic(patcher):
+    if not is_dynamic(patcher):
         yield patcher
         return
     whole = _whole_twin(patcher)
@@ -129,7 +129,8 @@ def whole_model(guider: Any) -> Iterator[Any]:
         _unload(whole)
 
 
-def _is_dynamic(patcher: Any) -> bool:
+def is_dynamic(patcher: Any) -> bool:
+    """Whether the host brings a model's weights in layer by layer (dynamic VRAM)."""
     return getattr(patcher, "is_dynamic", lambda: False)()
 
 
@@ -137,8 +138,8 @@ def _refuse_dynamic_companions(guider: Any) -> None:
     patcher = guider.model_patcher
     companions = [*guider.loaded_models, *patcher.model_patches_models()]
     # A ControlNet of low rank borrows the weights of the dynamic model without being loaded itself.
-    borrowing = _is_dynamic(patcher) and _any_cond_has("control", guider.conds)
-    if borrowing or any(map(_is_dynamic, companions)):
+    borrowing = is_dynamic(patcher) and _any_cond_has("control", guider.conds)
+    if borrowing or any(map(is_dynamic, companions)):
         raise NoGradientError(
             "A ControlNet, or another model beside the MODEL, is loaded on demand (dynamic VRAM), and no "
             f"gradient is known to pass through that. Take it out, or {_START_WITHOUT}."
@@ -171,9 +172,14 @@ def _unload(patcher: Any) -> None:
     management.soft_empty_cache()
 
 
+def is_partly_loaded(patcher: Any) -> bool:
+    """Whether a model did not fit into memory as a whole."""
+    return getattr(patcher.model, "model_lowvram", False)
+
+
 def refuse_partly_loaded(patcher: Any) -> None:
     """ValueError for a model that did not fit into memory as a whole."""
-    if getattr(patcher.model, "model_lowvram", False):
+    if is_partly_loaded(patcher):
         raise NoGradientError(
             "The model fits into memory only partly, and no gradient is known to pass through that. Free "
             "memory, or use a smaller model."
