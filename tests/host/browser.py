@@ -26,8 +26,11 @@ NO_BROWSER = "NO BROWSER HERE: the tests in a browser are SKIPPED. Install chrom
 NO_DRIVER = "NO PLAYWRIGHT HERE: the tests in a browser are SKIPPED. Run `pip install playwright`."
 SHOTS = Path(__file__).resolve().parents[1] / "artefacts"
 
+# The last that a new page does is to open a workflow: that of its last visit, or the default. Before it has,
+# it would take the place of one that is dropped.
 READY = """() => window.app?.graph && app.api.clientId && document.querySelector('#graph-canvas')
-  && Object.keys(LiteGraph.registered_node_types).length > 100"""
+  && Object.keys(LiteGraph.registered_node_types).length > 100
+  && app.extensionManager.workflow?.activeWorkflow"""
 DROP = """([text, name]) => {
   const files = new DataTransfer();
   files.items.add(new File([text], name, {type: 'application/json'}));
@@ -145,7 +148,7 @@ class Canvas:
     def wait_for_pictures(self, *titles: str) -> None:
         self.page.wait_for_function(
             "titles => titles.every(title => app.graph._nodes.find(node => node.title === title)"
-            ".imgs?.every(picture => picture.naturalWidth))",
+            "?.imgs?.every(picture => picture.naturalWidth))",
             arg=list(titles),
         )
 
