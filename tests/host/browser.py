@@ -30,7 +30,8 @@ SHOTS = Path(__file__).resolve().parents[1] / "artefacts"
 # it would take the place of one that is dropped.
 READY = """() => window.app?.graph && app.api.clientId && document.querySelector('#graph-canvas')
   && Object.keys(LiteGraph.registered_node_types).length > 100
-  && app.extensionManager.workflow?.activeWorkflow"""
+  && app.extensionManager.workflow?.activeWorkflow && app.graph._nodes.length"""
+MASK = ".p-blockui-mask"
 DROP = """([text, name]) => {
   const files = new DataTransfer();
   files.items.add(new File([text], name, {type: 'application/json'}));
@@ -95,8 +96,13 @@ class Canvas:
         self.open()
 
     def open(self) -> None:
-        self.page.goto(f"http://127.0.0.1:{self.host.port}/", wait_until="commit")
-        self.page.wait_for_function(READY)
+        """A new page. Now and then a mask over all stays on one for ever, as its fading is never said to end."""
+        for _ in range(3):
+            self.page.goto(f"http://127.0.0.1:{self.host.port}/", wait_until="commit")
+            self.page.wait_for_function(READY)
+            if self.becomes(f"!document.querySelector('{MASK}')"):
+                return
+        raise AssertionError("a mask over the page stays, on three pages")
 
     def close(self) -> None:
         self.context.close()
@@ -107,7 +113,7 @@ class Canvas:
             if self.dialogs().count():
                 self.page.keyboard.press("Escape")
                 self.settle()
-        if self.page.locator(".p-blockui-mask").count():  # left over from a connection that was lost
+        if self.page.locator(MASK).count():  # left over from a connection that was lost
             self.open()
         self.complaints.clear()
 
