@@ -96,7 +96,7 @@ class Canvas:
         self.open()
 
     def open(self) -> None:
-        """A new page. Now and then a mask over all stays on one for ever, as its fading is never said to end."""
+        """A new page. A mask over all may stay on one for ever: the end of its fading is not told."""
         for _ in range(3):
             self.page.goto(f"http://127.0.0.1:{self.host.port}/", wait_until="commit")
             self.page.wait_for_function(READY)
