@@ -25,6 +25,7 @@ from .draws import Draws, takes_noise
 from .finds import FixedNoise
 from .gradients import stock_sampler
 from .ksampler import Stage, noise_of, with_channels
+from .memory import is_out_of_memory
 
 logger = logging.getLogger("latent-clip")
 
@@ -197,17 +198,18 @@ def render(scenery: Scenery, plan: Plan, done: Done) -> Rendered:
         )
         try:
             parts.append(sampling(chunk))
-        except torch.cuda.OutOfMemoryError:
-            if len(chunk) == 1:
+        except Exception as error:  # go on outside of this clause, whose traceback keeps what did not fit
+            if len(chunk) == 1 or not is_out_of_memory(error):
                 raise
-            at_once = (len(chunk) + 1) // 2
-            logger.warning(
-                "Explore: %d cells do not fit into memory at once; going on with %d.", len(chunk), at_once
-            )
-            management.soft_empty_cache()
+        else:
+            start += len(chunk)
+            done(start, parts[-1])
             continue
-        start += len(chunk)
-        done(start, parts[-1])
+        at_once = (len(chunk) + 1) // 2
+        logger.warning(
+            "Explore: %d cells do not fit into memory at once; going on with %d.", len(chunk), at_once
+        )
+        management.soft_empty_cache()
     latents = torch.cat(parts)
     return Rendered(scenery, plan, latents, exits.held_back(stage.model, latents))
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .gradients import plain_copy
+from .memory import is_out_of_memory
 from .rows import with_rows
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ class Field:
         """The model's answer for these rows; in halves where they do not fit into memory together."""
         try:
             return answer(rows)
-        except torch.cuda.OutOfMemoryError:
-            if len(rows) == 1:
+        except Exception as error:
+            if len(rows) == 1 or not is_out_of_memory(error):
                 raise
         management.soft_empty_cache()
         half = (len(rows) + 1) // 2

@@ -24,9 +24,12 @@ def working_memory(config: lclip.LatentCLIPConfig, latents: Tensor) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device had no memory left; newer hosts know more of its errors by their text."""
+    """Whether the device had no memory left. Not every device and call says so by torch's own class: newer
+    hosts know their codes (`is_oom`), and all say it in words."""
     known = getattr(comfy.model_management, "is_oom", None)
-    return isinstance(error, torch.cuda.OutOfMemoryError) or bool(known and known(error))
+    if isinstance(error, torch.cuda.OutOfMemoryError) or (known is not None and known(error)):
+        return True
+    return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
 
 
 @contextmanager

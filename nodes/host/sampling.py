@@ -181,8 +181,9 @@ class NoiseSearch(comfy.samplers.Sampler):
             try:
                 with checkpointed(patcher.model if lean else None), scene.prepared() as prepared:
                     return [self._search(prepared, settings, report)]
-            except torch.cuda.OutOfMemoryError:
-                pass  # go on outside of this clause: its traceback keeps the graph in memory
+            except Exception as error:  # go on outside of this clause: its traceback keeps the graph
+                if not memory.is_out_of_memory(error):
+                    raise
             logger.warning(
                 "ReNO ran out of memory. Trying once more with activation checkpointing, one item at a time."
             )

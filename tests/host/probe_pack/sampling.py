@@ -55,20 +55,34 @@ class DumpNoise:
 
 
 class RunsOutOfMemory:
-    """A MODEL that runs out of memory when more than one item is rendered with gradients, or at all."""
+    """A MODEL that runs out of memory when more than one item is rendered with gradients, or at all.
+
+    said: by torch's own class, by that of any accelerator, by a plain error's words; or it fails otherwise.
+    """
 
     RETURN_TYPES = ("MODEL",)
     CATEGORY = "probe"
     FUNCTION = "run"
+    ERRORS = {
+        "torch": (torch.cuda.OutOfMemoryError, "the probe pretends that this batch does not fit"),
+        "accelerator": (getattr(torch, "AcceleratorError", RuntimeError), "CUDA error: out of memory"),
+        "words": (RuntimeError, "MPS backend out of memory (the probe pretends)"),
+        "otherwise": (RuntimeError, "the probe fails for another reason"),
+    }
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}, "optional": {"always": ("BOOLEAN", {"default": False})}}
+        return {
+            "required": {"model": ("MODEL",)},
+            "optional": {"always": ("BOOLEAN", {"default": False}), "said": (list(cls.ERRORS),)},
+        }
 
-    def run(self, model, always=False):
+    def run(self, model, always=False, said="torch"):
+        kind, words = self.ERRORS[said]
+
         def guarded(apply_model, args):
             if (always or args["input"].requires_grad) and args["input"].shape[0] > 1:
-                raise torch.cuda.OutOfMemoryError("the probe pretends that this batch does not fit")
+                raise kind(words)
             return apply_model(args["input"], args["timestep"], **args["c"])
 
         patched = model.clone()
