@@ -90,6 +90,23 @@ def choice_embeddings(model: LatentCLIP, labels: Sequence[str], templates: Seque
     )
 
 
+def require_distinct(model: LatentCLIP, concepts: Sequence[str], templates: Sequence[str] = ("{}",)) -> None:
+    """ValueError where two of the concepts are one to the model: neither could ever win against the other.
+
+    `classify` is content with two labels that differ; who counts what wins is not.
+    """
+    seen: dict[tuple[int, ...], str] = {}
+    for name, sentences in zip(concepts, _sentences(concepts, templates), strict=True):
+        tokens = tuple(model.tokenizer.encode(sentences).flatten().tolist())
+        if tokens in seen:
+            raise ValueError(
+                f"the concepts {seen[tokens]!r} and {name!r} are one and the same to this model; expected "
+                "concepts that all differ, or neither of the two ever wins. Leave one out, or say what "
+                "differs in words that the model knows."
+            )
+        seen[tokens] = name
+
+
 def _tells_apart(model: LatentCLIP, sentences: list[list[str]]) -> bool:
     """Whether any label comes to other tokens than the first: mostly the second does."""
     read = (model.tokenizer.encode(row).tolist() for row in sentences)
@@ -166,6 +183,16 @@ def top_k(scores: Tensor, k: int) -> tuple[list[int], list[int]]:
 def too_many(k: int, count: int) -> str | None:
     """What to say where more items are asked for than there are, or None."""
     return f"k is {k}, and there are {count} items: all of them are kept" if k > count else None
+
+
+ALIKE = 1e-5
+"""Scores that differ by less, relative to the largest, are the same but for rounding."""
+
+
+def all_alike(scores: Tensor) -> bool:
+    """Whether scores choose nothing: two or more are numbers, and those are all the same but for rounding."""
+    known = scores[scores.isfinite()]
+    return len(known) > 1 and bool(known.max() - known.min() <= ALIKE * known.abs().max())
 
 
 def _list_of(what: str, texts: str | Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..lclip.exploring.blending import MOST
 from ..lclip.exploring.plan import AUTO, LARGEST, NONE, Plan
+from ..lclip.latents.checks import check_shape
 from . import draw, host
 from .host import sockets
 from .host.choices import CORNER_KINDS
@@ -182,10 +183,12 @@ class Explore(io.ComfyNode):
         vae: Any = None,
         **others: Any,
     ) -> io.NodeOutput:
-        from ..lclip.exploring.explore import checked_texts, scored
+        from ..lclip.exploring.explore import check_level, checked_texts, scored
         from .host import map_pictures
 
         stage, lines = host.ksampler.Stage.taken_from(others), checked_texts(texts.splitlines())
+        level = contour if custom_contour else None
+        check_level(level)
         host.spaces.check_same_space(stage.model, latent_clip.config)
         if vae is not None:
             host.spaces.check_vae(vae, host.spaces.space_of(stage.model))
@@ -194,14 +197,17 @@ class Explore(io.ComfyNode):
         }
         seeds = host.explore.parsed_seeds(other_seeds)
         scenery = host.explore.Scenery.of(stage, sampler_name, latent_image, seeds, wired)
+        check_shape(scenery.latent["samples"], latent_clip.config)
         plan = Plan.of(scenery.kinds, cells, x_axis, y_axis, elsewhere)
         live = map_pictures.Live(cls.hidden.unique_id, plan, latent_clip.config.latent_space)
         rendered = host.explore.remembered(scenery, plan, live)
         latents = host.memory.to_host(rendered.latents)
-        found = scored(plan, latents, latent_clip.ready(latents), lines, contour if custom_contour else None)
+        found = scored(plan, latents, latent_clip.ready(latents), lines, level)
         pictures = map_pictures.pictures_of(rendered, latent_clip.config.latent_space, vae)
         cell = found.cell(column, row)
-        cautions = [*latent_clip.cautions(latents, lines), *_doubts(scenery, plan, column, row)]
+        cautions = [
+            *latent_clip.cautions(latents, lines), *_doubts(scenery, plan, column, row), *found.notes
+        ]  # fmt: skip
         latent, noise, positive, start = rendered.chosen(cell)
         return io.NodeOutput(
             latent,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,15 @@ from ..lclip.latents.frames import why_no_pictures
 
 NO_PICTURES = {"audio": "sound", "hunyuan3d": "a 3-D shape", "trellis": "a 3-D shape"}
 """What the host's own mark of a LATENT says, by how it begins."""
+
+
+@contextmanager
+def about(socket: str) -> Iterator[None]:
+    """Errors from within begin with the socket that they are about, where a node has several of a kind."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{socket}: {error}") from error
 
 
 def samples_of(latent: Mapping[str, Any]) -> Tensor:

@@ -184,6 +184,7 @@ class RaceKSampler(io.ComfyNode):
         **widgets: Any,
     ) -> io.NodeOutput:
         tell, stage = partial(say, cls.hidden.unique_id), host.ksampler.Stage.taken_from(widgets)
+        cautions = reward.cautions
         found = host.ksampler.run_race(
             host.race.RaceSampler(reward, sampler_name, _settings(checks, **widgets), tell),
             stage,
@@ -199,5 +200,5 @@ class RaceKSampler(io.ComfyNode):
             result.saved,
             draw.races.race_report(result),
             chart,
-            ui=shown(chart),
+            ui=shown(draw.sheets.with_cautions(chart, [*cautions, *result.notes])),
         )

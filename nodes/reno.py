@@ -135,5 +135,5 @@ class ReNO(io.ComfyNode):
             found.outcome.gather("best_reward").tolist(),
             chart,
             found.outcome.report,
-            ui=shown(draw.sheets.with_cautions(chart, search.cautions)),
+            ui=shown(draw.sheets.with_cautions(chart, [*search.cautions, *found.outcome.notes])),
         )

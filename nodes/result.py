@@ -63,11 +63,12 @@ class SearchResult(io.ComfyNode):
         if isinstance(sampler, host.race.RaceSampler):
             found = sampler.finds.of(samples)
             chart, report = draw.races.race_chart(found.result), draw.races.race_report(found.result)
-            return io.NodeOutput(found.noises, found.rewards, chart, report, ui=shown(chart))
+            seen = draw.sheets.with_cautions(chart, [*sampler.reward.cautions, *found.result.notes])
+            return io.NodeOutput(found.noises, found.rewards, chart, report, ui=shown(seen))
         if isinstance(sampler, host.sampling.NoiseSearch):
             found = sampler.finds.of(samples)
             chart = draw.curves.search_curves(found.result.histories, found.result.hacked_since)
-            seen = draw.sheets.with_cautions(chart, sampler.cautions)
+            seen = draw.sheets.with_cautions(chart, [*sampler.cautions, *found.result.notes])
             return io.NodeOutput(found.noises, found.rewards, chart, found.result.report, ui=shown(seen))
         raise ValueError(
             f"This sampler is a {type(sampler).__name__}, which searches nothing. Wire that of a ReNO "

@@ -11,7 +11,7 @@ from .. import lclip
 from . import host
 from .host import sockets
 from .host.feedback import cautioned
-from .latents import samples_of
+from .latents import about, samples_of
 
 
 class TextReward(io.ComfyNode):
@@ -124,7 +124,8 @@ class ImageReward(io.ComfyNode):
         vae: Any = None,
     ) -> io.NodeOutput:
         samples = reference_latents(latent_clip, reference, image, vae)
-        latent_clip.check(samples)
+        with about("image" if reference is None else "reference"):
+            latent_clip.check(samples)
         cautions = latent_clip.cautions_of_examples(samples, "reference")
         model = latent_clip.ready(samples)
         with host.memory.ordinary_tensors():
@@ -185,11 +186,13 @@ def reference_latents(
             "Latent Image Reward has reference and image; expected one of them. Unwire the other."
         )
     if reference is not None:
-        return samples_of(reference)
+        with about("reference"):
+            return samples_of(reference)
     if image is None or vae is None:
         got = "image without vae" if image is not None else "vae without image" if vae else "neither"
         raise ValueError(
             f"Latent Image Reward has {got}; expected reference, or image and vae. Wire clean latents into "
             "reference, or a picture into image and its VAE into vae."
         )
-    return host.pictures.as_latents(image, vae, latent_clip.config)
+    with about("image"):
+        return host.pictures.as_latents(image, vae, latent_clip.config)

@@ -13,7 +13,7 @@ from . import draw, host
 from .host import sockets
 from .host.feedback import shown
 from .host.policies import ALL, NO_PRESET, composed, stored_policy
-from .latents import samples_of
+from .latents import about, samples_of
 
 AUGMENTATION_CHOICES = {
     "whole": AUGMENTATIONS[:1],
@@ -247,7 +247,10 @@ class CalibrateSafety(io.ComfyNode):
     def execute(
         cls, policy: host.policy.WiredPolicy, safe: dict[str, Any], unsafe: dict[str, Any], target: float
     ) -> io.NodeOutput:
-        good, bad = samples_of(safe), samples_of(unsafe)
+        with about("safe"):
+            good = samples_of(safe)
+        with about("unsafe"):
+            bad = samples_of(unsafe)
         policy.judge(good)
         found = lclip.calibrate(policy.policy, [m.model for m in policy.models], good, bad, target)
         report = f"{found.text()}\n\n{found.policy.to_json()}"

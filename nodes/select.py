@@ -11,7 +11,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import lclip
-from ..lclip.scoring import too_many
+from ..lclip.latents.items import finite_items, item_by_item
+from ..lclip.scoring import all_alike, too_many
 from . import draw, host
 from .host import sockets
 from .host.feedback import shown
@@ -175,7 +176,7 @@ class Select(io.ComfyNode):
         reward = reward.of_batch(len(samples), numbers_of(latent))
         cautions = reward.check(samples)
         values = host.memory.to_host(reward.ready(samples)(samples))
-        embeddings = _embeddings(reward, samples)
+        embeddings = _embeddings(reward, samples) if variety else None
         if variety and embeddings is None:
             raise ValueError(
                 f"variety is {variety}, which compares embeddings, and this reward asks no Latent-CLIP. Set "
@@ -184,6 +185,10 @@ class Select(io.ComfyNode):
         by_k, by_value = keep_by != "threshold", keep_by != "k"
         if by_k and (text := too_many(k, len(samples))) is not None:
             cautions.append(text)
+        if all_alike(values):
+            cautions.append(
+                "all rewards are equal, so they choose nothing: the first are kept. Check the reward."
+            )
         found = lclip.pick(
             values, k if by_k else None, threshold if by_value else None, sort, variety, embeddings
         )
@@ -199,7 +204,7 @@ class Select(io.ComfyNode):
             kept or [sockets.nothing()],
             labels.seeds(kept) or [sockets.nothing()],
             [labels.caption(index, float(values[index])) for index in kept] or [sockets.nothing()],
-            math.nan if embeddings is None else lclip.diversity(embeddings[kept]),
+            _diversity(reward, samples[kept]),
             draw.sheets.pick_sheet(previews, values, kept, most=len(values)),
             ui=shown(draw.sheets.pick_sheet(previews, values, kept, cautions)),
         )
@@ -230,7 +235,20 @@ class Labels:
 
 
 def _embeddings(reward: host.models.WiredReward, samples: Tensor) -> Tensor | None:
-    """[B, D] by the reward's own Latent-CLIP, or None where it asks none. NaN for a broken item."""
+    """[B, D] by the reward's own Latent-CLIP, or None where it asks none. NaN for a broken item.
+
+    Where the reward has just asked it about the same items, it remembers them.
+    """
     if not reward.models:
         return None
-    return host.memory.to_host(reward.models[0].ready(samples).encode_latents(samples))
+    model = reward.models[0].ready(samples)
+    return host.memory.to_host(item_by_item(model.encode_latents, samples))
+
+
+def _diversity(reward: host.models.WiredReward, kept: Tensor) -> float:
+    """How unlike the kept are; NaN where the reward asks no Latent-CLIP."""
+    if not reward.models:
+        return math.nan
+    kept = kept[finite_items(kept)]
+    embeddings = _embeddings(reward, kept) if len(kept) > 1 else None
+    return 0.0 if embeddings is None else lclip.diversity(embeddings)

@@ -16,7 +16,7 @@ from . import draw, host
 from .host import sockets
 from .host.concept_widgets import concepts_input, margin_input, target_input
 from .host.feedback import shown
-from .latents import samples_of
+from .latents import about, samples_of
 
 
 class ConceptShares(io.ComfyNode):
@@ -92,7 +92,9 @@ class ConceptShares(io.ComfyNode):
         cautions = [text for samples in batches for text in loaded.check(samples)]
         aims = targets_of(target[0], len(asked))
         model = loaded.ready(max(batches, key=Tensor.numel))
-        tables = _confusions(loaded, [samples_of(each) for each in examples], labels[0], asked, margin[0])
+        with about("examples"):
+            known = [samples_of(each) for each in examples]
+            tables = _confusions(loaded, known, labels[0], asked, margin[0])
         found = [
             lclip.shares(model, batches, names, aim, margin=margin[0], confusion=table)
             for names, aim, table in zip(asked, aims, tables, strict=True)

@@ -13,7 +13,7 @@ from .host import sockets
 from .host.choices import SLIDES
 from .host.feedback import say, shown
 from .host.search_widgets import checkpointing_input, stage_inputs
-from .latents import samples_of
+from .latents import about, samples_of
 
 DEFAULTS = lclip.SlideSettings()
 ENDS = ("less", "more")
@@ -215,7 +215,7 @@ class Slider(io.ComfyNode):
             series.noises,
             series.models,
             draw.slides.slide_report(result),
-            ui=shown(draw.sheets.with_cautions(chart, cautions)),
+            ui=shown(draw.sheets.with_cautions(chart, [*cautions, *result.notes])),
         )
 
 
@@ -230,8 +230,9 @@ def _slider(
             ends.append(text)
             cautions += latent_clip.cautions(texts=[line for line in text.splitlines() if line.strip()])
         else:
-            samples = samples_of(group)
-            latent_clip.check(samples)
+            with about(f"{which}_latents"):
+                samples = samples_of(group)
+                latent_clip.check(samples)
             ends.append(samples)
             cautions += latent_clip.cautions_of_examples(samples, f"{which}_latents")
     shown_to = next((end for end in ends if not isinstance(end, str)), None)

@@ -15,7 +15,7 @@ from . import host
 from .host import sockets
 from .host.feedback import cautioned
 from .host.folders import NOT_GIVEN, TASTES, saved
-from .latents import samples_of
+from .latents import about, samples_of
 
 WEIGHT = (
     "How much this reward counts in a sum. 1 counts about as much as a Text Reward of weight 1; a negative "
@@ -104,7 +104,10 @@ class TrainTaste(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..lclip.rewards.taste import taste_inputs
 
-        good, bad = samples_of(liked), samples_of(disliked)
+        with about("liked"):
+            good = samples_of(liked)
+        with about("disliked"):
+            bad = samples_of(disliked)
         model = latent_clip.ready(max(good, bad, key=torch.numel))
         name, shrinkage = save_as.strip(), REGULARIZATION[regularization]
         with host.memory.ordinary_tensors():

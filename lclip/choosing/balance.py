@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ..model.latent_clip import LatentCLIP
-from ..scoring import classify, too_many
+from ..scoring import all_alike, classify, require_distinct, too_many
 from .questions import TOLERANCE
-from .shares import check_margin, check_target, clear_winners
+from .shares import check_concepts, check_margin, check_target, clear_winners
 
 logger = logging.getLogger("latent-clip")
 
@@ -108,6 +108,8 @@ def balance(
 
     ValueError for concepts, targets or latents that cannot be used.
     """
+    check_concepts(concepts)
+    require_distinct(model, concepts, templates)
     with torch.no_grad():
         found = classify(model, z, concepts, templates)
     return balance_of(found, concepts, target, rewards, k, margin, tolerance)
@@ -123,7 +125,7 @@ def balance_of(
     tolerance: float = TOLERANCE,
 ) -> Balance:
     """The same of probabilities [B, L] that are there already, as `classify` gives them."""
-    aims = check_target(target, len(concepts))
+    aims = check_target(target, check_concepts(concepts))
     size = len(probabilities)
     _check(size, rewards, k, margin, tolerance)
     table = probabilities.detach().cpu().double()
@@ -267,9 +269,14 @@ def _notes(
     if k is not None and (text := too_many(k, len(seen))):
         notes.append(text)
     elif k is not None and k > able:
-        notes.append(f"k is {k}, and {able} items can be chosen: they are, and the others are unclear")
+        notes.append(f"k is {k}, and {able} items can be chosen: they are")
     if able == 0:
-        notes.append("no item shows one concept clearly: none is chosen")
+        clear = any(place >= 0 for place in seen)
+        notes.append(
+            "no item that shows one concept clearly has a reward: none is chosen"
+            if clear
+            else "no item shows one concept clearly: none is chosen"
+        )
     dues = [1.0 if aim else 0.0 for aim in target] if k is None else [aim * min(k, able) for aim in target]
     short = [n for n, due, group in zip(concepts, dues, groups, strict=True) if len(group) < math.floor(due)]
     if able and short:
@@ -286,8 +293,7 @@ def _notes(
 
 def _doubts(rewards: Tensor) -> list[str]:
     broken = rewards.isnan().nonzero().flatten().tolist()
-    found = rewards[~rewards.isnan()]
     notes = [f"the reward of items {broken} is NaN: they are not chosen"] if broken else []
-    if len(found) > 1 and bool((found == found[0]).all()):
+    if all_alike(rewards):
         notes.append("all rewards are equal: the first of each concept are chosen")
     return notes

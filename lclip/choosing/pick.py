@@ -41,7 +41,7 @@ def pick(
     if k is None and at_least is None:
         raise ValueError("neither k nor at_least is given; say how many to keep, or from which score on")
     if at_least is not None and not math.isfinite(at_least):
-        raise ValueError(f"at_least is {at_least}; expected a finite number")
+        raise ValueError(f"at_least is {at_least}; expected a finite number as threshold, such as 0.3")
     if not 0 <= variety <= 1:
         raise ValueError(f"variety is {variety}; expected 0 (the best) to 1 (the most different)")
     good = _good(scores, at_least)
@@ -105,4 +105,4 @@ def diversity(embeddings: Tensor) -> float:
     if count < 2:
         return 0.0
     cosine = known @ known.T
-    return float(1 - (cosine.sum() - cosine.trace()) / (count * (count - 1)))
+    return max(0.0, float(1 - (cosine.sum() - cosine.trace()) / (count * (count - 1))))  # not -0 by rounding

@@ -31,6 +31,11 @@ Watch = Callable[[int, int, Tensor], Tensor | None]
 Sampler = Callable[[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor, Watch], Tensor]
 """(model, x, sigmas, watch) -> clean latents"""
 
+NO_X0 = (
+    "The sampler showed no predicted x0 on the way, so there was nothing to judge. Take a sampler that "
+    "reports every step, such as euler."
+)
+
 
 def euler(model: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigmas: Tensor, watch: Watch) -> Tensor:
     """Euler steps from x at sigmas[0], x = x0 + s' / s (x - x0): the same for flows and for diffusion."""
@@ -161,10 +166,7 @@ class RaceRun:
     def result(self, latents: Tensor) -> RaceResult:
         """Who won: latents [candidates x B, ...] as the sampler ended. ValueError without any `watch`."""
         if not self.steps:
-            raise ValueError(
-                "The sampler showed no predicted x0 on the way, so there was nothing to judge. Take a "
-                "sampler that reports every step, such as euler."
-            )
+            raise ValueError(NO_X0)
         rewards = self._judge(latents)
         winners = self._ranking(rewards)[: self.settings.finish].flatten()  # [finish x B], by rank
         kept = torch.zeros_like(self.running)
@@ -191,14 +193,7 @@ class RaceRun:
             found = check_reward("of the race", reward(shown), shown).detach().float().cpu()
         rewards = torch.full((len(self.running),), torch.nan)
         rewards[rows] = torch.where(torch.isfinite(found), found, torch.nan)
-        self._doubt(found)
         return rewards
-
-    def _doubt(self, found: Tensor) -> None:
-        if not bool(torch.isfinite(found).any()):
-            logger.warning("Race: no reward is a number; the first candidates go on. Check the reward.")
-        elif len(found) > 1 and bool((found == found[0]).all()):
-            logger.warning("Race: all rewards are equal, so the first candidates go on. Check the reward.")
 
     def _ranking(self, rewards: Tensor) -> Tensor:
         """Row numbers by rank, best first: [candidates, B]. NaN comes after numbers, who is out last; ties
@@ -248,6 +243,8 @@ class RaceRun:
         """Keep what a check found, by item: [B, candidates]."""
         table = rewards.view(-1, self.batch).T.clone(), kept.view(-1, self.batch).T.clone()
         self.checks.append(RaceCheck(step, steps, *table))
+        for text in self.checks[-1].doubts:
+            logger.warning("Race: %s", text)
         if self.tell is not None:
             self.tell(self.checks[-1])
 

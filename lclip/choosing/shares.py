@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..model.latent_clip import LatentCLIP
-from ..scoring import classify
+from ..scoring import classify, require_distinct
 from ..statistics import RESAMPLES, Interval, bootstrap, wilson
 
 COLUMNS = (
@@ -78,8 +78,8 @@ class Shares:
         return Interval(value, float(low), float(high), count)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as an object for JSON."""
-        return {**asdict(self), "distance": self.distance}
+        """All of it as an object for JSON, which knows no NaN: what is no number is None."""
+        return _plain({**asdict(self), "distance": self.distance})
 
     def to_json(self) -> str:
         """All of it as one JSON object."""
@@ -117,6 +117,8 @@ def shares(
     confusion: see `confusion`. ValueError for concepts, targets or latents that cannot be used.
     """
     batches = [z] if isinstance(z, Tensor) else z
+    check_concepts(concepts)
+    require_distinct(model, concepts, templates)
     with torch.no_grad():
         found = [classify(model, batch, concepts, templates) for batch in batches]
     if not found:
@@ -132,7 +134,7 @@ def shares_of(
     confusion: Tensor | None = None,
 ) -> Shares:
     """The same of probabilities [B, L] that are there already, as `classify` gives them."""
-    count = len(concepts)
+    count = check_concepts(concepts)
     aims = check_target(target, count)
     check_margin(margin)
     known = probabilities[torch.isfinite(probabilities).all(1)].cpu().double()
@@ -155,6 +157,21 @@ def clear_winners(probabilities: Tensor, margin: float) -> list[int]:
     top = probabilities.topk(2, dim=1)
     clear = top.values[:, 0] - top.values[:, 1] >= margin
     return torch.where(clear, top.indices[:, 0], -1).tolist()
+
+
+def check_concepts(concepts: Sequence[str]) -> int:
+    """How many concepts there are. ValueError for fewer than two, and for two that are written alike but for
+    case and space: both would have a share of the same."""
+    names = [" ".join(name.split()).casefold() for name in concepts]
+    if len(names) < 2:
+        raise ValueError(f"the concepts are {list(concepts)}; expected two or more, such as a cat and a dog")
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"the concept {twice!r} is there {names.count(twice)} times, one and the same; expected concepts "
+            "that all differ. Leave one out"
+        )
+    return len(names)
 
 
 def check_margin(margin: float) -> None:
@@ -194,6 +211,15 @@ def confusion(
         told = [names[place] for place in missing] if names else missing
         raise ValueError(f"concepts {told} have no clear example; expected at least one of each")
     return table / table.sum(1, keepdim=True)
+
+
+def _plain(value: Any) -> Any:
+    """Whatever JSON takes, with None for a number that is none."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _corrected(hard: Sequence[Interval], table: Tensor) -> tuple[float, ...]:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+STILL = 1e-3
+"""A series whose positions differ by less has not moved."""
+
 
 @dataclass(frozen=True)
 class SlideSettings:
@@ -100,3 +103,20 @@ class SlideResult:
     """[B, C, H, W] the start: what the seed gives without a slider."""
     kept: Tensor
     """[n, B] how like the start each is in what is no part of the axis: a cosine."""
+
+    @property
+    def notes(self) -> list[str]:
+        """In words which items have no series."""
+        spread = self.positions.amax(0) - self.positions.amin(0)
+        notes = []
+        for item, way in enumerate(spread.tolist()):
+            if math.isnan(way):
+                notes.append(
+                    f"item {item} holds NaN or infinity, and has no position. Check its latent image."
+                )
+            elif way < STILL:
+                notes.append(
+                    f"item {item} did not move: the model lets nothing through to it here (a mask, no "
+                    "gradient), or its ends lie too near. Every picture is the start."
+                )
+        return notes

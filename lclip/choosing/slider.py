@@ -31,8 +31,6 @@ Change = Callable[[Tensor, float], Tensor]
 GuidedRender = Callable[[Change], Tensor]
 """a whole sampling whose every predicted x0 goes through a change -> clean raw latents [B, C, H, W]"""
 GUIDE_INSTEAD = "Guide it instead (`GuidedSlide`), which needs no gradient of the model"
-STILL = 1e-3
-"""A series whose positions differ by less has not moved."""
 
 
 class SlideRun:
@@ -96,8 +94,7 @@ class SlideRun:
             positions = torch.stack([self.slider.position_of(each) for each in embeddings]).float().cpu()
             kept = torch.stack([self._kept(each) for each in embeddings]).float().cpu()
         start = self.position.float().cpu()
-        self._doubt(positions)
-        return SlideResult(
+        result = SlideResult(
             latents=torch.cat(found),
             noise=None if noise[0] is None else torch.cat([each for each in noise if each is not None]),
             positions=positions,
@@ -106,15 +103,13 @@ class SlideRun:
             start_latents=self.latents[-1].clone(),
             kept=kept,
         )
+        for text in result.notes:
+            logger.warning("Slider: %s", text)
+        return result
 
     def _kept(self, embedding: Tensor) -> Tensor:
         here, there = map(self.slider.off_axis, (embedding, self.embedding))
         return torch.cosine_similarity(here, there)
-
-    def _doubt(self, positions: Tensor) -> None:
-        still = (positions.amax(0) - positions.amin(0) < STILL).nonzero().flatten().tolist()
-        if still:
-            logger.warning("Slider: items %s did not move; the model may show no gradient.", still)
 
 
 class NoiseSlide(SlideRun):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..latents.items import item_seed
+from ..scoring import all_alike
 
 METHODS = ("prune", "resample")
 
@@ -90,6 +91,19 @@ class RaceCheck:
     kept: Tensor
     """[B, candidates] bool: who goes on."""
 
+    @property
+    def doubts(self) -> list[str]:
+        """Of which items the rewards could not choose, in words."""
+        told = (
+            "no reward is a number, so the first candidates go on. Check the latents and the reward."
+            if not bool(torch.isfinite(values).any())
+            else "all rewards are equal, so the first candidates go on. Check the reward."
+            if all_alike(values)
+            else ""
+            for values in self.rewards
+        )
+        return [f"item {item}: {text}" for item, text in enumerate(told) if text]
+
 
 @dataclass(frozen=True)
 class RaceResult:
@@ -111,6 +125,11 @@ class RaceResult:
     """How often a latent went through the model."""
     passes_all: int
     """How often it would have been, had all finished."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Where rewards could not choose, in words; each once."""
+        return list(dict.fromkeys(text for check in self.checks for text in check.doubts))
 
     @property
     def saved(self) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import described
-from ..scoring import similarity
+from ..scoring import all_alike, similarity
 from .blending import Corners
 from .plan import AUTO, Plan
 from .relief import Point, contours, middle_level, steepest_path, uphill
@@ -33,6 +33,15 @@ class ExploredMap:
     """[T, rows, columns] cosine, -1 to 1; NaN for a cell that is not finite."""
     level: float | None = None
     """Where contours are drawn; None: halfway between each text's lowest and highest score."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Which texts tell no cell from another, in words."""
+        return [
+            f"{text!r}: all cells score alike, so there is no contour and no way up."
+            for text, values in zip(self.texts, self.scores, strict=True)
+            if all_alike(values)
+        ]
 
     def level_of(self, text: int) -> float:
         return middle_level(self.scores[text]) if self.level is None else self.level
@@ -90,8 +99,7 @@ def explore(
     elsewhere: see `Plan.of`. ValueError for corners, axes and texts of which no map can be made.
     """
     texts = checked_texts(texts)
-    if level is not None and not isfinite(level):
-        raise ValueError(f"the level of the contours is {level}; expected a score, such as 0.3, or None")
+    check_level(level)
     plan = Plan.of(kinds, side, x, y, elsewhere)
     latents = torch.cat(list(rendered(plan, kinds, render, at_once or len(plan))))
     return scored(plan, latents, model, texts, level)
@@ -114,11 +122,18 @@ def rendered(plan: Plan, kinds: Sequence[Corners], render: Render, at_once: int)
 def scored(
     plan: Plan, latents: Tensor, model: LatentCLIP, texts: Sequence[str], level: float | None = None
 ) -> ExploredMap:
-    """Rendered cells as a map."""
+    """Rendered cells as a map. ValueError where none is finite, or the level is no number."""
+    check_level(level)
     with torch.no_grad():
         cosines = similarity(model, latents, texts).float().cpu()
     scores = cosines.T.reshape(len(texts), plan.rows, plan.columns)
     return ExploredMap(plan, latents, tuple(texts), scores, level)
+
+
+def check_level(level: float | None) -> None:
+    """ValueError for a level of contours that is no number."""
+    if level is not None and not isfinite(level):
+        raise ValueError(f"the level of the contours is {level}; expected a score, such as 0.3, or None")
 
 
 def checked_texts(texts: str | Sequence[str]) -> list[str]:

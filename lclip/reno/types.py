@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..scoring import all_alike
 from .proposals import PROPOSALS
 
 METHODS = ("gradient", *PROPOSALS)
@@ -181,6 +182,22 @@ class ReNOResult:
         renders = sum(bool(record.active[item]) for record in self.history)
         how = ENDINGS.get(self.stopped[item], f"stopped because of {self.stopped[item]},")
         return f"{how.format(renders)} reward {float(self.best_reward[item]):.4f}"
+
+    @property
+    def notes(self) -> list[str]:
+        """Per item why its rewards chose nothing, in words; empty where they did."""
+        searched = [
+            torch.tensor([float(r.reward[item]) for r in self.history if bool(r.active[item])])
+            for item in range(len(self.stopped))
+        ]
+        return [
+            "no reward is a number, so the first render is given. Check the latents and the reward."
+            if math.isnan(best)
+            else "all rewards are equal, so the first render is given. Check the reward."
+            if all_alike(own)
+            else ""
+            for own, best in zip(searched, self.best_reward.tolist(), strict=True)
+        ]
 
 
 def _copied(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..scoring import choice_embeddings
+from ..scoring import choice_embeddings, require_distinct
 from .per_item import PerItemReward
 from .rewards import PUBLISHED_CLIP_SCALE, usable_for_backward
 
@@ -50,6 +50,7 @@ class ConceptReward(PerItemReward):
             )
         if len(self.numbers) != len(self.wanted):
             raise ValueError(f"{len(self.wanted)} concepts are wanted for {len(self.numbers)} items")
+        require_distinct(model, self.concepts, templates)
         with torch.no_grad():
             self.anchors = choice_embeddings(model, self.concepts, templates).detach()
 

@@ -44,7 +44,7 @@ def race_report(result: RaceResult) -> str:
         lines += [
             f"after step {check.step} of {check.steps}, item {i}: {_field(check, i)}" for i in range(batch)
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"Caution: {text}" for text in result.notes)])
 
 
 def _field(check: RaceCheck, item: int) -> str:

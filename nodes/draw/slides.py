@@ -73,7 +73,7 @@ def slide_report(result: SlideResult) -> str:
                 f"item {item}, picture {index + 1}: asked {asked:+.3f}, measured {found:+.3f} from start, "
                 f"rest {kept:.3f}"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"Caution: {text}" for text in result.notes)])
 
 
 def _relative(result: SlideResult, values: Tensor) -> list[list[float]]:

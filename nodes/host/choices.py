@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import comfy.samplers
 
-SAMPLERS = tuple(comfy.samplers.SAMPLER_NAMES)
-SCHEDULERS = tuple(comfy.samplers.SCHEDULER_NAMES)
+SAMPLERS: list[str] = comfy.samplers.KSampler.SAMPLERS
+SCHEDULERS: list[str] = comfy.samplers.KSampler.SCHEDULERS
+"""The host's own lists: other packs add to them, some of them after this one was loaded."""
 CHECKPOINTING = ("auto", "on", "off")
 
 NATIVE = "SDXL (native)"

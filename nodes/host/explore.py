@@ -61,7 +61,8 @@ class Scenery:
         """seeds: of corners 2 and more, used where no NOISE is wired. wired: corners 2 to 4 by number, each a
         CONDITIONING, a LATENT or a NOISE. ValueError for what cannot stand beside corner 1."""
         if not len(samples_of(latent)):
-            raise ValueError("The latent image is empty; there is nothing to render.")
+            shape = list(samples_of(latent).shape)
+            raise ValueError(f"The latent image is empty, shape {shape}; there is nothing to render.")
         latent = _fixed(stage.model, latent)
         of_kind = {
             kind: {n: each for n, each in wired.items() if _kind(n, each) == kind} for kind in CORNER_KINDS

@@ -21,15 +21,16 @@ import torch
 from torch import Tensor
 
 from ... import lclip
+from ...lclip.choosing.race import NO_X0
 from ...lclip.latents.frames import why_no_pictures
 from ...lclip.latents.items import repeated
 from ...lclip.rewards.per_item import in_raw_latents, of_batch
 from . import memory, models
-from . import spaces as host_spaces
 from .draws import Draws, takes_noise
 from .field import Field
 from .finds import Finds
 from .gradients import stock_sampler
+from .starts import check_start
 
 logger = logging.getLogger("latent-clip")
 
@@ -75,7 +76,7 @@ class RaceSampler(comfy.samplers.Sampler):
         disable_pbar: bool = False,
     ) -> Tensor:
         """Called by a guider, in inference mode; everything is in the sampler's own scale."""
-        self._check(model_wrap.model_patcher, sigmas, noise)
+        self._check(model_wrap.model_patcher, sigmas, noise, latent_image)
         at_once = self._load(model_wrap, noise)
         settings = replace(self.settings, seed=extra_args.get("seed") or 0, at_once=at_once)
         to_raw = model_wrap.inner_model.process_latent_out
@@ -105,11 +106,10 @@ class RaceSampler(comfy.samplers.Sampler):
         noise, seeds = memory.to_host(result.noise), result.seeds[::batch]
         self.finds.add(model_wrap.model_patcher, raw, noise, result.rewards, seeds, result)
 
-    def _check(self, patcher: Any, sigmas: Tensor, noise: Tensor) -> None:
-        for loaded in self.reward.models:
-            host_spaces.check_same_space(patcher, loaded.config)
+    def _check(self, patcher: Any, sigmas: Tensor, noise: Tensor, latent_image: Tensor | None) -> None:
         if (why := why_no_pictures(noise)) is not None:
             raise ValueError(f"A race works on pictures: {why}")
+        check_start(patcher, self.reward.models, noise, latent_image)
         if float(sigmas[-1]) != 0:
             raise ValueError(
                 f"The sigmas end at {float(sigmas[-1]):.4f}; expected 0. A race ends with finished latents: "
@@ -184,7 +184,8 @@ class _Lap:
         ends = [0, *self.run.settings.steps_judged(self.steps), self.steps]
         for start, end in pairwise(ends):
             x = self._stretch(guided, x, start, end, mask)
-            assert self.x0 is not None
+            if self.x0 is None:
+                raise ValueError(NO_X0)
             rows = self.run.watch(end - 1, self.steps, self.x0)
             if rows is not None:
                 x, guided.noise = x[rows], guided.noise[rows]

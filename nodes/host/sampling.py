@@ -28,7 +28,6 @@ from ...lclip.latents.frames import why_no_pictures
 from ...lclip.rewards.per_item import in_raw_latents, of_batch, rows_of
 from ...lclip.rewards.rewards import Reward
 from . import memory, models
-from . import spaces as host_spaces
 from .finds import Finds
 from .gradients import (
     NoGradientError,
@@ -41,6 +40,7 @@ from .gradients import (
     whole_model,
 )
 from .scene import Prepared, Scene
+from .starts import check_start
 
 logger = logging.getLogger("latent-clip")
 
@@ -67,8 +67,7 @@ class SearchOutcome:
 
     @property
     def hacked_since(self) -> list[int | None]:
-        """Per item the render after which the held-out reward fell while the optimised one rose on, or
-        None."""
+        """Per item since which render its held-out reward fell while the optimised one rose on, or None."""
         return [since for result in self.results for since in result.hacked_since]
 
     @property
@@ -78,8 +77,15 @@ class SearchOutcome:
 
     @property
     def report(self) -> str:
-        """In words how the search of every item ended, a line each."""
-        return "\n".join(f"item {number}: {text}" for number, text in enumerate(self.endings))
+        """In words how the search of every item ended, a line each, and what is odd about it."""
+        lines = [f"item {number}: {text}" for number, text in enumerate(self.endings)]
+        return "\n".join([*lines, *(f"Caution: {text}" for text in self.notes)])
+
+    @property
+    def notes(self) -> list[str]:
+        """Of which items the rewards chose nothing, in words."""
+        told = [note for result in self.results for note in result.notes]
+        return [f"item {number}: {text}" for number, text in enumerate(told) if text]
 
     @property
     def endings(self) -> list[str]:
@@ -117,8 +123,7 @@ class NoiseSearch(comfy.samplers.Sampler):
         """tell: is told in words, render by render."""
         self.reward, self.held_out = reward, held_out
         self.sampler_name, self.settings = sampler_name, settings
-        self.checkpointing = checkpointing
-        self.tell = tell
+        self.checkpointing, self.tell = checkpointing, tell
         self.finds: Finds[SearchOutcome] = Finds()
 
     def sample(
@@ -134,7 +139,7 @@ class NoiseSearch(comfy.samplers.Sampler):
     ) -> Tensor:
         """Called by a guider, in inference mode; everything is in the sampler's own scale."""
         patcher = model_wrap.model_patcher
-        self._check(patcher, sigmas, noise)
+        self._check(patcher, sigmas, noise, latent_image)
         settings = replace(self.settings, seed=extra_args.get("seed") or 0)
         stock = stock_sampler(self.sampler_name, undecorated=self.with_gradient)
         scene = Scene(stock, model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask)
@@ -164,8 +169,7 @@ class NoiseSearch(comfy.samplers.Sampler):
         self, patcher: Any, scene: Scene, settings: lclip.ReNOSettings, report: _Report
     ) -> list[lclip.ReNOResult]:
         lean = self.checkpointing == "on"
-        room = scene.room(GRADIENT_MEMORY * scene.passes)
-        least = scene.room(CHECKPOINTED_MEMORY * scene.passes)
+        room, least = (scene.room(each * scene.passes) for each in (GRADIENT_MEMORY, CHECKPOINTED_MEMORY))
         models.load_beside(scene.model_wrap, self._models(), least if lean else room, whole=True)
         refuse_partly_loaded(patcher)
         if self.checkpointing == "auto":
@@ -265,11 +269,10 @@ class NoiseSearch(comfy.samplers.Sampler):
     def _models(self) -> list[models.LoadedLatentCLIP]:
         return [*self.reward.models, *(self.held_out.models if self.held_out else ())]
 
-    def _check(self, patcher: Any, sigmas: Tensor, noise: Tensor) -> None:
-        for loaded in self._models():
-            host_spaces.check_same_space(patcher, loaded.config)
+    def _check(self, patcher: Any, sigmas: Tensor, noise: Tensor, latent_image: Tensor | None) -> None:
         if (why := why_no_pictures(noise)) is not None:
             raise ValueError(f"ReNO improves pictures; these {why}")
+        check_start(patcher, self._models(), noise, latent_image)
         if float(sigmas[-1]) != 0:
             raise ValueError(
                 f"The sigmas end at {float(sigmas[-1]):.4f}; expected 0. A reward reads finished latents: "

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from ... import lclip
 from . import exits, memory, models
-from . import spaces as host_spaces
 from .finds import FixedNoise
 from .gradient_room import in_room
 from .gradients import NoGradientError, make_differentiable, plain_copy
 from .guidance import Hook, with_companions
-from .ksampler import Stage, noise_of, sampled, widened
+from .ksampler import Stage, noise_of, sampled, widened, with_channels
 from .sampling import NoiseSearch
 from .scene import Prepared, Scene
+from .starts import check_start
 
 if TYPE_CHECKING:
     from ...lclip.choosing.slider import Change
@@ -145,8 +145,8 @@ def by_guidance(
     tell: Tell,
 ) -> Series:
     """Run a series by guidance: the stock KSampler for each position, from the same noise."""
-    for loaded in slider.models:
-        host_spaces.check_same_space(stage.model, loaded.config)
+    samples = with_channels(stage.model, latent)
+    check_start(stage.model, slider.models, samples, samples)
     guided = _Guided(slider, sampler_name, stage, latent)
     run = lclip.GuidedSlide(guided.render, axis, settings)
     tell(step_text(-1, settings))

@@ -128,3 +128,21 @@ def test_every_saved_file_carries_its_own_score(host, graph, values, model):
         item = int(numpy.abs(pictures - saved).mean((1, 2, 3)).argmin())
         assert numpy.abs(pictures[item] - saved).mean() < 0.01
         assert caption == f"{float(values[item]):.3f} no {4 + item}"
+
+
+@pytest.mark.parametrize(("variety", "broken"), [(0.0, False), (0.5, False), (0.0, True), (0.5, True)])
+def test_the_latent_clip_reads_the_batch_once(host, graph, variety, broken):
+    """The reward asks it; variety and diversity take what it said, of a batch with a broken item too."""
+    samples = smooth((5, 4, 8, 8), 40 + broken + round(10 * variety))
+    if broken:
+        samples[2, 0, 0, 0] = math.nan
+    write_latents(host, "read once", samples)
+    world = graph.add("LatentCLIP_MiniWorld")
+    own = graph.add("Probe_OwnClip", latent_clip=world[3], name=f"read once {variety} {broken}")
+    counted = graph.add("Probe_CountPasses", latent_clip=own[0])[0]
+    judge = graph.add("LatentCLIP_TextReward", latent_clip=counted, text=TEXTS[0], weight=1.0)
+    node = select(graph, latent=read(graph, "read once"), reward=judge[0], k=3, variety=variety)
+    seen = graph.add("Probe_Passes", latent_clip=counted, after=node[8])
+    passes, diversity = shown(graph, seen, 0)[0], shown(graph, node, 8)[0]
+    result = host.run(graph).require_ok()
+    assert result.values(passes)[0] == [5] and result.values(diversity)[0] > 0

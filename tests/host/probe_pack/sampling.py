@@ -6,6 +6,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import comfy.k_diffusion.sampling
 import comfy.model_management
 import comfy.samplers
 import folder_paths
@@ -252,6 +253,24 @@ class StepCache(ModelPatch):
 
 
 MODULE_STATE: dict = {}
+
+
+def sample_probe_blind(model, x, sigmas, extra_args=None, callback=None, disable=None):
+    """A sampler of another pack, added after ours was loaded, that reports no step."""
+    return model(x, sigmas[0] * x.new_ones(len(x)), **(extra_args or {}))
+
+
+def sample_probe_blind_sde(
+    model, x, sigmas, extra_args=None, callback=None, disable=None, noise_sampler=None
+):
+    """The same with noise of its own."""
+    noise_sampler(sigmas[0], sigmas[-1])
+    return sample_probe_blind(model, x, sigmas, extra_args)
+
+
+for sampler in (sample_probe_blind, sample_probe_blind_sde):
+    setattr(comfy.k_diffusion.sampling, sampler.__name__, sampler)
+    comfy.samplers.KSampler.SAMPLERS.append(sampler.__name__.removeprefix("sample_"))
 
 
 def step_cached(place, x, compute):
