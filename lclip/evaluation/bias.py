@@ -18,6 +18,7 @@ from ..rewards.rewards import shorten
 from ..statistics import wilson
 from .making import Generation, Layout, Made, make_all
 from .prompts import Prompt
+from .published import BIAS
 from .questions import concept_chances
 from .results import Row, TaskResult
 from .shown import pictures_of
@@ -71,7 +72,8 @@ def bias(run: Generation, asked: Asked) -> TaskResult:
         raise ValueError(notes[0] if notes else "there is nothing to count")
     about = run.told(**asked.told())
     title = f"Shares of concepts: {len(run.batch.prompts.prompts)} prompts, {run.batch.samples} pictures each"
-    return TaskResult("bias", title, about, rows, notes, pictures_of(run.batch, journal, _layout(run)))
+    shown = pictures_of(run.batch, journal, _layout(run))
+    return TaskResult("bias", title, about, rows, notes, shown, BIAS)
 
 
 def _answers(run: Generation, asked: Asked) -> Callable[[Prompt, Made], Mapping[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .bias import Asked, figures_of
 from .items import with_captions
+from .published import BIAS
 from .questions import Chances
 from .results import Row, TaskResult
 from .tasks import Setup, ask, below, first_problem, notes_of
@@ -37,7 +38,7 @@ def bias_of(setup: Setup, asked: Asked, captions: Mapping[str, str] | None = Non
     about = {**setup.about(), **setup.versions(), **asked.told()}
     title = f"Shares of concepts: {len(every)} items that were given"
     rows = [*figures_of(asked, "all", every), *_of_prompts(asked, groups)]
-    return TaskResult("bias", title, about, rows, notes_of(table), gallery.shown(below(setup)))
+    return TaskResult("bias", title, about, rows, notes_of(table), gallery.shown(below(setup)), BIAS)
 
 
 def _of_prompts(asked: Asked, groups: Mapping[str, Sequence[Any]]) -> list[Row]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from ..statistics import Interval, bootstrap, wilson
 from .making import Generation, Layout, Made, make_all
 from .prompts import Prompt
+from .published import COMPBENCH, OVERALL, TAGS, Beside, beside_geneval
 from .results import Row, TaskResult
 from .shown import pictures_of
 
@@ -33,12 +35,14 @@ def geneval(run: Generation) -> TaskResult:
     layout = _geneval_layout(run) if task == "geneval" else _compbench_layout(run)
     make_all(run.batch, run.maker, journal, layout, _scored(run), run.progress)
     rows = run.made(journal)
-    figures = [row for name in run.batch.variants for row in _figures(run, name, rows)]
+    paper = beside_geneval(run) if task == "geneval" else Beside(COMPBENCH)
+    figures = [row for name in run.batch.variants for row in _figures(run, name, rows, paper)]
     notes = run.failures(journal)
     if not figures:
         raise ValueError(notes[0] if notes else "there is nothing to score: no variant has latents")
     title = f"{TITLES[task]}: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
-    return TaskResult(task, title, run.told(), figures, notes, pictures_of(run.batch, journal, layout))
+    shown = pictures_of(run.batch, journal, layout)
+    return TaskResult(task, title, run.told(), figures, notes, shown, paper.said)
 
 
 def _scored(run: Generation) -> Callable[[Prompt, Made], Mapping[str, Any]]:
@@ -60,7 +64,9 @@ def _scored(run: Generation) -> Callable[[Prompt, Made], Mapping[str, Any]]:
     return score
 
 
-def _figures(run: Generation, name: str, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+def _figures(
+    run: Generation, name: str, rows: Mapping[str, Sequence[Mapping[str, Any]]], paper: Beside
+) -> list[Row]:
     plain = {_place(row): row for row in rows.get(run.batch.variants[0], ())}
     own = [row for row in rows[name] if row.get("cosine") is not None]
     found = []
@@ -85,10 +91,10 @@ def _figures(run: Generation, name: str, rows: Mapping[str, Sequence[Mapping[str
     if judged:
         share = wilson(sum(bool(row["correct"]) for row in judged), len(judged))
         found.append(Row(f"{name}: shows the prompt, by the oracle of pixels", share))
-    return found + _of_own_scorer(run, name)
+    return found + _of_own_scorer(run, name, paper)
 
 
-def _of_own_scorer(run: Generation, name: str) -> list[Row]:
+def _of_own_scorer(run: Generation, name: str, paper: Beside) -> list[Row]:
     """What GenEval's own scorer has written beside the pictures: the mean over tags of the shares correct."""
     path = run.folder / run.batch.prompts.kind / name / RESULTS
     if run.batch.prompts.kind != "geneval" or not path.is_file():
@@ -98,11 +104,16 @@ def _of_own_scorer(run: Generation, name: str) -> list[Row]:
         correct = [(str(entry["tag"]), float(bool(entry["correct"]))) for entry in found]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not what GenEval's scorer writes: {error}. Take it away") from error
-    rows = [Row(f"{name}: GenEval's scorer, overall", _over_tags(correct))] if correct else []
+    found = {OVERALL: _over_tags(correct)} if correct else {}
     for tag in dict.fromkeys(tag for tag, _ in correct):
         shares = [value for other, value in correct if other == tag]
-        rows.append(Row(f"{name}: GenEval's scorer, {tag}", wilson(sum(shares), len(shares))))
-    return rows
+        found[tag] = wilson(sum(shares), len(shares))
+    whole = Counter(tag for tag, _ in correct) == {tag: n * run.batch.samples for tag, n in TAGS.items()}
+    known = paper if whole else Beside("")
+    return [
+        Row(f"{name}: GenEval's scorer, {tag}", share, *known.of(f"{name} {tag}"))
+        for tag, share in found.items()
+    ]
 
 
 def _over_tags(correct: Sequence[tuple[str, float]]) -> Interval:

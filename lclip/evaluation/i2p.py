@@ -15,6 +15,7 @@ from ..safety.judge import SafetyJudge
 from ..statistics import wilson
 from .making import Generation, Layout, Made, make_all
 from .prompts import Prompt
+from .published import I2P
 from .results import Row, TaskResult
 from .shown import pictures_of
 
@@ -42,7 +43,7 @@ def i2p(
         raise ValueError(notes[0] if notes else "there is nothing to count")
     title = f"I2P's prompts: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
     shown = pictures_of(run.batch, journal, layout, _is_unsafe)
-    return TaskResult("i2p", title, run.told(**about), figures, notes, shown)
+    return TaskResult("i2p", title, run.told(**about), figures, notes, shown, I2P)
 
 
 def _judged(

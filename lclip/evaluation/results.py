@@ -63,7 +63,10 @@ class TaskResult:
     """Versions, hashes, seeds, space, size rule: all that the figures hang on."""
     rows: Sequence[Row]
     notes: Sequence[str] = ()
+    """What went wrong."""
     shown: Sequence[Shown] = ()
+    paper: str = ""
+    """What the figures of the paper are of, or why there are none."""
 
     def as_json(self) -> dict[str, Any]:
         """As the file of results holds it."""
@@ -83,6 +86,7 @@ class TaskResult:
             "about": dict(self.about),
             "rows": rows,
             "notes": [*self.notes],
+            "paper": self.paper or None,
         }
 
 
@@ -128,7 +132,8 @@ def _section(result: TaskResult) -> str:
         + "</tr>"
         for row in result.rows
     )
-    notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
+    said = [result.paper] if result.paper else []
+    notes = "".join(f"<p>{escape(note)}</p>" for note in [*said, *result.notes])
     about = escape(json.dumps(dict(result.about), indent=2, ensure_ascii=False))
     figures = "".join(map(_figure, result.shown))
     return (

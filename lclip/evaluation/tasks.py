@@ -19,17 +19,14 @@ from ..checkpoints.fingerprint import fingerprint
 from ..data.items import LatentItem
 from ..model.latent_clip import LatentCLIP
 from ..statistics import wilson
-from ..training.towers import MODELS
 from .classes import Classes
 from .gallery import Gallery
 from .items import Inputs, of_classes, with_captions
+from .published import RETRIEVAL, beside_imagenet
 from .questions import EmbedWithCaption, Rank
 from .results import Row, TaskResult
 from .workers import Crew, Parts, ask_parts, show_first
 
-VALIDATION = 50_000
-PAPER = {"b-8": 68.8, "b-4-plus": 73.5}
-PAPER_SOURCE = "ImageNet zero-shot top-1 of arXiv 2503.08455, as a review of its tables gives it"
 RECALLS = (1, 5, 10)
 CHUNK = 1024
 
@@ -111,15 +108,10 @@ def imagenet(setup: Setup, classes: Classes) -> TaskResult:
     ranks = [int(row["rank"]) for row in table.rows() if not row["error"]]
     if not ranks:
         raise ValueError(_none_left("item", table))
-    paper = _paper(setup.model) if classes.imagenet and len(ranks) == VALIDATION else None
+    paper = beside_imagenet(setup.model, classes.imagenet, len(ranks))
     rows = [
-        Row(
-            "top-1",
-            wilson(sum(rank <= 1 for rank in ranks), len(ranks)),
-            paper,
-            PAPER_SOURCE if paper else "",
-        ),
-        Row("top-5", wilson(sum(rank <= 5 for rank in ranks), len(ranks))),
+        Row(name, wilson(sum(rank <= k for rank in ranks), len(ranks)), *paper.of(name))
+        for name, k in (("top-1", 1), ("top-5", 5))
     ]
     about = {
         **setup.about(),
@@ -128,12 +120,8 @@ def imagenet(setup: Setup, classes: Classes) -> TaskResult:
         "templates": len(classes.templates),
     }
     title = f"Zero-shot classification, {len(classes.ids)} classes"
-    return TaskResult("imagenet", title, about, rows, notes_of(table), gallery.shown(below(setup)))
-
-
-def _paper(model: LatentCLIP) -> float | None:
-    """The paper's top-1 for a model of that shape."""
-    return next((PAPER[name] for name, config in MODELS.items() if config == model.config), None)
+    shown = gallery.shown(below(setup))
+    return TaskResult("imagenet", title, about, rows, notes_of(table), shown, paper.said)
 
 
 def retrieval(setup: Setup, captions: Mapping[str, str] | None = None, ways: int | None = None) -> TaskResult:
@@ -168,7 +156,8 @@ def retrieval(setup: Setup, captions: Mapping[str, str] | None = None, ways: int
         ]
     about = {**setup.about(), **setup.versions(), "ways": ways or len(rows), "captions": len(numbers)}
     title = f"Retrieval, {ways or len(rows)}-way"
-    return TaskResult("retrieval", title, about, found, notes_of(table), gallery.shown(below(setup)))
+    shown = gallery.shown(below(setup))
+    return TaskResult("retrieval", title, about, found, notes_of(table), shown, RETRIEVAL)
 
 
 def ranks_of_own(queries: Tensor, gallery: Tensor, own: Tensor) -> Tensor:

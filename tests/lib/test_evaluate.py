@@ -15,7 +15,7 @@ from PIL import Image
 
 import lclip
 from lclip.commands import main
-from lclip.evaluation import tasks
+from lclip.evaluation import published
 from lclip.evaluation.classes import Classes, find_classes
 from lclip.evaluation.imagenet_names import imagenet_names
 from lclip.evaluation.items import Inputs, plain, read_captions
@@ -56,6 +56,7 @@ def test_all_in_miniature_writes_one_page(tmp_path, capsys):
     assert [task["task"] for task in told["tasks"]] == ["imagenet", "retrieval", *made]
     for task in told["tasks"]:
         about = task["about"]
+        assert task["paper"].startswith('There is no column "paper"') and not task["notes"]
         assert about["latent_space"] == "mini" and about["size_rule"] and about["torch"] == torch.__version__
         assert len(about["model"]) == 16 and about["seed"] == 0
         assert about.get("vae") == "mini" or about["maker"] == "mini"
@@ -236,19 +237,27 @@ def test_imagenets_folders_by_wordnet_id_and_by_name(tmp_path):
 
 
 def test_the_papers_column_only_for_the_same_row(world, monkeypatch, tmp_path, encoder):
-    assert tasks._paper(world.latent_clip) is None
     for name, figure in (("b-8", 68.8), ("b-4-plus", 73.5)):
-        assert tasks._paper(lclip.LatentCLIP(MODELS[name], device="meta")) == figure
+        model = lclip.LatentCLIP(MODELS[name], device="meta")
+        assert published.beside_imagenet(model, True, 50_000).of("top-1")[0] == figure
+        assert published.beside_imagenet(model, True, 50_000).of("top-5") == (None, "")
     folder = write_classes(tmp_path)
     classes = find_classes([], folder / "classes.txt", folder / "templates.txt")
     run = setup(world, tmp_path, [folder / "pictures"], encoder)
-    monkeypatch.setattr(tasks, "_paper", lambda model: 68.8)
-    monkeypatch.setattr(tasks, "VALIDATION", 60)
-    assert imagenet(run, classes).rows[0].paper is None  # of other classes
     same = Classes(classes.ids, classes.texts, classes.templates, True)
-    assert imagenet(run, same).rows[0].paper == 68.8
-    monkeypatch.setattr(tasks, "VALIDATION", 50_000)
-    assert imagenet(run, same).rows[0].paper is None  # of other pictures
+    assert "not the shape of a released one" in imagenet(run, same).paper
+    monkeypatch.setattr(published, "shape_of", lambda model: "b-8")
+    monkeypatch.setattr(published, "VALIDATION", 60)
+    other = imagenet(run, classes)
+    assert other.rows[0].paper is None and "classes or templates are others" in other.paper
+    found = imagenet(run, same)
+    assert (found.rows[0].paper, found.rows[1].paper) == (68.8, None)
+    monkeypatch.setattr(published, "VALIDATION", 50_000)
+    other = imagenet(run, same)
+    assert other.rows[0].paper is None and "60 pictures count here" in other.paper
+    assert other.paper in write_results(tmp_path, [other]).read_text().replace("&quot;", '"').replace(
+        "&#x27;", "'"
+    )
 
 
 def test_the_page_escapes_what_it_shows(tmp_path):

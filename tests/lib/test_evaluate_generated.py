@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,14 +22,17 @@ from PIL import Image
 import lclip
 from lclip.commands import main
 from lclip.evaluation.comfyui import ComfyMaker, filled, read_workflow
-from lclip.evaluation.geneval import Generation, geneval
+from lclip.evaluation.geneval import Generation, _of_own_scorer, geneval
 from lclip.evaluation.journal import Journal
 from lclip.evaluation.making import IN_A_ROW, Batch, Made
-from lclip.evaluation.prompts import read_i2p, read_prompts
+from lclip.evaluation.pipelines import Efforts, PipelineMaker
+from lclip.evaluation.prompts import Prompt, PromptList, read_i2p, read_prompts
+from lclip.evaluation.published import beside_geneval
 from lclip.mini.making import MiniMaker, contents, right, write_geneval, write_i2p
 from lclip.mini.oracle import judge, shows_unsafe
 from lclip.mini.scenes import caption
 from lclip.mini.world import WEIGHTS, load_world
+from lclip.training.towers import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 MINI = str(WEIGHTS / "latent_clip.safetensors")
@@ -100,6 +104,87 @@ def test_what_genevals_own_scorer_wrote_stands_beside(world, tmp_path):
     (tmp_path / "out" / "geneval" / "plain" / "results.jsonl").write_text('{"other": 1}')
     with pytest.raises(ValueError, match="is not what GenEval's scorer writes"):
         geneval(run)
+
+
+GENEVALS = {
+    "single_object": 80, "two_object": 99, "counting": 80, "colors": 94, "position": 100, "color_attr": 100
+}  # fmt: skip
+"""Of which GenEval's list of 553 prompts is (arXiv 2310.11513)."""
+
+
+class Turbo(PipelineMaker):
+    """A pipeline's maker whose pipeline is not opened."""
+
+    @property
+    def pipe(self):
+        made = type("StableDiffusionXLPipeline", (), {})()
+        made.unet = SimpleNamespace(config=SimpleNamespace(sample_size=self.dtype == "float32" and 64 or 128))
+        return made
+
+
+def of_the_paper(tmp_path, world, shape="b-4-plus", **other):
+    """A run of GenEval's 553 prompts with SDXL-Turbo, as far as that shows."""
+    tags = [tag for tag, number in GENEVALS.items() for _ in range(number)]
+    prompts = PromptList("geneval", tuple(Prompt(n, f"{n}", (tag,)) for n, tag in enumerate(tags)), "")
+    call = {"num_inference_steps": 1, "guidance_scale": 0.0}
+    model = lclip.LatentCLIP(MODELS[shape], device="meta") if shape else world.latent_clip
+    maker = Turbo(tmp_path, model, **{"call": call, **other})
+    return Generation(model, maker, Batch(prompts, ("plain", "reno"), 4, 0), tmp_path, {})
+
+
+def test_the_papers_geneval_stands_beside_what_its_own_scorer_says(world, tmp_path):
+    run = of_the_paper(tmp_path, world)
+    for variant in ("plain", "reno"):
+        path = tmp_path / "geneval" / variant / "results.jsonl"
+        path.parent.mkdir(parents=True)
+        whole = [json.dumps({"tag": tag, "correct": n % 2 == 0}) for tag, many in GENEVALS.items()
+                 for n in range(4 * many)]  # fmt: skip
+        path.write_text("\n".join(whole))
+    paper = beside_geneval(run)
+    rows = {row.what: row for name in ("plain", "reno") for row in _of_own_scorer(run, name, paper)}
+    told = {what: row.paper for what, row in rows.items() if row.paper is not None}
+    assert told == {
+        "plain: GenEval's scorer, overall": 54.0,
+        "plain: GenEval's scorer, two_object": 66.0,
+        "plain: GenEval's scorer, counting": 45.0,
+        "reno: GenEval's scorer, overall": 62.0,
+        "reno: GenEval's scorer, two_object": 82.0,
+        "reno: GenEval's scorer, counting": 60.0,
+    }
+    assert all("2503.08455" in rows[what].source for what in told)
+    assert not any(row.source for row in rows.values() if row.paper is None)
+    assert "no program here can tell" in paper.said
+    path.write_text("\n".join(whole[:-1]))
+    assert not any(row.paper for row in _of_own_scorer(run, "reno", paper))  # of fewer pictures
+    other = beside_geneval(of_the_paper(tmp_path, world, "b-8")).figures
+    assert other["reno overall"] == 60.0 and other["plain overall"] == 54.0
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"call": {"num_inference_steps": 4, "guidance_scale": 0.0}}, "--steps is 4"),
+        ({"call": {"num_inference_steps": 1}}, "--guidance-scale None"),
+        ({"call": {"num_inference_steps": 1, "guidance_scale": 0.0, "height": 1024}}, "--size is 1024"),
+        ({"dtype": "float16"}, "made for 128 cells"),
+        ({}, "prompts are 552 others"),
+    ],
+)
+def test_another_row_has_no_figure_of_the_paper_and_says_why(world, tmp_path, other, reason):
+    run = of_the_paper(tmp_path, world, **other)
+    if not other:
+        run = replace(run, batch=replace(run.batch, prompts=run.batch.prompts.first(552)))
+    found = beside_geneval(run)
+    assert not found.figures and 'There is no column "paper"' in found.said and reason in found.said
+
+
+def test_a_search_that_is_not_the_papers_has_no_figure(world, tmp_path):
+    """Neither a model of another shape nor another number of iterations; plain pictures have one."""
+    for run in (
+        of_the_paper(tmp_path, world, None),
+        of_the_paper(tmp_path, world, efforts=Efforts(iterations=20)),
+    ):
+        assert {name.split()[0] for name in beside_geneval(run).figures} == {"plain"}
 
 
 def test_compbenchs_texts_and_names(world, tmp_path):
