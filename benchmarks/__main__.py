@@ -45,7 +45,7 @@ SECTIONS = {
     "adapter": ("adapter", "adapter", "Mini world: another VAE's latents through an adapter"),
     "taste": ("taste", "taste", "Mini world: own taste from few examples"),
     "adaptation": ("adaptation", "adaptation", "Mini world: a pixel CLIP made to read latents"),
-    "real-sizes": ("real_maps", "sizes", "Real pictures: SDXL's latents at half the size"),
+    "real-sizes": ("real_maps", "sizes", "Real pictures: SDXL's latents at other sizes"),
     "real-adapters": ("real_maps", "adapters", "Real pictures: other models' latents as SDXL's"),
     "real-guards": ("real_guards", "guards", "Real pictures: false alarms of the checks, and what they tell"),
     "real-probe": ("real_probe", "probe", "Real pictures: what a small Latent-CLIP sees, at other sizes too"),

@@ -19,6 +19,7 @@ from .harness import Run, Skipped, table
 from .real.crops import LARGE, OTHERS, SMALL, load_crops
 from .real.encoded import PIXELS, load_encoded, plan_folder
 from .real.fetching import cache_folder
+from .real.kinds import load_kinds
 from .real.taesd import CAVEAT, FILES, TinyMissing
 
 NATIVE = 64  # cells each way, as the released models': what is smaller is a crop to them
@@ -57,11 +58,13 @@ class Group:
 @torch.inference_mode()
 def guards(run: Run) -> str:
     """False alarms on pictures of several kinds; what is told of noise and of scaled latents."""
-    groups = list(_groups(run))
-    number = sum(len(group.latents) for group in groups)
+    of_kinds, others = _given(run)
+    groups = [*of_kinds, *others]
+    number, each = (sum(len(group.latents) for group in some) for some in (groups, of_kinds))
     return (
-        f"{number} latents of pictures, {CAVEAT}: all that lie encoded in the cache, in {len(FILES)} spaces "
-        "(make pictures, real-sizes, real-probe). The checks are those of a model of "
+        f"{number} latents of pictures, {CAVEAT}. {each} are of as many test pictures of every kind, each "
+        "once, whole or its middle square, at 256 to 2048 px; the others all that lie encoded in the cache, "
+        f"in {len(FILES)} spaces (make pictures, real-sizes, real-probe). The checks are those of a model of "
         f"{NATIVE}x{NATIVE} cells. One of their numbers was chosen on these: half-noisy latents are told "
         "from 32x32 cells on, since at 16x16 one drawing looked like them. A false alarm blocks a picture "
         "at the gate. 95 % intervals (Wilson).\n\n"
@@ -70,14 +73,26 @@ def guards(run: Run) -> str:
     )
 
 
-def _groups(run: Run) -> Iterator[Group]:
-    cache = cache_folder()
+def _given(run: Run) -> tuple[list[Group], list[Group]]:
+    """Test pictures of every kind, and what else is encoded."""
     try:
-        crops = load_crops(cache, "test", run.choose(CROPS, 2), say=run.say)
+        return list(_of_kinds(run)), list(_others(run))
     except FileNotFoundError as missing:
         raise Skipped("there are no pictures; `make pictures` fetches them") from missing
     except TinyMissing as missing:
         raise Skipped(str(missing)) from missing
+
+
+def _of_kinds(run: Run) -> Iterator[Group]:
+    for size, found in load_kinds(cache_folder(), 0.02 if run.tiny else 1.0, run.say).items():
+        for kind in sorted({item["kind"] for item in found.items}):
+            chosen = [n for n, item in enumerate(found.items) if item["kind"] == kind]
+            yield Group(f"{kind}, {size} px", "sdxl", found.latents[chosen].float())
+
+
+def _others(run: Run) -> Iterator[Group]:
+    cache = cache_folder()
+    crops = load_crops(cache, "test", run.choose(CROPS, 2), say=run.say)
     yield Group(f"crops of photographs, {LARGE} px", "sdxl", crops["large"])
     for space in ("sdxl", *OTHERS):
         yield Group(f"crops of photographs, {SMALL} px", space, crops[space])

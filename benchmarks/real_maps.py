@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,40 +11,62 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import lclip
-from lclip.adapters.shipped import size_map
+from lclip.latents.reader import NativeSize
+from lclip.latents.size_rules import RULES
 from lclip.statistics import bootstrap
 
 from .harness import Run, Skipped, table
-from .real.crops import LARGE, OTHERS, SMALL, Latents, load_crops
+from .real.crops import OTHERS, SMALL, Latents, load_crops
 from .real.fetching import cache_folder
 from .real.maps import ANCHOR_BLOCKS, ANCHOR_WIDTH, DEV, PLANS, TRAIN, learn_anchor
+from .real.sized import NATIVE, SHORTEST, SIZES, load_sized
 from .real.taesd import CAVEAT, Taesd, TinyMissing, load_taesd
+from .real_gate import gate
 
-CROPS = 40
+CROPS, PHOTOGRAPHS = 40, 40
 SEEN = {"train": TRAIN, "dev": DEV}
 ANCHORED = ("sd1.5", "sd3", "flux")  # as interposers are published for
+MEANING = (
+    "Error: |z - z'|^2 as a share of the variance of z', the latents of the same picture encoded at the "
+    "smaller size by SDXL's VAE. PSNR: against z' decoded. Intervals over photographs."
+)
 COLUMNS = ("squared error", "std kept, by channel", "PSNR decoded, dB")
 
 
 def sizes(run: Run) -> str:
-    """SDXL's latents of a crop brought to half its size, by every way there is."""
-    crops, sdxl = _given(run)
-    large, native = crops["large"], crops["sdxl"]
+    """SDXL's latents of photographs at other sizes brought to the native one, by every way there is."""
+    sized, sdxl = _found(lambda cache: load_sized(cache, "test", run.choose(PHOTOGRAPHS, 2), run.say))
+    rows = []
+    for title in SIZES:
+        z, native = sized[title], sized[f"{title} native"]
+        ways = {**_resampled(z), "the way through pixels": lambda title=title: sized[f"{title} through"]}
+        told = _rows(ways, native, sized[f"{title} picture"], sdxl)
+        rows += [[title, *row] for row in told]
+    number = len(sized[f"{next(iter(SIZES))} picture"])
+    return (
+        f"SDXL's latents at other sizes brought to {SMALL} px on the shorter side. {number} test photographs "
+        f"of {SHORTEST} px or more, one picture of each, {CAVEAT}. All sizes at 3/8 of what they are for a "
+        f"model of 64x64 cells: 2x is {2 * SMALL} px for {SMALL}, 832x1216 is 312x456. {MEANING}\n\n"
+        + table(("size", "way", *COLUMNS), rows)
+    )
+
+
+def _resampled(z: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """The ways that have latents at the native size: rules, and at 2x what people do by hand."""
+    reader = NativeSize(lclip.space_named("sdxl"), NATIVE)
     ways: dict[str, Callable[[], Tensor]] = {
-        "bilinear, antialiased (resize, crops)": lambda: F.interpolate(
-            large, scale_factor=0.5, mode="bilinear", antialias=True, align_corners=False
-        ),
-        "nearest": lambda: large[..., ::2, ::2],
-        "2x2 mean": lambda: F.avg_pool2d(large, 2),
-        "fit, the shipped map": lambda: size_map("sdxl", torch.device("cpu"))(large),
-        "the way through pixels": lambda: crops["large through"],
+        "bilinear, antialiased (crops; a square's resize)": lambda: RULES["crops"](z, reader)[0],
+        "fit, the shipped map": lambda: RULES["fit"](z, reader)[0],
     }
-    return _told(f"{LARGE} px latents brought to {SMALL} px, SDXL.", ways, crops, native, sdxl)
+    if z.shape[-2:] == (2 * NATIVE, 2 * NATIVE):
+        ways["nearest"] = lambda: z[..., ::2, ::2]
+        ways["2x2 mean"] = lambda: F.avg_pool2d(z, 2)
+    return ways
 
 
 def adapters(run: Run) -> str:
     """Other spaces' latents of a crop as SDXL's."""
-    crops, sdxl = _given(run)
+    crops, sdxl = _found(lambda cache: load_crops(cache, "test", run.choose(CROPS, 2), say=run.say))
     anchored = {space: _anchor(run, space, crops) for space in ANCHORED}
     ways: dict[str, Callable[[], Tensor]] = {}
     for space in OTHERS:
@@ -51,12 +74,15 @@ def adapters(run: Run) -> str:
         if space in anchored:
             ways[f"{space}, the anchor"] = lambda space=space: anchored[space]
         ways[f"{space}, through pixels"] = lambda space=space: crops[f"{space} through"]
+    number = len(set(crops["picture"].tolist()))
     return (
-        _told(f"Latents of other VAEs at {SMALL} px as SDXL's.", ways, crops, crops["sdxl"], sdxl)
+        f"Latents of other VAEs at {SMALL} px as SDXL's. {len(crops['sdxl'])} crops of {number} test "
+        f"pictures, {CAVEAT}. {MEANING}\n\n"
+        + table(("way", *COLUMNS), _rows(ways, crops["sdxl"], crops["picture"], sdxl))
         + "\n\nThe anchor is SD-Latent-Interposer's architecture, "
         f"{ANCHOR_WIDTH} wide with {ANCHOR_BLOCKS} blocks as its published files are, learnt from the same "
         "pictures with the same loss, in as many seconds as the shipped adapter had, those taken together "
-        "with what else this machine did then and now."
+        "with what else this machine did then and now.\n\n" + gate(run, cache_folder())
     )
 
 
@@ -75,9 +101,10 @@ def _anchor(run: Run, space: str, crops: Latents) -> Tensor:
     return torch.from_numpy(run.part(f"anchor {space}", job)["z"])
 
 
-def _given(run: Run) -> tuple[Latents, Taesd]:
+def _found(load: Callable[[Path], Latents]) -> tuple[Latents, Taesd]:
+    """What is measured on, and SDXL's TAESD; or Skipped, and why."""
     try:
-        return load_crops(cache_folder(), "test", run.choose(CROPS, 2), say=run.say), load_taesd("sdxl")
+        return load(cache_folder()), load_taesd("sdxl")
     except FileNotFoundError as missing:
         raise Skipped("there are no pictures; `make pictures` fetches them") from missing
     except TinyMissing as missing:
@@ -85,11 +112,11 @@ def _given(run: Run) -> tuple[Latents, Taesd]:
 
 
 @torch.inference_mode()
-def _told(
-    title: str, ways: dict[str, Callable[[], Tensor]], crops: Latents, native: Tensor, sdxl: Taesd
-) -> str:
-    pictures = crops["picture"].numpy()
-    shown = sdxl.decode(native)
+def _rows(
+    ways: Mapping[str, Callable[[], Tensor]], native: Tensor, pictures: Tensor, sdxl: Taesd
+) -> list[list[str]]:
+    """What each way keeps of the native latents. pictures: which each is of, [N]."""
+    owners, shown = pictures.numpy(), sdxl.decode(native)
     rows = []
     for way, job in ways.items():
         z = job()
@@ -97,16 +124,11 @@ def _told(
         kept = (z.std((0, 2, 3)) / native.std((0, 2, 3))).tolist()
         noise = (sdxl.decode(z) - shown).square().mean((1, 2, 3))
         rows.append(
-            (
+            [
                 way,
-                bootstrap(errors, pictures).text(digits=3),
+                bootstrap(errors, owners).text(digits=3),
                 ", ".join(f"{share:.2f}" for share in kept),
-                bootstrap(-10 * np.log10(noise.numpy()), pictures).text(digits=1),
-            )
+                bootstrap(-10 * np.log10(noise.numpy()), owners).text(digits=1),
+            ]
         )
-    number = len(set(pictures.tolist()))
-    return (
-        f"{title} {len(native)} crops of {number} test photographs, {CAVEAT}. Error: |z - z'|^2 as a share "
-        "of the variance of z', the latents of the same crop encoded at the smaller size by SDXL's VAE. "
-        "PSNR: against z' decoded. Intervals over photographs.\n\n" + table(("way", *COLUMNS), rows)
-    )
+    return rows

@@ -62,7 +62,7 @@ def photo_crops(pictures: Iterable[Picture], side: int, each: int, most: dict[st
     for (number, box), picture in order:
         if left.get(picture.split, 0):
             left[picture.split] -= 1
-            items.append(_item(picture, f"{picture.id}-{side}-{number}", box=box))
+            items.append(item_of(picture, f"{picture.id}-{side}-{number}", box=box))
     return interleaved(items)
 
 
@@ -96,17 +96,18 @@ def small_photographs(pictures: Iterable[Picture]) -> dict[str, list[Picture]]:
 
 def on_white(picture: Picture, variant: int) -> Item:
     """A drawing in one of its places, scales and flips on white."""
-    return _item(picture, f"{picture.id}-{variant}", variant=variant, ground=WHITE_GROUND)
+    return item_of(picture, f"{picture.id}-{variant}", variant=variant, ground=WHITE_GROUND)
 
 
 def drawing_variant(picture: Picture, variant: int, grounds: list[Picture]) -> Item:
     """A drawing in one of its places, scales, flips and grounds."""
     rng = random.Random(f"ground {variant} {picture.id}")
     ground = rng.choice(grounds).path if grounds and rng.random() < GROUNDS else ""
-    return _item(picture, f"{picture.id}-{variant}", variant=variant, ground=ground)
+    return item_of(picture, f"{picture.id}-{variant}", variant=variant, ground=ground)
 
 
-def _item(picture: Picture, name: str, **more) -> Item:
+def item_of(picture: Picture, name: str, **more) -> Item:
+    """A picture as an item of that id. more: where in it, or how it lies."""
     return Item(
         id=name,
         path=picture.path,

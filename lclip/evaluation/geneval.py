@@ -104,15 +104,15 @@ def _of_own_scorer(run: Generation, name: str, paper: Beside) -> list[Row]:
         correct = [(str(entry["tag"]), float(bool(entry["correct"]))) for entry in found]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not what GenEval's scorer writes: {error}. Take it away") from error
-    found = {OVERALL: _over_tags(correct)} if correct else {}
+    told = {OVERALL: _over_tags(correct)} if correct else {}
     for tag in dict.fromkeys(tag for tag, _ in correct):
         shares = [value for other, value in correct if other == tag]
-        found[tag] = wilson(sum(shares), len(shares))
+        told[tag] = wilson(sum(shares), len(shares))
     whole = Counter(tag for tag, _ in correct) == {tag: n * run.batch.samples for tag, n in TAGS.items()}
     known = paper if whole else Beside("")
     return [
         Row(f"{name}: GenEval's scorer, {tag}", share, *known.of(f"{name} {tag}"))
-        for tag, share in found.items()
+        for tag, share in told.items()
     ]
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from test_real_pictures import built, cache, write_random  # noqa: F401
 
 import lclip
-from benchmarks import real_probe
+from benchmarks import real_gate, real_probe
 from benchmarks.harness import Run, Skipped
 from benchmarks.real import encoded, plans, probe, probe_plan
 from lclip.data.finding import find_shards
@@ -169,3 +169,48 @@ def test_the_section_tells_of_all_that_is_encoded_and_says_what_is_not(tmp_path,
     assert {("2x", rule) for rule in (*lclip.SIZE_RULES, "through pixels")} <= told
     assert {("flux", "the shipped adapter"), ("flux", "through pixels")} <= told
     assert "not trained" in text and "not encoded" in text and "1.5x" not in text and "sd3" not in text
+
+
+def test_what_a_gate_loses_is_what_counting_pairs_gives():
+    rng = np.random.default_rng(3)
+    shows = rng.random((3, 40)) < 0.3
+    native, worse = shows + rng.normal(0, 0.4, shows.shape), shows + rng.normal(0, 2.0, shows.shape)
+
+    def area(p, y):
+        return np.mean([float(a > b) for a in p[y] for b in p[~y]])
+
+    by_hand = [np.mean([area(p, y) for p, y in zip(each, shows, strict=True)]) for each in (native, worse)]
+    found = real_gate.lost(native, worse, shows)
+    assert found.value == pytest.approx(by_hand[0] - by_hand[1])
+    assert found.low < found.value < found.high and found.low > 0
+    assert real_gate.lost(native, native, shows).figures == (0, 0, 0)
+    few = real_gate.compared(native, worse, shows)
+    assert few[0] == f"{by_hand[0]:.3f}" and float(few[-2][:-1].strip()) > float(few[-1][:-1].strip())
+
+
+def test_the_gates_truth_is_in_names_and_key_words():
+    items = [{"name": "cat face", "keywords": []}, {"name": "x", "keywords": ["Animal", "Flag"]}]
+    assert real_gate.truth(items).tolist() == [[False, True], [True, False], [False, True]]
+
+
+def test_the_gate_is_asked_of_the_same_drawings_in_every_space(tmp_path):
+    """Drawings that only one space has are in no figure."""
+    torch.manual_seed(0)
+    path = probe.checkpoint(tmp_path, real_gate.JUDGE)
+    path.parent.mkdir(parents=True)
+    lclip.save_checkpoint(new_towers(probe.config(real_gate.JUDGE)), path)
+    for space, channels, first in (("sdxl", 4, 0), ("flux", 16, 2)):
+        folder = encoded.folder_of(tmp_path, real_gate.PLAN, space, probe_plan.NATIVE)
+        folder.mkdir(parents=True)
+        spread = lclip.space_named(space).std
+        items = [
+            {"id": str(n), "name": f"{real_gate.CONCEPTS[n % 3]} {n}", "keywords": []}
+            for n in range(first, 14)
+        ]
+        z = spread * torch.randn(len(items), channels, 16, 16)
+        save_file({"latents": z.half()}, folder / "00000.safetensors")
+        (folder / "00000.jsonl").write_text("\n".join(map(json.dumps, items)))
+    told = real_gate.gate(Run(tiny=True), tmp_path)
+    (row,) = [line for line in told.splitlines() if line.startswith("| flux")]
+    assert row.split(" | ")[1] == "12" and "sd3" not in told
+    assert "no probe is trained" in real_gate.gate(Run(tiny=True), tmp_path / "empty")
