@@ -7,7 +7,6 @@ from workflow_parts import (
     GAP,
     JUDGE_HEIGHT,
     TEXT_HEIGHT,
-    TOP,
     WIDE,
     World,
     around,
@@ -16,7 +15,7 @@ from workflow_parts import (
     note,
 )
 
-LOWEST = 1085  # of the groups around the tallest node
+HIGHEST, LOWEST = -100, 1084  # of the groups around the tallest node
 COLOURS = "#3f5f8a", "#5a7d3a", "#7a5a8a"  # of groups
 
 
@@ -39,7 +38,7 @@ def explore(canvas: Canvas, world: World) -> None:
     size = {"width": world.size, "height": world.size, "batch_size": 1}
     empty = canvas.node(world.empty, (left, 270), (WIDE, 118), None, size)["LATENT"]
     inner, outer = around(under, 0)[:3], around(loaded.end, 1)
-    rails = LOWEST - 14, LOWEST - 36
+    rails = LOWEST - 14, LOWEST - 34
     judge = loaded.latent_clip.via(
         *inner, (-9, under + 52), (-9, LOWEST - 70), (20, rails[1]), (e - 80, rails[1]), (e - 56, 300)
     )
@@ -65,4 +64,4 @@ def explore(canvas: Canvas, world: World) -> None:
     note(canvas, (b, 890), (WIDE, 150), "Heat", "Choose a text under *show*: bright is where it fits.")
     bounds = (-70, e - 95), (e - 85, b - 50), (b - 45, end + 25)
     for title, ends, colour in zip(("1 Corners", "2 Explore", "3 Look"), bounds, COLOURS, strict=True):
-        canvas.group(title, ends[0], TOP, ends[1], LOWEST + 15, colour)
+        canvas.group(title, ends[0], HIGHEST, ends[1], LOWEST, colour)

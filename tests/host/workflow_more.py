@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from workflow_canvas import Canvas, Output, Placed, Point
-from workflow_parts import CEILING, FLOOR, MINI_HEIGHT, TOP, WIDE, World, decode, note, show
+from workflow_parts import CEILING, FLOOR, LANE, MINI_HEIGHT, SECOND_ROW, TOP, WIDE, World, decode, note, show
 
 BLUE, GREEN, VIOLET, RED = "#3f5f8a", "#5a7d3a", "#7a5a8a", "#8a4a3a"  # of groups
 ROW, SECOND, THIRD = 310, WIDE + 60, 2 * WIDE + 110  # of samplers above each other; columns
-UNDER = FLOOR - 25
+UNDER = LANE
 MUTED = 2
 
 
@@ -62,67 +62,75 @@ def pictures(
 
 
 def own_taste(canvas: Canvas, world: World) -> None:
-    loaded = world_node(canvas)
-    up = (SECOND - 24, 330), (SECOND - 24, 640)
-    empty = empties(canvas, (0, 700), 16).via((WIDE + 22, 590), (THIRD - 22, 560))
+    """Two samplers to learn from above each other, and one beside what is learnt: previews have room."""
+    loaded, left, top, floor = world_node(canvas), WIDE + 95, -100, 1085
     asked = (
         ("Liked: a dark ground", "a red star above a yellow circle on a black ground"),
         ("Disliked: a white one", "a red star above a yellow circle on a white ground"),
         ("New, of every ground", "a blue square left of a green ring"),
     )
-    made = []
+    clip, prompts = loaded["clip"].via((WIDE + 38, 60), (WIDE + 30, 166), (4, 174), (-10, 206)), []
     for row, (title, text) in enumerate(asked):
-        y, clip, model = ROW * row, loaded["clip"], loaded["model"]
+        y = 225 + 172 * row
         if row:
-            clip, model = clip.via(*up[:row]), model.via((THIRD - 36, 14), (THIRD - 34, y - 10))
-        prompt = words(canvas, (SECOND, y + 60), title, text, clip)
-        made.append(sampler(canvas, (THIRD, y), f"{row + 1}: {title.split(':')[0]}", model, prompt, empty,
-                            seed=5 + row))  # fmt: skip
-    a = THIRD + WIDE + 60
+            clip = clip.via((-10, y - 10))
+        prompts.append(words(canvas, (0, y), title, text, clip))
+    empty, model = empties(canvas, (0, 745), 16), loaded["model"]
+    down = model.via((left - 36, 14), (left - 34, SECOND_ROW - 10))
+    high = empty.via((WIDE + 48, 690))
+    liked = sampler(canvas, (left, 0), "1: Liked", model, prompts[0], high.via((WIDE + 50, 110)), seed=5)
+    disliked = sampler(canvas, (left, SECOND_ROW), "2: Disliked", down, prompts[1], high, seed=6)
+    a = left + WIDE + 75
     judge = around(loaded["latent_clip"], (a - 40, CEILING))
-    values = {"save_as": "mini-taste"}
-    liked, disliked, new = made
-    taste = canvas.node("LatentCLIP_TrainTaste", (a, 0), (260, 270), None, values, latent_clip=judge,
-                        liked=liked, disliked=disliked.via((a - 22, 250)))  # fmt: skip
+    taste = canvas.node("LatentCLIP_TrainTaste", (a, 0), (260, 270), None, {"save_as": "mini-taste"},
+                        latent_clip=judge, liked=liked, disliked=disliked.via((a - 22, 250)))  # fmt: skip
     report = turned(taste["report"], (a, 40), 260, 270)
     canvas.node("PreviewAny", (a, 340), (260, 190), "How sure it is", source=report)
-    down = judge.via((a - 34, 30), (a - 34, 640))
-    values = {"file": "mini-taste.safetensors"}
-    kept = canvas.node(
-        "LatentCLIP_LoadTaste", (a, 630), (260, 130), "Load Taste (muted)", values, latent_clip=down
-    )
+    values, wire = {"file": "mini-taste.safetensors"}, judge.via((a - 34, 30), (a - 34, 620))
+    kept = canvas.node("LatentCLIP_LoadTaste", (a, 610), (260, 130), "Load Taste (muted)", values,
+                       latent_clip=wire)  # fmt: skip
     kept.saved["mode"] = MUTED
-    b = a + 260 + 60
-    lane = new.via((a - 14, 590), (b - 40, 568))
-    select = canvas.node("LatentCLIP_Select", (b, 0), (270, 720), None, {"k": 4}, reward=taste["reward"],
-                         latent=lane)  # fmt: skip
-    c = b + 270 + 60
-    floor = along_the_floor(loaded["vae"], (c - 34, UNDER), (c - 30, 100))
-    end = pictures(canvas, (c, 0), "Chosen by taste", select["best"], floor, 430, "taste")
+    n = a + 260 + 95
+    lanes = (  # along the floor: the lower, the further right it goes up again
+        down.via((left - 30, floor - 27), (n - 64, floor - 27), (n - 62, 40)),
+        prompts[2].via((WIDE + 34, 640), (WIDE + 34, floor - 20), (n - 50, floor - 20), (n - 48, 80)),
+        empty.via((WIDE + 20, 800), (WIDE + 20, floor - 13), (n - 36, floor - 13), (n - 34, 110)),
+    )
+    new = sampler(canvas, (n, 0), "3: New, of every ground", *lanes, seed=7)
+    b = n + WIDE + 70
+    reward = taste["reward"].via((a + 286, 70), (a + 286, 500), (n - 20, 536), (b - 40, 536), (b - 26, 80))
+    wires = {"reward": reward, "latent": new}
+    select = canvas.node("LatentCLIP_Select", (b, 0), (270, 720), None, {"k": 4}, **wires)
+    c = b + 270 + 65
+    high = CEILING - 10
+    vae = loaded["vae"].via((WIDE + 24, 120), (WIDE + 2, 152), (6, 152), (-24, 120), (-24, high))
+    end = pictures(canvas, (c, 0), "Chosen by taste", select["best"], vae.via((c - 28, high)), 430, "taste")
     values = {"labels": "a black ground\na white ground\na grey ground"}
-    sees = judge.via((b - 30, CEILING), (c - 50, CEILING), (c - 46, 450))
+    sees = judge.via((b - 30, CEILING), (c - 48, CEILING), (c - 44, 450))
     canvas.node("LatentCLIP_Classify", (c, 490), (WIDE, 390), None, values, latent_clip=sees,
                 latent=select["best"].via((c - 22, 200), (c - 20, 450)))  # fmt: skip
-    note(canvas, (0, 210), (WIDE, 430), "Show, don't say",
+    note(canvas, (n, 600), (WIDE, 420), "Show, don't say",
          "A taste is learnt from latents that you like and others that you do not: sixteen of each, by two "
          "prompts. Yours come from Load Latent.",
          "Next time: unmute Load Taste, which reads what was saved, and wire it instead.")  # fmt: skip
-    canvas.group("1 Liked, disliked, new", -40, TOP, a - 44, FLOOR, BLUE)
-    canvas.group("2 Learn and choose", a - 40, TOP, b + 285, FLOOR, GREEN)
-    canvas.group("3 Look", b + 290, TOP, end + 25, FLOOR, VIOLET)
+    canvas.group("1 Liked, disliked", -40, top, a - 46, floor, BLUE)
+    canvas.group("2 Learn", a - 42, top, n - 72, floor, GREEN)
+    canvas.group("3 Choose among new ones", n - 68, top, b + 285, floor, GREEN)
+    canvas.group("4 Look", b + 289, top, end + 25, floor, VIOLET)
 
 
 def guarded(canvas: Canvas, world: World) -> None:
-    loaded, second = world_node(canvas), 540
-    empty = empties(canvas, (0, 640), 50).via((WIDE + 18, 620), (WIDE + 22, 540), (THIRD - 26, 530))
+    loaded, second, third = world_node(canvas), SECOND_ROW, THIRD + 40
+    empty = empties(canvas, (0, 640), 50).via((WIDE + 18, 620), (WIDE + 22, 540), (third - 30, 530))
+    upper = empty.via((third - 34, 470), (third - 32, 120))
     model, clip = loaded["model"], loaded["clip"]
     harmless = words(canvas, (SECOND, 60), "Harmless", "a green square above a purple circle", clip)
     text, clip = "a yellow star above a purple skull", clip.via((SECOND - 24, 70), (SECOND - 26, 500))
     harmful = words(canvas, (SECOND, second + 60), "What must not be shown", text, clip)
-    safe = sampler(canvas, (THIRD, 0), "Harmless ones", model, harmless, empty, steps=8)
-    down = model.via((THIRD - 36, 14), (THIRD - 34, second - 10))
-    unsafe = sampler(canvas, (THIRD, second), "Without the guard", down, harmful, empty, steps=8)
-    a = THIRD + WIDE + 70
+    safe = sampler(canvas, (third, 0), "Harmless ones", model, harmless, upper, steps=8)
+    down = model.via((third - 66, 14), (third - 64, second - 20))
+    unsafe = sampler(canvas, (third, second), "Without the guard", down, harmful, empty, steps=8)
+    a = third + WIDE + 70
     judge = around(loaded["latent_clip"], (a - 30, CEILING))
     values = {"preset": "mini"}
     policy = canvas.node("LatentCLIP_SafetyPolicy", (a, 0), (250, 400), None, values, latent_clip=judge)
@@ -133,29 +141,18 @@ def guarded(canvas: Canvas, world: World) -> None:
         "LatentCLIP_CalibrateSafety", (a, 505), (250, 385), None, {"target": 0.1}, **wires
     )
     b = a + 250 + 75
-    high = model.via((WIDE + 20, 8), (WIDE + 45, CEILING - 15), (b - 40, CEILING - 15))
+    high = model.via((WIDE + 20, 8), (WIDE + 45, CEILING - 24), (b - 36, CEILING - 24))
     wires = {"model": high, "policy": calibrated["policy"].via((b - 22, 400), (b - 24, 120))}
     guard = canvas.node("LatentCLIP_SafetyGuard", (b, 0), (WIDE, 160), None, {"strength": 0.3}, **wires)
-    low = harmful.via((THIRD - 10, second + 292), (a - 20, second + 292), (a - 20, 436), (b - 40, 438))
-    steered = sampler(
-        canvas,
-        (b, 240),
-        "With the guard",
-        turned(guard["model"], (b, 0), WIDE, 160),
-        low,
-        empty.via(
-            (THIRD - 24, second + 280),
-            (THIRD + 20, second + 306),
-            (a - 32, second + 300),
-            (a - 13, 600),
-            (a - 14, 450),
-            (b - 34, 452),
-        ),
-        steps=8,
+    over = (  # along the ceiling: there is no room under the live previews
+        harmful.via((third - 52, 560), (third - 50, CEILING - 16), (b - 48, CEILING - 16), (b - 46, 250)),
+        upper.via((third - 30, CEILING - 8), (b - 60, CEILING - 8), (b - 58, 290)),
     )
+    model = turned(guard["model"], (b, 0), WIDE, 160)
+    steered = sampler(canvas, (b, 240), "With the guard", model, *over, steps=8)
     c = b + WIDE + 60
     floor = along_the_floor(loaded["vae"], (c - 34, UNDER))
-    without = unsafe.via((a - 42, 314), (a - 46, CEILING + 8), (c - 40, CEILING + 8))
+    without = unsafe.via((a - 42, 314), (a - 46, CEILING + 10), (c - 40, CEILING + 10))
     pictures(canvas, (c, 0), "Without", without, floor.via((c - 28, 100)), 420, "guard-without")
     end = pictures(
         canvas, (c, 480), "With", steered.via((c - 46, 440)), floor.via((c - 28, 600)), 420, "guard-with"
@@ -217,7 +214,7 @@ def another_models_latents(canvas: Canvas, world: World) -> None:
     bridged = canvas.node("LatentCLIP_Bridge", (c, 475), (WIDE, 110), None, None, **wires)
     b = c + WIDE + 70
     lane = eight.via((THIRD + WIDE + 12, CEILING - 12), (b - 50, CEILING - 12))
-    said = text.via((WIDE + 30, UNDER - 20), (b - 32, UNDER - 20))
+    said = text.via((WIDE + 22, UNDER - 20), (b - 32, UNDER - 20))
     for y, title, clip in ((0, "By the trained adapter", applied), (475, "By both VAEs", bridged)):
         wires = {
             "latent_clip": clip["latent_clip"],
@@ -242,8 +239,8 @@ def another_models_latents(canvas: Canvas, world: World) -> None:
 
 def custom_sampling(canvas: Canvas, world: World) -> None:
     loaded = world_node(canvas)
-    floor, model, left = FLOOR + 20, loaded["model"], SECOND
-    under = floor - 58
+    floor, model, left = FLOOR, loaded["model"], SECOND
+    under = floor - 50
     empty = empties(canvas, (0, 575), 1)
     clip = loaded["clip"].via((WIDE + 40, 60), (WIDE + 36, 150), (2, 158), (-20, 196))
     text = "a blue square left of a green ring"
@@ -271,38 +268,41 @@ def custom_sampling(canvas: Canvas, world: World) -> None:
     both = canvas.node("LatentCLIP_SafetyReward", (b, 0), (WIDE, 118), None, None, **wires)["reward"]
     reward = turned(both, (b, 0), WIDE, 118)
     search = canvas.node(
-        "LatentCLIP_ReNOSampler", (b, 195), (WIDE, 470), None, {"iterations": 20}, reward=reward
+        "LatentCLIP_ReNOSampler", (b, 190), (WIDE, 500), None, {"iterations": 20}, reward=reward
     )
-    lower = reward.via((b - 16, 400), (b - 14, 700))
+    lower = reward.via((b - 16, 400), (b - 14, 715))
     values = {"candidates": 8, "checks": "0.5"}
-    race = canvas.node("LatentCLIP_Race", (b, 725), (WIDE, 270), None, values, reward=lower)
+    race = canvas.node("LatentCLIP_Race", (b, 740), (WIDE, 262), None, values, reward=lower)
     c, made = b + WIDE + 95, list[Output]()
-    d = c + WIDE + 60
+    d = c + WIDE + 75
     down = left + WIDE + 22
     lanes = (
-        empty.via((WIDE + 30, floor - 50)),
+        empty.via((WIDE + 30, floor - 42)),
         sigmas["SIGMAS"].via((down, 170), (down, 260)),
         guider.via((down + 9, 50), (down + 9, 140)),
         noise.via((down + 18, 350), (down + 18, 440)),
     )
-    rail = [output.via((a - 50 + 9 * k, floor - 50 + 10 * k), (c - 60 + 9 * k, floor - 50 + 10 * k))
+    rail = [output.via((a - 50 + 9 * k, floor - 42 + 10 * k), (c - 60 + 9 * k, floor - 42 + 10 * k))
             for k, output in enumerate(lanes)]  # fmt: skip
-    vae = vae.via((d - 34, under))
-    for y, title, output in ((0, "Searched", search["sampler"]), (400, "Raced", race["sampler"])):
+    vae = vae.via((c - 72, under))
+    rows = ((0, "Searched", search["sampler"], 0), (535, "Raced", race["sampler"], 750))
+    for y, title, output, shown_at in rows:
         latent, sigma, guide, noises = (each.via((c - 60 + 9 * k, y + 150)) for k, each in enumerate(rail))
         wires = {"noise": noises, "guider": guide, "sampler": output, "sigmas": sigma, "latent_image": latent}
-        made.append(canvas.node("SamplerCustomAdvanced", (c, y), (WIDE, 118), title, **wires)["output"])
-        place, name = (d, 470 * bool(y)), f"custom-{title.lower()}"
-        lane = vae.via((d - 30, place[1] + 80))
-        end = pictures(canvas, place, f"{title}: the picture", made[-1], lane, 420, name)
-    found = made[0].via((c + WIDE + 18, 40), (c + WIDE + 14, 140), (c - 8, 152), (c - 12, 570))
-    over = search["sampler"].via((c - 22, 300), (c - 18, 560))
-    canvas.node("LatentCLIP_SearchResult", (c, 600), (WIDE, 400), sampler=over, latent=found)
+        sampled = canvas.node("SamplerCustomAdvanced", (c, y), (WIDE, 118), title, **wires)["output"]
+        made.append(sampled.via((c + WIDE + 18, y + 34)))
+        around_it = made[-1].via((c + WIDE + 14, y + 382), (c - 8, y + 396))
+        images = decode(canvas, (c, y + 430), around_it, vae.via((c - 70, y + 470)))
+        name = f"custom-{title.lower()}"
+        end = show(canvas, (d, shown_at), (WIDE, 280), f"{title}: the picture", images, name)
+    over = search["sampler"].via((c - 28, 270), (c - 26, 450), (c - 8, 486), (c + 16, 488), (c + WIDE, 489))
+    found = made[0].via((c + WIDE + 40, 300))
+    canvas.node("LatentCLIP_SearchResult", (d, 360), (WIDE, 346), sampler=over, latent=found)
     note(canvas, (0, 745), (WIDE, 110), "Rewards add up",
          "To look like the example, and to be safe: chained by add_to.")  # fmt: skip
-    note(canvas, (0, 905), (WIDE, 110), "What it found",
+    note(canvas, (0, 895), (WIDE, 110), "What it found",
          "Behind the sampling: rewards, curve, and the noise to use again.")  # fmt: skip
-    note(canvas, (a, 870), (WIDE, 145), "For custom sampling",
+    note(canvas, (a, 870), (WIDE, 135), "For custom sampling",
          "One sampler follows the reward's gradient, one drops what falls behind.")  # fmt: skip
     canvas.group("1 Example and prompt", -40, TOP, a - 72, floor, BLUE)
     canvas.group("2 What is good, and who finds it", a - 68, TOP, c - 76, floor, GREEN)

@@ -9,8 +9,9 @@ from workflow_canvas import Canvas, Model, Output, Point
 
 WIDE = 225  # what a node measures at least in Nodes 2.0
 GAP = 60  # between the first two columns
-TOP, FLOOR = -115, 1065  # of groups: from above the nodes, which begin at 0, to under the VAE's lane
-CEILING = -50  # of the Latent-CLIP's lane
+TOP, FLOOR = -115, 1070  # of groups: from above the nodes, which begin at 0, to under the VAE's lane
+CEILING, LANE = -50, FLOOR - 13  # the Latent-CLIP's lane and the VAE's
+SECOND_ROW = 541  # where a sampler stands that has another one with a live preview above it
 MINI_HEIGHT, JUDGE_HEIGHT, TEXT_HEIGHT = 118, 150, 120
 HUB = "https://huggingface.co/"
 
@@ -214,7 +215,7 @@ def start(canvas: Canvas, world: World, prompt: str, batch: int, above: bool = T
         low += 152
     size = {"width": world.size, "height": world.size, "batch_size": world.batch or batch}
     empty = canvas.node(world.empty, (left, low + 50), (WIDE, 118), None, size)["LATENT"]
-    lane = loaded.vae.via(*around(loaded.end, 1), (-18, FLOOR - 25))
+    lane = loaded.vae.via(*around(loaded.end, 1), (-18, LANE))
     free = y + TEXT_HEIGHT if world.mini or above else loaded.end + 290 + JUDGE_HEIGHT
     if world.needs and above:
         note(canvas, (left, 45), (2 * WIDE + 60, 110), "What you need", world.needs)

@@ -25,10 +25,12 @@ from workflow_parts import (
     FLOOR,
     FLUX1,
     FLUX2,
+    LANE,
     MINI,
     SD15,
     SDXL,
     SDXL_BASE,
+    SECOND_ROW,
     TOP,
     WIDE,
     Z_IMAGE,
@@ -60,19 +62,20 @@ def score_and_choose(canvas: Canvas, world: World) -> None:
     latents, x = sample(canvas, world, begin)
     a = x + 80
     ceiling = begin.latent_clip.via((a - 62, CEILING))
-    lane = begin.text.via((begin.left - 12, begin.low + 15), (begin.left + 20, begin.low + 30))
-    lane = lane.via((a - 60, begin.low + 30))
-    high = lane.via((a - 30, min(begin.low, 590)))
+    y, under = begin.low + 30, max(begin.low + 30, begin.top + 530)  # under the sampler's live preview
+    lane = begin.text.via((begin.left - 12, y - 15), (begin.left + 20, y), (begin.right + 16, y))
+    lane = lane.via((begin.right + 36, under), (a - 60, under))
+    high = lane.via((a - 30, min(under, 590)))
     wires = {"latent_clip": ceiling, "latent": latents, "text": high.via((a - 30, 200))}
     score = canvas.node("LatentCLIP_Score", (a, 0), (260, 580), **wires)
     down = ceiling.via((a - 46, 30), (a - 46, 600))
-    words = high.via((a - 30, 600), (a - 28, 680)) if begin.low < 590 else lane.via((a - 28, 720))
+    words = high.via((a - 30, 600), (a - 28, 680)) if under < 590 else lane.via((a - 28, 720))
     scorer = canvas.node("LatentCLIP_TextReward", (a, 650), (260, 174), latent_clip=down, text=words)
     b = a + 260 + 60
     wires = {"latent": score["latent"], "reward": scorer["reward"].via((b - 26, 620), (b - 26, 90))}
     select = canvas.node("LatentCLIP_Select", (b, 0), (260, 680), None, {"k": 2}, **wires)
     c = b + 260 + 65
-    lane = begin.vae.via((c - 32, FLOOR - 25), (c - 30, 110))
+    lane = begin.vae.via((c - 32, LANE), (c - 30, 110))
     end = decoded(canvas, world, (c, 0), 620, "The chosen two", select["best"], lane, "chosen")
 
     low, words = (
@@ -104,14 +107,14 @@ def reno(canvas: Canvas, world: World) -> None:
     values = {"seed": 1, **search_of(world)}
     search, b = searching(canvas, world, begin, "LatentCLIP_ReNO", values)
     c = b + 290 + 75
-    title, lane = "Before: the seed as it is", begin.vae.via((c - 35, FLOOR - 25))
+    title, lane = "Before: the seed as it is", begin.vae.via((c - 35, LANE))
     up = lane.via((c - 30, 170))
     d = 75 + decoded(canvas, world, (c, 60), 640, title, search["initial"], up, "reno-before")
-    title, lane = "After: the best noise", lane.via((d - 35, FLOOR - 25), (d - 30, 170))
+    title, lane = "After: the best noise", lane.via((d - 35, LANE), (d - 30, 170))
     end = decoded(canvas, world, (d, 60), 640, title, search["best"].via((d - 40, 14)), lane, "reno-after")
     note(
         canvas,
-        (d, 700),
+        (d, 740),
         (end - d, 180),
         "Is it really better?",
         "A higher reward is not always a better picture: look. Wire a second reward into held_out to watch.",
@@ -205,7 +208,7 @@ def safety_gate(canvas: Canvas, world: World) -> None:
     under = (b + 318, 160), (b + 318, 845), (b + 290, 868), (a, 868), (a - 26, 840), (a - 26, 580)
     report = gate["report"].via(*under)
     canvas.node("PreviewAny", (a, 520), (240, 320), "Verdict per item", source=report)
-    lane = begin.vae.via((c - 34, FLOOR - 25), (c - 30, 100))
+    lane = begin.vae.via((c - 34, LANE), (c - 30, 100))
     end = decoded(canvas, world, (c, 0), 640, "Safe pictures", gate["safe"], lane, "safe")
 
     corner(canvas, begin, "What may be wrong here", *world.says(
@@ -240,14 +243,14 @@ def heatmap(canvas: Canvas, world: World) -> None:
     beside(canvas, world, (b, 0), (300, 250), "The mask, to use elsewhere", mask)
     overlay = where["overlay"]
     if world.mini:
-        overlay = enlarge(canvas, (b, 360), overlay.via((b - 24, 280)))
+        overlay = enlarge(canvas, (b, 390), overlay.via((b - 24, 290)))
     else:
-        overlay = overlay.via((b + 30, 304), (b + 160, 314))
-    place = b + WIDE + 40, 300
+        overlay = overlay.via((b + 30, 334), (b + 160, 344))
+    place = b + WIDE + 40, 330
     show(canvas, place, (300, 250), "Where it is, over a rough preview", overlay)
-    lane = begin.vae.via((b - 60, FLOOR - 25), (b - 50, 720), (b - 36, 640))
-    pictures = decode(canvas, (b, 600), latents.via((x + 33, 500), (b - 60, 500), (b - 40, 580)), lane)
-    end = beside(canvas, world, (b, 600), (300, 280), "The pictures", pictures, "heatmap")
+    lane = begin.vae.via((b - 60, LANE), (b - 50, 780), (b - 36, 700))
+    pictures = decode(canvas, (b, 660), latents.via((x + 33, 505), (b - 60, 505), (b - 40, 640)), lane)
+    end = beside(canvas, world, (b, 660), (300, 280), "The pictures", pictures, "heatmap")
 
     corner(canvas, begin, "Four latents", *world.says(
         "One step of the mini world's model makes each.", world.makes("four latents")
@@ -299,9 +302,9 @@ def _steered(canvas: Canvas, world: World, prompt: str, kind: str, strength: flo
     many = {"seed": 9, "scheduler": "normal", **({"steps": 12} if world.mini else {"steps": 20, "cfg": 6.0})}
     steered = ksampler(canvas, (b, 0), twice, "KSampler: steered", guided["model"], **many)
     model = begin.model.via((a - 50, 14), (a - 40, 60), (a - 20, 490), (a + 100, 530))
-    plain = ksampler(canvas, (b, 540), twice, "KSampler: plain", model, **many)
+    plain = ksampler(canvas, (b, SECOND_ROW), twice, "KSampler: plain", model, **many)
     c = b + WIDE + 65
-    lane = begin.vae.via((c - 40, FLOOR - 25))
+    lane = begin.vae.via((c - 40, LANE))
     with_ = decode(canvas, (c, 0), steered, lane.via((c - 30, 110)))
     beside(canvas, world, (c, 0), (360, 400), "With guidance", with_, "guidance-with")
     without = decode(canvas, (c, 540), plain, lane.via((c - 30, 650)))
@@ -367,7 +370,7 @@ def slider(canvas: Canvas, world: World) -> None:
     c = b + 320 + 60
     canvas.node("PreviewAny", (c, 160), (300, 370), "The report", source=series["report"])
     d = c + 300 + 75
-    lane = begin.vae.via((d - 35, FLOOR - 25), (d - 30, 170))
+    lane = begin.vae.via((d - 35, LANE), (d - 30, 170))
     end = decoded(canvas, world, (d, 60), 600, "From small to large", series["series"], lane, "slider")
     note(canvas, (0, 400), (WIDE, 230), "What is moved",
          "The prompt with one word exchanged, for either end. The prompt leaves that word out.")  # fmt: skip
@@ -418,7 +421,7 @@ def balance(canvas: Canvas, world: World) -> None:
         latent_clip=ceiling.via((c - 30, CEILING)), latent=steered["best"],
     )  # fmt: skip
     d = c + 250 + 62
-    lane = begin.vae.via((d - 34, FLOOR - 25), (d - 30, 110))
+    lane = begin.vae.via((d - 34, LANE), (d - 30, 110))
     end = decoded(canvas, world, (d, 0), 640, "Balanced", shares["latent"], lane, "balanced")
     y = begin.free + 50
     note(canvas, (0, y), (WIDE, FLOOR - 60 - y), "The colour is left open",
@@ -443,13 +446,13 @@ def named(canvas: Canvas, world: World) -> None:
     values = {"cfg": 1.0, "sampler_name": "euler", **dict(world.sampling)}
     latents = canvas.node("KSampler", (a, 0), (WIDE, 270), None, values, **wires)["LATENT"]
     b = a + WIDE + 85
-    wires = {"latent": latents, "reward": reward.via((a + 20, 330), (a + WIDE + 10, 300), (b - 58, 70))}
+    wires = {"latent": latents, "reward": reward.via((a + 10, 545), (a + WIDE + 20, 535), (b - 54, 70))}
     wires["seed"] = seed.via((a + 20, low + 34), (b - 40, low), (b - 18, 420))
     select = canvas.node("LatentCLIP_Select", (b, 0), (260, 680), None, {"k": 3}, **wires)
     c = b + 260 + 85
     values = {"batch_size": 1}
     single = canvas.node("RebatchLatents", (c, 0), (WIDE, 58), "One by one", values, latents=select["best"])
-    lane = begin.vae.via((c - 32, FLOOR - 25), (c - 30, 260))
+    lane = begin.vae.via((c - 32, LANE), (c - 30, 260))
     images = decode(canvas, (c, 130), turned(single["LATENT"], (c, 0), WIDE, 58), lane)
     images = enlarge(canvas, (c, 260), below(images, (c, 130), 54))
     wires = {"images": below(images, (c, 260), 90), "filename_prefix": select["captions"].via((c - 60, 390))}
@@ -483,7 +486,7 @@ def _searched(
     c = b + 290 + 60
     canvas.node("PreviewAny", (c, 160), (280, 400), "The report", source=search["report"])
     d = c + 280 + 75
-    name, lane = title.lower().replace(" ", "-"), begin.vae.via((d - 35, FLOOR - 25), (d - 30, 110))
+    name, lane = title.lower().replace(" ", "-"), begin.vae.via((d - 35, LANE), (d - 30, 110))
     end = decoded(canvas, world, (d, 0), 600, title, search["best"], lane, name)
     first_notes(canvas, begin, "How it is found", notes[0])
     note(canvas, (c, 610), (280, 270), "What it costs", notes[1], world.needs)

@@ -9,9 +9,14 @@ import math
 from typing import Any
 
 Point = tuple[float, float]
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 TITLE, ROW, FIRST_ROW = 30, 20, 14  # pixels: a title bar, a row of sockets, the first row's middle
 WIDGET = 24  # a widget's height where it is no text of several lines
 COLLAPSED = 80  # width of a collapsed node with a title of two letters
+LIVE = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
+SHOWS = (*LIVE, "SaveImage", "PreviewImage")  # stock nodes that grow by the picture that they show
+PICTURE, MARGIN = 220, 6  # pixels: the height that frontends give a picture at least; above the first row
+WIDGET_2, BELOW_2 = 27.4, 40  # in Nodes 2.0: a widget's row, and what is below a picture
 REACH, LONGEST = 0.25, 80  # how far a spline's handles stretch: a share of the way; the most at a reroute
 PIECES = 40
 
@@ -35,6 +40,7 @@ class Wires:
     def __init__(self, workflow: dict[str, Any], nodes_2: bool = False) -> None:
         self.first_row, self.widgets = (12, 38) if nodes_2 else (FIRST_ROW, 16)
         self.nodes = {node["id"]: node for node in workflow["nodes"]}
+        self.areas = {number: grown(node, nodes_2) for number, node in self.nodes.items()}
         self.links = {link[0]: link for link in workflow["links"]}
         extra = workflow.get("extra", {})
         self.reroutes = {reroute["id"]: reroute for reroute in extra.get("reroutes", [])}
@@ -113,16 +119,16 @@ class Wires:
         return found
 
     def hidden(self, link: int) -> list[str]:
-        """Types of the nodes that a link runs behind, its own two left out."""
+        """Types of the nodes that a link runs behind after a run with live previews, its own two left out."""
         own = {self.links[link][1], self.links[link][3]}
         return [
-            node["type"]
-            for number, node in self.nodes.items()
-            if number not in own and any(is_inside(point, node) for point in self.lines[link])
+            self.nodes[number]["type"]
+            for number, area in self.areas.items()
+            if number not in own and any(is_inside(point, area) for point in self.lines[link])
         ]
 
 
-def box(node: dict[str, Any]) -> tuple[float, float, float, float]:
+def box(node: dict[str, Any]) -> Box:
     """A node with its title bar: left, top, right, bottom."""
     (left, top), (width, height) = node["pos"], node["size"]
     if node["flags"].get("collapsed"):
@@ -130,12 +136,29 @@ def box(node: dict[str, Any]) -> tuple[float, float, float, float]:
     return left, top - TITLE, left + width, top + height
 
 
-def is_inside(point: Point, node: dict[str, Any]) -> bool:
+def grown(node: dict[str, Any], nodes_2: bool = False) -> Box:
+    """The box after a run with live previews: what shows a picture has grown until it has room for one."""
     left, top, right, bottom = box(node)
+    if node["type"] not in SHOWS or node["flags"].get("collapsed"):
+        return left, top, right, bottom
+    rows = ROW * max(sum("widget" not in socket for socket in node["inputs"]), len(node["outputs"]))
+    widgets = sum("widget" in socket for socket in node["inputs"])
+    if nodes_2:
+        room = MARGIN + rows + WIDGET_2 * widgets + PICTURE + BELOW_2
+    else:  # here the control after a seed has a row of its own
+        room = MARGIN + rows + WIDGET * len(node["widgets_values"]) + PICTURE
+    return left, top, right, max(bottom, node["pos"][1] + room)
+
+
+def is_inside(point: Point, area: Box) -> bool:
+    left, top, right, bottom = area
     return left < point[0] < right and top < point[1] < bottom
 
 
 def first_crossing(one: list[Point], other: list[Point]) -> Point | None:
+    if not all(min(p[axis] for p in first) <= max(p[axis] for p in second)
+               for axis in (0, 1) for first, second in ((one, other), (other, one))):  # fmt: skip
+        return None
     for a, b in zip(one, one[1:], strict=False):
         for c, d in zip(other, other[1:], strict=False):
             if max(a[0], b[0]) < min(c[0], d[0]) or max(c[0], d[0]) < min(a[0], b[0]):
