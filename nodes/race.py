@@ -11,7 +11,7 @@ from .. import lclip
 from ..lclip.choosing.types import METHODS
 from . import draw, host
 from .host import sockets
-from .host.feedback import say, shown
+from .host.feedback import say, shown_after_previews
 from .host.search_widgets import sampler_input, stage_inputs
 
 DEFAULTS = lclip.RaceSettings()
@@ -200,5 +200,5 @@ class RaceKSampler(io.ComfyNode):
             result.saved,
             draw.races.race_report(result),
             chart,
-            ui=shown(draw.sheets.with_cautions(chart, [*cautions, *result.notes])),
+            ui=shown_after_previews(draw.sheets.with_cautions(chart, [*cautions, *result.notes])),
         )

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from . import draw, host
 from .host import sockets
-from .host.feedback import say, shown
+from .host.feedback import say, shown_after_previews
 from .host.search_widgets import sampler_input, search_inputs, settings_of, stage_inputs
 
 
@@ -135,5 +135,5 @@ class ReNO(io.ComfyNode):
             found.outcome.gather("best_reward").tolist(),
             chart,
             found.outcome.report,
-            ui=shown(draw.sheets.with_cautions(chart, [*search.cautions, *found.outcome.notes])),
+            ui=shown_after_previews(draw.sheets.with_cautions(chart, [*search.cautions, *found.outcome.notes])),
         )

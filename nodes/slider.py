@@ -11,7 +11,7 @@ from .. import lclip
 from . import draw, host
 from .host import sockets
 from .host.choices import SLIDES
-from .host.feedback import say, shown
+from .host.feedback import say, shown_after_previews
 from .host.search_widgets import checkpointing_input, stage_inputs
 from .latents import about, samples_of
 
@@ -215,7 +215,7 @@ class Slider(io.ComfyNode):
             series.noises,
             series.models,
             draw.slides.slide_report(result),
-            ui=shown(draw.sheets.with_cautions(chart, [*cautions, *result.notes])),
+            ui=shown_after_previews(draw.sheets.with_cautions(chart, [*cautions, *result.notes])),
         )
 
 

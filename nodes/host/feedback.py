@@ -7,7 +7,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import comfy.utils
+from comfy.cli_args import LatentPreviewMethod, args
 from comfy_api.latest import ui
+from comfy_execution.progress import get_progress_state
 from server import PromptServer
 from torch import Tensor
 
@@ -29,6 +32,28 @@ def shown(pictures: Tensor) -> Any:
     except OSError as error:
         logger.warning("The node shows no picture of its result: %s", error)
         return None
+
+
+def shown_after_previews(pictures: Tensor) -> Any:
+    """`shown`, for a node that had live previews while it ran.
+
+    Browsers show the last live preview in the place of a node's own picture, also after the run; Nodes 2.0
+    shows it twice. So the last live preview is the node's picture, and then it is taken back.
+    """
+    if args.preview_method != LatentPreviewMethod.NoPreviews:
+        bar = comfy.utils.ProgressBar(1)
+        bar.update_absolute(1, 1, ("JPEG", draw.charts.as_pictures(pictures)[0], None))
+        _begin_anew()
+        bar.update_absolute(1, 1)
+    return shown(pictures)
+
+
+def _begin_anew() -> None:
+    """Tell the browser that no node runs: it drops the preview of a node that it then sees begin to run."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        state = {"prompt_id": get_progress_state().prompt_id, "nodes": {}}
+        server.send_sync("progress_state", state, server.client_id)
 
 
 def cautioned(node_id: str | None, cautions: Sequence[str]) -> Any:

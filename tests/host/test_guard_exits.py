@@ -227,7 +227,7 @@ def test_the_last_preview_on_the_node_is_grey(bench):
         node = other.custom(watched, sigmas=other.sigmas(model))
         seen = other.graph.add("Probe_SeenPreviews", after=node[1])
         sent = other.run().values(seen)
-        spreads = [spread for _, _, spread in sent if spread is not None]
+        spreads = [spread for _, _, spread, _ in sent if spread is not None]
         if name == "bare":
             assert spreads and spreads[-1] > 10
         else:

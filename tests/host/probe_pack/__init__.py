@@ -9,7 +9,7 @@ import folder_paths
 import numpy
 import torch
 
-from . import exits, full_size, graphs, sampling, spaces, tiny_sdxl
+from . import exits, full_size, graphs, previews, sampling, spaces, tiny_sdxl
 from .anything import ANY
 
 
@@ -196,6 +196,7 @@ NODE_CLASS_MAPPINGS = {
     **exits.NODES,
     **full_size.NODES,
     **graphs.NODES,
+    **previews.NODES,
     **sampling.NODES,
     **spaces.NODES,
     **tiny_sdxl.NODES,

@@ -112,7 +112,7 @@ class WatchPreviews:
                 spread = (
                     None if preview is None else float(numpy.asarray(preview[1], float).std((0, 1)).max())
                 )
-                WatchPreviews.sent.append((value, total, spread))
+                WatchPreviews.sent.append((value, total, spread, preview and preview[1].size))
                 return hook(value, total, preview, **more)
 
             comfy.utils.set_progress_bar_global_hook(record)
@@ -121,7 +121,7 @@ class WatchPreviews:
 
 
 class SeenPreviews:
-    """What was sent since: value, total, and the spread of the preview's colours, or None without one."""
+    """What was sent since: value, total, and of a preview the spread of its colours and its size, or None."""
 
     RETURN_TYPES = ("STRING",)
     OUTPUT_NODE = True

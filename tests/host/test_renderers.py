@@ -1,20 +1,56 @@
-"""The map on the node in a real browser: a click and a key choose a cell, in both renderers."""
+"""On nodes in a real browser, in both renderers: the map to choose from, the curve, the guard's words."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 
 import numpy
 import pytest
+from PIL import Image
 from test_browser import browser, page_of_host  # noqa: F401  # fixtures
 
-FILE = Path(__file__).resolve().parents[2] / "workflows" / "Mini 10 Explore.json"
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+FILE = WORKFLOWS / "Mini 10 Explore.json"
+RENO, GUARD = "LatentCLIP_ReNO", "LatentCLIP_SafetyGuard"
+METHODS = ("none", "auto", "latent2rgb", "taesd")
 CELLS = 6
 WIDGETS = """() => { const node = app.graph._nodes.find(node => node.type === 'LatentCLIP_Explore');
   return Object.fromEntries(node.widgets.map(widget => [widget.name, widget.value])); }"""
 PLACE = "() => [...app.graph._nodes.find(node => node.type === 'LatentCLIP_Explore').pos]"
 SAVED = "() => JSON.parse(JSON.stringify(app.graph.serialize()))"
+
+# The pictures that an artist sees on the node.
+SEEN = """type => {
+  const node = app.graph._nodes.find(node => node.type === type);
+  const drawn = document.querySelector(`.lg-node[data-node-id="${node.id}"]`);
+  const pictures = drawn ? [...drawn.querySelectorAll('img')] : node.imgs;
+  return (pictures || []).filter(each => each.naturalWidth).map(each => {
+    const copy = document.createElement('canvas');
+    [copy.width, copy.height] = [each.naturalWidth, each.naturalHeight];
+    copy.getContext('2d').drawImage(each, 0, 0);
+    return copy.toDataURL('image/png');
+  });
+}"""
+MADE = "type => app.nodeOutputs[app.graph._nodes.find(node => node.type === type).id]?.images?.[0]?.filename"
+# Where a text stands that is within the box of its node, and whether all of it is to be seen.
+SAID = """([type, text]) => {
+  const node = app.graph._nodes.find(node => node.type === type), {scale, offset} = app.canvas.ds;
+  const page = document.querySelector('#graph-canvas').getBoundingClientRect();
+  const [left, top] = [0, 1].map(i => (node.pos[i] + offset[i]) * scale + (i ? page.top : page.left));
+  const [right, bottom] = [left + node.size[0] * scale, top + node.size[1] * scale];
+  const holders = [...document.querySelectorAll('body *')].filter(each => each.checkVisibility()
+    && [...each.childNodes].some(child => child.nodeType === 3 && child.textContent.includes(text)));
+  return holders.map(each => {
+    const box = each.getBoundingClientRect();
+    const inside = box.left >= left - 2 && box.right <= right + 2 && box.top >= top - 2
+      && box.bottom <= bottom + 2;
+    const whole = each.scrollHeight <= each.clientHeight + 2 || getComputedStyle(each).overflow === 'visible';
+    return {inside, whole, pixels: parseFloat(getComputedStyle(each).fontSize), words: each.innerText};
+  });
+}"""
 
 
 @pytest.fixture(scope="module", params=["classic", "nodes-2.0"])
@@ -121,3 +157,48 @@ def test_the_widgets_move_the_mark_and_the_map_is_not_sent_to_the_server(page):
     sent = page.page.evaluate("async () => (await app.graphToPrompt()).output")
     inputs = next(node["inputs"] for node in sent.values() if node["class_type"] == "LatentCLIP_Explore")
     assert inputs["column"] == 3 and "map" not in inputs and json.dumps(inputs)
+
+
+@pytest.fixture
+def previews(renderer, host):
+    """A switch for the host's live previews."""
+    yield lambda method: host.post("/probe/previews", {"method": method})
+    host.post("/probe/previews", {"method": "none"})
+
+
+def as_array(url: str) -> numpy.ndarray:
+    data = base64.b64decode(url.partition(",")[2])
+    return numpy.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def test_the_curve_stands_on_the_node_after_a_run_whatever_live_previews_there_were(renderer, host, previews):
+    renderer.tidy()
+    renderer.drop(WORKFLOWS / "Mini 2 ReNO.json")
+    renderer.set_widget(RENO, "iterations", 3)
+    for seed, method in enumerate(METHODS):
+        previews(method)
+        renderer.set_widget(RENO, "seed", 900 + seed)
+        renderer.start()
+        assert renderer.end() == ("execution_success", ""), method
+        with Image.open(host.base / "temp" / renderer.page.evaluate(MADE, RENO)) as picture:
+            chart = numpy.asarray(picture.convert("RGB")).astype(int)
+        renderer.page.wait_for_timeout(1000)  # a preview that was taken back is gone after 0.4 s
+        renderer.settle()
+        seen = [as_array(url) for url in renderer.page.evaluate(SEEN, RENO)]
+        assert [each.shape for each in seen] == [chart.shape], method
+        assert numpy.abs(seen[0] - chart).mean() < 3, method  # of 255: the preview is a JPEG
+    assert not renderer.complaints
+
+
+def test_what_the_guard_found_is_read_on_it_after_the_run(renderer):
+    renderer.tidy()
+    renderer.drop(WORKFLOWS / "Mini 13 Guard.json")
+    renderer.set_widget(GUARD, "on_unsafe", "stop")
+    renderer.set_widget("EmptyLatentImage", "batch_size", 3)
+    renderer.start()
+    assert renderer.end() == ("execution_success", "")
+    renderer.settle()
+    said = [each for each in renderer.page.evaluate(SAID, [GUARD, "last run:"]) if each["inside"]]
+    renderer.screenshot("guard")
+    assert said and all(each["whole"] and each["pixels"] >= 10 for each in said), said
+    assert any("3 unsafe, left as grey" in each["words"] for each in said)
