@@ -30,6 +30,7 @@ async def comfy_entrypoint():
         taste,
     )
     from .nodes.host import folders as host_folders
+    from .nodes.host import locale as host_locale
     from .nodes.host import web as host_web
 
     class LatentCLIPExtension(ComfyExtension):
@@ -69,6 +70,7 @@ async def comfy_entrypoint():
 
     for folder in host_folders.FOLDERS:
         folder.register()
+    host_locale.listen()
     host_web.serve_pages(Path(__file__).parent, WEB_DIRECTORY)
     host_web.serve_file("/latent-clip/map.js", Path(__file__).parent / "lclip" / "exploring" / "map.js")
     return LatentCLIPExtension()

@@ -132,10 +132,10 @@ class Host:
             text = reply.read()
         return json.loads(text) if text else None
 
-    def run(self, graph: Graph, timeout: float = 900) -> Result:
-        """Queue a workflow and wait for its end."""
+    def run(self, graph: Graph, timeout: float = 900, client: str | None = None) -> Result:
+        """Queue a workflow and wait for its end. client: whose it is; a new one by default."""
         try:
-            queued = self.post("/prompt", {"prompt": graph.nodes, "client_id": uuid.uuid4().hex})
+            queued = self.post("/prompt", {"prompt": graph.nodes, "client_id": client or uuid.uuid4().hex})
         except urllib.error.HTTPError as refusal:
             return Result(self, graph, refused=json.load(refusal))
         deadline = time.monotonic() + timeout

@@ -135,5 +135,7 @@ class ReNO(io.ComfyNode):
             found.outcome.gather("best_reward").tolist(),
             chart,
             found.outcome.report,
-            ui=shown_after_previews(draw.sheets.with_cautions(chart, [*search.cautions, *found.outcome.notes])),
+            ui=shown_after_previews(
+                draw.sheets.with_cautions(chart, [*search.cautions, *found.outcome.notes])
+            ),
         )

@@ -240,15 +240,16 @@ def score_report(cosines: Tensor, lines: Sequence[str], name: str, best: int, ca
     """All scores as a table: a row per item, a column per text and, with several, their mean."""
     means = cosines.mean(1)
     several = len(lines) > 1
-    heads = [f"[{number + 1}]" for number in range(len(lines))] + (["mean"] if several else [])
-    rows = [f"Latent-CLIP score ({name}): cosine, higher is better"]
+    said = draw.words.said
+    heads = [f"[{number + 1}]" for number in range(len(lines))] + ([said("mean")] if several else [])
+    rows = [said("Latent-CLIP score ({name}): cosine, higher is better", name=name)]
     rows += [f"[{number + 1}] {line}" for number, line in enumerate(lines)]
-    rows.append("item " + " ".join(f"{head:>8}" for head in heads))
+    rows.append(said("item") + " " + " ".join(f"{head:>8}" for head in heads))
     for index, values in enumerate(cosines.tolist()):
         cells = values + ([float(means[index])] if several else [])
         rows.append(
             f"{index:>4} "
             + " ".join(f"{draw.sheets.number(value):>8}" for value in cells)
-            + ("  best" if index == best else "")
+            + (f"  {said('best')}" if index == best else "")
         )
-    return "\n".join([*rows, *(f"Caution: {text}" for text in cautions)])
+    return "\n".join([*rows, *(said("Caution: {text}", text=text) for text in cautions)])

@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import charts, curves, maps, races, roc_chart, share_chart, sheets, slides
+    from . import charts, curves, maps, races, roc_chart, share_chart, sheets, slides, words
 
-__all__ = ["charts", "curves", "maps", "races", "roc_chart", "share_chart", "sheets", "slides"]
+__all__ = ["charts", "curves", "maps", "races", "roc_chart", "share_chart", "sheets", "slides", "words"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .lettering import fit_text, width_of, wrap_text
 from .pen import Pen, Point
+from .words import drawn
 
 # Okabe and Ito's palette: told apart with any colour vision.
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"
@@ -52,7 +53,7 @@ def probability_bars(labels: Sequence[str], probabilities: Tensor, most: int = 2
     row = 10 + 22 * max(map(len, lines))
     return as_image(
         [
-            _bars(lines, column, row, values, shown, f"item {i}")
+            _bars(lines, column, row, values, shown, drawn("item {number}", number=i))
             for i, values in enumerate(probabilities.cpu())
         ]
     )
@@ -80,7 +81,7 @@ def _bars(
         pen.text((WIDTH - MARGIN, middle), "NaN" if broken else f"{share:.1%}", LABEL, INK, "rm")
     if left:
         rest = float(probabilities[order[shown:]].sum())
-        text = f"and {left} more labels, {rest:.1%} together"
+        text = drawn("and {left} more labels, {rest} together", left=left, rest=f"{rest:.1%}")
         pen.text((WIDTH - MARGIN, TITLE + row * shown + 6), text, SMALL, INK, "ra")
     return pen.picture()
 

@@ -14,6 +14,7 @@ from . import charts
 from .charts import INK, SMALL, WIDTH
 from .lettering import fit_text, wrap_text
 from .pen import Pen, Point
+from .words import drawn
 
 if TYPE_CHECKING:
     from ...lclip.reno.types import ReNORecord
@@ -37,18 +38,21 @@ def search_curves(histories: Sequence[Sequence[ReNORecord]], hacked: Sequence[in
     histories: of searches that cover consecutive batch items: one for the whole batch, or one per item.
     hacked: per item the render after which the held-out reward fell while the optimised one rose on, if any.
     """
-    rewards = _per_item(histories, "reward", "item")
+    rewards = _per_item(histories, "reward", "item {number}")
     panels = [Panel(gain_title(rewards), rewards, _starts(histories[0]))]
     names = list(histories[0][0].parts)
     if len(names) > 1:
         lines = {name: _mean_part(histories, name) for name in names}
-        panels.append(Panel("parts of the reward, mean over the batch", lines))
+        panels.append(Panel(drawn("parts of the reward, mean over the batch"), lines))
     if histories[0][0].held_out is not None:
-        lines = _per_item(histories, "held_out", "held-out, item")
+        lines = _per_item(histories, "held_out", "held-out, item {number}")
         falls = [
-            f"falls in item {item} after render {at}" for item, at in enumerate(hacked) if at is not None
+            drawn("falls in item {item} after render {at}", item=item, at=at)
+            for item, at in enumerate(hacked)
+            if at is not None
         ]
-        panels.append(Panel(f"held-out reward: {', '.join(falls) or 'watched, not optimised'}", lines))
+        what = ", ".join(falls) or drawn("watched, not optimised")
+        panels.append(Panel(drawn("held-out reward: {what}", what=what), lines))
     return charts.as_image([_stacked([_draw(panel) for panel in panels])])
 
 
@@ -56,8 +60,10 @@ def gain_title(rewards: dict[str, list[float]]) -> str:
     """What the search gained: the reward of the first render, and the best."""
     first = [line[0] for line in rewards.values()]
     best = [max((v for v in line if math.isfinite(v)), default=math.nan) for line in rewards.values()]
-    what = "reward" if len(first) == 1 else "mean reward"
-    return f"{what}: {sum(best) / len(best):.4f} at best, {sum(first) / len(first):.4f} at first"
+    found = {"best": f"{sum(best) / len(best):.4f}", "first": f"{sum(first) / len(first):.4f}"}
+    if len(first) == 1:
+        return drawn("reward: {best} at best, {first} at first", **found)
+    return drawn("mean reward: {best} at best, {first} at first", **found)
 
 
 def _per_item(histories: Sequence[Sequence[ReNORecord]], name: str, label: str) -> dict[str, list[float]]:
@@ -65,7 +71,7 @@ def _per_item(histories: Sequence[Sequence[ReNORecord]], name: str, label: str) 
     for history in histories:
         columns = zip(*(getattr(record, name).tolist() for record in history), strict=True)
         lines += [list(column) for column in columns]
-    return {f"{label} {number}": line for number, line in enumerate(lines)}
+    return {drawn(label, number=number): line for number, line in enumerate(lines)}
 
 
 def _mean_part(histories: Sequence[Sequence[ReNORecord]], name: str) -> list[float]:
@@ -126,7 +132,7 @@ def _axes(pen: Pen, low: float, high: float, renders: int, place: Callable[[floa
     pen.line([(left, bottom), (right, bottom)], charts.REST)
     for index in charts.ticks(0, renders - 1, 6, whole=True):
         pen.text((place(index, low)[0], bottom + 6), f"{index:.0f}", SMALL, INK, "ma")
-    pen.text((right, bottom + 26), "render", SMALL, INK, "ra")
+    pen.text((right, bottom + 26), drawn("render"), SMALL, INK, "ra")
 
 
 def _line(pen: Pen, points: Sequence[Point | None], number: int) -> None:
@@ -145,7 +151,9 @@ def _line(pen: Pen, points: Sequence[Point | None], number: int) -> None:
 def _legend_rows(names: Sequence[str], total: int) -> list[list[str]]:
     """Names in two columns, or one below the other where one of them is long."""
     names = (
-        [*names[:-1], f"{names[-1]}, and {total - len(names)} more"] if total > len(names) else list(names)
+        [*names[:-1], drawn("{name}, and {left} more", name=names[-1], left=total - len(names))]
+        if total > len(names)
+        else list(names)
     )
     columns = 2 if max(map(len, names)) <= 18 else 1
     return [names[start : start + columns] for start in range(0, len(names), columns)]

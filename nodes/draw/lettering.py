@@ -71,6 +71,11 @@ def _nearest(font_name: str | None, character: str) -> str:
     return "".join(c if _has(font_name, c) else "?" for c in plain)
 
 
+def can_letter(text: str) -> bool:
+    """Whether one font of this machine has all letters of a text."""
+    return _lettered(text)[0] == text
+
+
 def lettered(text: str, size: int) -> tuple[str, Font]:
     """The text as it can be drawn, and the font to draw it with."""
     drawn, name = _lettered(text)

@@ -15,6 +15,7 @@ from . import charts
 from .charts import INK, LABEL, MARGIN, ORANGE, PAPER, SMALL, TITLE, WIDTH
 from .lettering import fit_text
 from .pen import Pen, Point
+from .words import drawn, said
 
 if TYPE_CHECKING:
     from ...lclip.exploring.explore import ExploredMap
@@ -43,12 +44,17 @@ def map_chart(found: ExploredMap, pictures: Tensor, cell: int) -> Tensor:
 def map_report(found: ExploredMap, cell: int) -> str:
     """The chosen cell and every text's best, in words."""
     row, column = divmod(cell, found.plan.columns)
-    lines = [f"column {column}, row {row}", f"at {found.plan.told(cell)}"]
+    lines = [
+        said("column {column}, row {row}", column=column, row=row),
+        said("at {place}", place=found.plan.told(cell)),
+    ]
     for text, values in zip(found.texts, found.scores.flatten(1), strict=True):
         known = torch.where(values.isnan(), -torch.inf, values)
         best = int(known.argmax())
-        where = f"column {best % found.plan.columns}, row {best // found.plan.columns}"
-        lines.append(f"{text}: {float(values[cell]):.4f}; best {float(values[best]):.4f} at {where}")
+        below, across = divmod(best, found.plan.columns)
+        here = {"text": text, "score": f"{float(values[cell]):.4f}", "best": f"{float(values[best]):.4f}"}
+        where = {"column": across, "row": below}
+        lines.append(said("{text}: {score}; best {best} at column {column}, row {row}", **here, **where))
     return "\n".join(lines)
 
 
@@ -57,7 +63,7 @@ def _panel(found: ExploredMap, plain: Image.Image, chosen: int, text: int | None
     scale = FIELD / max(plain.size)
     size = max(1, round(plain.width * scale)), max(1, round(plain.height * scale))
     pen = Pen(WIDTH, TITLE + size[1] + FOOT, PAPER)
-    heading = "the pictures" if text is None else found.texts[text]
+    heading = drawn("the pictures") if text is None else found.texts[text]
     pen.text((MARGIN, 10), fit_text(heading, FIELD, LABEL), LABEL, INK)
     pen.paste(plain if text is None else _heated(found, plain, text), (MARGIN, TITLE), size)
     step = size[0] / plan.columns, size[1] / plan.rows
@@ -79,13 +85,17 @@ def _panel(found: ExploredMap, plain: Image.Image, chosen: int, text: int | None
 
 def _foot(found: ExploredMap, text: int | None) -> str:
     if text is None:
-        down = f", down {found.plan.y.name}" if found.plan.y else ""
-        return f"to the right {found.plan.x.name}{down}"
+        if not found.plan.y:
+            return drawn("to the right {right}", right=found.plan.x.name)
+        return drawn("to the right {right}, down {down}", right=found.plan.x.name, down=found.plan.y.name)
     known = found.scores[text][found.scores[text].isfinite()]
     if not known.numel():
-        return "no number"
-    crossed = "white at" if found.contours(text) else "nowhere"
-    return f"{float(known.min()):.3f} to {float(known.max()):.3f}, {crossed} {found.level_of(text):.3f}"
+        return drawn("no number")
+    values = {"low": f"{float(known.min()):.3f}", "high": f"{float(known.max()):.3f}"}
+    values["level"] = f"{found.level_of(text):.3f}"
+    if found.contours(text):
+        return drawn("{low} to {high}, white at {level}", **values)
+    return drawn("{low} to {high}, nowhere {level}", **values)
 
 
 def _heated(found: ExploredMap, plain: Image.Image, text: int) -> Image.Image:

@@ -13,6 +13,7 @@ from . import charts
 from .charts import BLUE, FAINT, INK, LABEL, MARGIN, REST, SMALL, WIDTH
 from .lettering import fit_text
 from .pen import Pen, Point
+from .words import drawn, said
 
 if TYPE_CHECKING:
     from ...lclip.choosing.types import RaceCheck, RaceResult
@@ -33,16 +34,18 @@ def race_chart(result: RaceResult) -> Tensor:
 
 def race_report(result: RaceResult) -> str:
     """The race in words: what was saved, who won, and every check."""
-    lines = [f"{result.passes} passes instead of {result.passes_all}, {result.saved:.0%} saved"]
+    cost = {"passes": result.passes, "all": result.passes_all, "saved": f"{result.saved:.0%}"}
+    lines = [said("{passes} passes instead of {all}, {saved} saved", **cost)]
     batch = len(result.checks[-1].rewards)
     for number, (place, seed) in enumerate(zip(result.places, result.seeds, strict=True)):
-        reward = float(result.rewards[number])
-        lines.append(
-            f"item {number % batch}, no. {number // batch + 1}: {reward:.4f}, candidate {place}, seed {seed}"
-        )
+        won = {"reward": f"{float(result.rewards[number]):.4f}", "place": str(place), "seed": str(seed)}
+        won |= {"item": str(number % batch), "no": str(number // batch + 1)}
+        lines.append(said("item {item}, no. {no}: {reward}, candidate {place}, seed {seed}", **won))
     for check in result.checks:
+        at = {"step": check.step, "steps": check.steps}
         lines += [
-            f"after step {check.step} of {check.steps}, item {i}: {_field(check, i)}" for i in range(batch)
+            said("after step {step} of {steps}, item {item}: {field}", **at, item=i, field=_field(check, i))
+            for i in range(batch)
         ]
     return "\n".join([*lines, *(f"Caution: {text}" for text in result.notes)])
 
@@ -51,13 +54,15 @@ def _field(check: RaceCheck, item: int) -> str:
     """Who was in, best first; who goes on has a star."""
     values = check.rewards[item].tolist()
     order = sorted((i for i in range(len(values)) if math.isfinite(values[i])), key=lambda i: -values[i])
-    return ", ".join(f"{i}{'*' * bool(check.kept[item, i])} {values[i]:.4f}" for i in order) or "no number"
+    known = ", ".join(f"{i}{'*' * bool(check.kept[item, i])} {values[i]:.4f}" for i in order)
+    return known or said("no number")
 
 
 def _plot(result: RaceResult, item: int) -> Image.Image:
     pen = Pen(WIDTH, TOP + PLOT + BOTTOM, charts.PAPER)
     count = result.checks[-1].rewards.shape[1]
-    heading = f"item {item}: {count} candidates, {result.saved:.0%} of the passes saved"
+    heading = drawn("item {item}: {count} candidates, {saved} of the passes saved", item=item, count=count,
+                    saved=f"{result.saved:.0%}")  # fmt: skip
     pen.text((MARGIN, 10), fit_text(heading, WIDTH - 2 * MARGIN, LABEL), LABEL, INK)
     known = [v for check in result.checks for v in check.rewards[item].tolist() if math.isfinite(v)] or [0.0]
     low, high = min(known), max(known)
@@ -74,7 +79,7 @@ def _plot(result: RaceResult, item: int) -> Image.Image:
         pen.text((LEFT - 8, place(0, value)[1]), f"{value:.3g}", SMALL, INK, "rm")
     for check in result.checks:
         pen.text((place(check.step, low)[0], TOP + PLOT + 6), str(check.step), SMALL, INK, "ma")
-    pen.text((WIDTH - RIGHT, TOP + PLOT + 30), "reward after step; blue goes on", SMALL, INK, "ra")
+    pen.text((WIDTH - RIGHT, TOP + PLOT + 30), drawn("reward after step; blue goes on"), SMALL, INK, "ra")
     _runs(pen, result, item, place)
     return pen.picture()
 

@@ -13,6 +13,7 @@ from . import charts
 from .charts import BLUE, FAINT, GREEN, INK, LABEL, MARGIN, RED, REST, SMALL, WIDTH
 from .lettering import fit_text
 from .pen import Pen
+from .words import drawn
 
 if TYPE_CHECKING:
     from ...lclip.choosing.balance import Balance
@@ -36,19 +37,26 @@ def balance_chart(found: Balance) -> Tensor:
     """Three bars for each concept: what was seen, what is chosen, what is wanted. -> IMAGE [1, H, W, 3]"""
     steps = len(found.concepts)
     pen = Pen(WIDTH, TOP + TRIPLE * steps + BOTTOM, charts.PAPER)
-    distances = f"distance {_number(found.before)} before, {_number(found.after)} chosen"
-    pen.text((MARGIN, 10), f"{len(found.chosen)} of {len(found.seen)} chosen, {distances}", LABEL, INK)
+    heading = drawn(
+        "{chosen} of {count} chosen, distance {before} before, {after} chosen", chosen=len(found.chosen),
+        count=len(found.seen), before=_number(found.before), after=_number(found.after),
+    )  # fmt: skip
+    pen.text((MARGIN, 10), heading, LABEL, INK)
     chosen = [found.seen[item] for item in found.chosen]
     clear = [place for place in found.seen if place >= 0]
     for place, name in enumerate(found.concepts):
         top = TOP + TRIPLE * place
         pen.text((MARGIN, top), fit_text(name, WIDTH - 2 * MARGIN, SMALL), SMALL, INK)
-        kinds = ((clear, REST, "seen"), (chosen, BLUE, "chosen"), (found.wanted, GREEN, "wanted"))
+        kinds = (
+            (clear, REST, drawn("seen")),
+            (chosen, BLUE, drawn("chosen")),
+            (found.wanted, GREEN, drawn("wanted")),
+        )
         for line, (of, colour, word) in enumerate(kinds):
             _count(pen, top + 22 + 18 * line, of.count(place), len(of), colour, word)
         mark = _along(found.target[place])
         pen.line([(mark, top + 20), (mark, top + 22 + 18 * len(kinds))], RED, 3)
-    note = "wanted: of the whole batch, by steering; red: target"
+    note = drawn("wanted: of the whole batch, by steering; red: target")
     pen.text((WIDTH - MARGIN, TOP + TRIPLE * steps + 8), note, SMALL, INK, "ra")
     return charts.as_image([pen.picture()])
 
@@ -67,17 +75,18 @@ def _along(share: float) -> float:
 
 
 def _number(value: float) -> str:
-    return "none" if math.isnan(value) else f"{value:.3f}"
+    return drawn("none") if math.isnan(value) else f"{value:.3f}"
 
 
 def _plot(found: Shares) -> Image.Image:
     pen = Pen(WIDTH, TOP + ROW * len(found.concepts) + BOTTOM, charts.PAPER)
-    heading = f"{found.items} items, {found.unclear} unclear, distance {found.distance:.3f}"
+    heading = drawn("{items} items, {unclear} unclear, distance {distance}", items=found.items,
+                    unclear=found.unclear, distance=f"{found.distance:.3f}")  # fmt: skip
     pen.text((MARGIN, 10), heading, LABEL, INK)
     for number, name in enumerate(found.concepts):
         _bar(pen, TOP + ROW * number, name, found, number)
-    note = "bar and line: share with 95 % interval; red: target"
-    note += "; green: corrected" if found.corrected else ""
+    note = drawn("bar and line: share with 95 % interval; red: target")
+    note += drawn("; green: corrected") if found.corrected else ""
     pen.text((WIDTH - MARGIN, TOP + ROW * len(found.concepts) + 8), note, SMALL, INK, "ra")
     return pen.picture()
 

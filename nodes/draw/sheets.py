@@ -17,6 +17,7 @@ from . import charts
 from .charts import BLUE, FAINT, INK, MARGIN, PAPER, RED, REST, WIDTH
 from .lettering import fit_text, wrap_text
 from .pen import Pen
+from .words import drawn
 
 ALL, FEW, GAP = 8, 6, 10
 """Of so many items a node shows all, of more so many: it shows a picture at first 270 wide and 220 high."""
@@ -44,9 +45,10 @@ def score_sheet(previews: Tensor, scores: Tensor, cautions: Sequence[str] = ()) 
         Tile(picture, (f"{index}: {number(value)}",), *_frame(index == best))
         for index, (picture, value) in enumerate(zip(_shown(previews, values), values, strict=True))
     ]
-    heading = f"score {number(values[best])}"
+    heading = drawn("score {score}", score=number(values[best]))
     if len(values) > 1:
-        heading = f"best score {number(values[best])}: item {best} of {len(values)}"
+        score, count = number(values[best]), len(values)
+        heading = drawn("best score {score}: item {best} of {count}", score=score, best=best, count=count)
     return _sheet(heading, tiles, _by(values), cautions)
 
 
@@ -59,7 +61,7 @@ def label_sheet(
         Tile(picture, (f"{index}: {number(share, '.1%')}", label))
         for index, (picture, label, share) in enumerate(zip(pictures, labels, probabilities, strict=True))
     ]
-    return _sheet(f"likeliest labels of {len(tiles)} items", tiles, cautions=cautions)
+    return _sheet(drawn("likeliest labels of {count} items", count=len(tiles)), tiles, cautions=cautions)
 
 
 def heat_sheet(
@@ -71,7 +73,7 @@ def heat_sheet(
         Tile(picture, (str(index) if picture else f"{index}: {number(math.nan)}",))
         for index, picture in enumerate(_shown(overlays, values))
     ]
-    return _sheet(f"bright: {text}", tiles, cautions=cautions)
+    return _sheet(drawn("bright: {text}", text=text), tiles, cautions=cautions)
 
 
 def pick_sheet(
@@ -86,9 +88,9 @@ def pick_sheet(
     tiles = []
     for index, picture in enumerate(_shown(previews, values)):
         place = kept.index(index) + 1 if index in kept else None
-        note = [] if place is None else [f"kept, no. {place}"]
+        note = [] if place is None else [drawn("kept, no. {place}", place=place)]
         tiles.append(Tile(picture, (f"{index}: {number(values[index])}", *note), *_frame(place is not None)))
-    heading = f"kept {len(kept)} of {len(tiles)} by reward"
+    heading = drawn("kept {kept} of {count} by reward", kept=len(kept), count=len(tiles))
     first = [*kept, *(index for index in _by(values) if index not in kept)]
     return _sheet(heading, tiles, first, cautions, most)
 
@@ -103,10 +105,12 @@ def gate_sheet(
     tiles = []
     for index, (preview, note) in enumerate(zip(previews, notes, strict=True)):
         picture = None if preview is None or index not in safe else charts.as_pictures(preview[None])[0]
-        word = f"{index}: safe" if index in safe else f"{index}: BLOCKED"
+        word = f"{index}: {drawn('safe') if index in safe else drawn('BLOCKED')}"
         tiles.append(Tile(picture, (word, note), BLUE if index in safe else RED, thick=index not in safe))
     blocked = [index for index in range(len(tiles)) if index not in safe]
-    heading = f"{len(blocked)} of {len(tiles)} blocked" if blocked else f"all {len(tiles)} safe"
+    heading = drawn("all {count} safe", count=len(tiles))
+    if blocked:
+        heading = drawn("{blocked} of {count} blocked", blocked=len(blocked), count=len(tiles))
     return _sheet(heading, tiles, [*blocked, *sorted(safe)], cautions)
 
 
@@ -164,7 +168,13 @@ def _sheet(
         corner = MARGIN + (width + GAP) * column, charts.TITLE + sum(heights[:row])
         _tile(pen, corner, tiles[index], lines, letters, (width, side, picture_height))
     if left:
-        pen.text((WIDTH - MARGIN, charts.TITLE + sum(heights)), f"and {left} more", letters, INK, "ra")
+        pen.text(
+            (WIDTH - MARGIN, charts.TITLE + sum(heights)),
+            drawn("and {left} more", left=left),
+            letters,
+            INK,
+            "ra",
+        )
     draw_cautions(pen, end, notes)
     return charts.as_image([pen.picture()])
 
@@ -191,14 +201,14 @@ def caution_sheet(cautions: Sequence[str]) -> Tensor:
     pen = Pen(WIDTH, MARGIN + (caution_height(notes) or NOTE + GAP) + 4, PAPER)
     draw_cautions(pen, MARGIN, notes)
     if not notes:
-        pen.text((MARGIN, MARGIN), "No caution any more.", NOTE, INK)
+        pen.text((MARGIN, MARGIN), drawn("No caution any more."), NOTE, INK)
     return charts.as_image([pen.picture()])
 
 
 def caution_lines(cautions: Sequence[str]) -> list[list[str]]:
     """Each caution broken into lines that fit beside its bar."""
     width = WIDTH - 2 * MARGIN - 16
-    return [wrap_text(f"Caution: {text}", width, NOTE, MOST_NOTE_LINES) for text in cautions]
+    return [wrap_text(drawn("Caution: {text}", text=text), width, NOTE, MOST_NOTE_LINES) for text in cautions]
 
 
 def caution_height(notes: Sequence[Sequence[str]]) -> int:

@@ -13,6 +13,7 @@ from . import charts
 from .charts import FAINT, INK, LABEL, LINES, MARGIN, REST, SMALL, WIDTH
 from .lettering import fit_text
 from .pen import Pen, Point
+from .words import drawn, said
 
 if TYPE_CHECKING:
     from ...lclip.choosing.slide_types import SlideResult
@@ -26,11 +27,11 @@ def slide_chart(result: SlideResult, name: str) -> Tensor:
     pen = Pen(WIDTH, TOP + PLOT + BOTTOM, charts.PAPER)
     asked, measured = _relative(result, result.targets), _relative(result, result.positions)
     pen.text((MARGIN, 10), fit_text(name, WIDTH - 2 * MARGIN, LABEL), LABEL, INK)
-    reach = f"asked {asked[0][0]:+.2f} to {asked[-1][0]:+.2f}, came to {_reach(measured)}"
+    ends = {"low": f"{asked[0][0]:+.2f}", "high": f"{asked[-1][0]:+.2f}", "reach": _reach(measured)}
+    reach = drawn("asked {low} to {high}, came to {reach}", **ends)
     pen.text((MARGIN, 40), fit_text(reach, WIDTH - 2 * MARGIN, SMALL), SMALL, INK)
     place = _axes(pen, asked, measured)
-    ends = asked[0][0], asked[-1][0]
-    pen.line([place(end, end) for end in ends], REST, 2)
+    pen.line([place(end, end) for end in (asked[0][0], asked[-1][0])], REST, 2)
     for item in range(min(MOST_ITEMS, len(asked[0]))):
         points = [place(a[item], m[item]) for a, m in zip(asked, measured, strict=True)]
         charts.line(pen, points, item)
@@ -55,23 +56,31 @@ def _axes(pen: Pen, asked: list[list[float]], measured: list[list[float]]) -> Ca
         pen.text((LEFT - 8, place(left, value)[1]), f"{value:.3g}", SMALL, INK, "rm")
     for value in charts.ticks(left, right, 6):
         pen.text((place(value, low)[0], TOP + PLOT + 6), f"{value:.3g}", SMALL, INK, "ma")
-    pen.text((WIDTH - RIGHT, TOP + PLOT + 32), "measured over asked, from the start", SMALL, INK, "ra")
+    pen.text((WIDTH - RIGHT, TOP + PLOT + 32), drawn("measured over asked, from the start"), SMALL, INK, "ra")
     return place
 
 
 def slide_report(result: SlideResult) -> str:
     """Every picture in words: where it should have come to, where it is, and how much of the rest it kept."""
     batch = len(result.start)
-    lines = [f"item {item}: the start is at {float(result.start[item]):+.3f}" for item in range(batch)]
+    lines = [
+        said("item {item}: the start is at {start}", item=item, start=f"{float(result.start[item]):+.3f}")
+        for item in range(batch)
+    ]
     for index in range(len(result.positions)):
         for item in range(batch):
             asked, found = (
                 float(each[index, item] - result.start[item]) for each in (result.targets, result.positions)
             )
-            kept = float(result.kept[index, item])
             lines.append(
-                f"item {item}, picture {index + 1}: asked {asked:+.3f}, measured {found:+.3f} from start, "
-                f"rest {kept:.3f}"
+                said(
+                    "item {item}, picture {picture}: asked {asked}, measured {found} from start, rest {kept}",
+                    item=item,
+                    picture=index + 1,
+                    asked=f"{asked:+.3f}",
+                    found=f"{found:+.3f}",
+                    kept=f"{float(result.kept[index, item]):.3f}",
+                )  # fmt: skip
             )
     return "\n".join([*lines, *(f"Caution: {text}" for text in result.notes)])
 
@@ -82,4 +91,4 @@ def _relative(result: SlideResult, values: Tensor) -> list[list[float]]:
 
 def _reach(measured: Sequence[Sequence[float]]) -> str:
     values = [value for row in measured for value in row]
-    return f"{min(values):+.2f} to {max(values):+.2f}"
+    return drawn("{low} to {high}", low=f"{min(values):+.2f}", high=f"{max(values):+.2f}")

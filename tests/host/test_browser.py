@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 import pytest
 from browser import NO_BROWSER, NO_DRIVER, Browser, Canvas, find_browser
+from test_locale import CHINESE, report_for
 from test_workflows import APPS, FILES, labels_of, require_its_nodes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -244,7 +245,7 @@ def test_a_noise_search_is_cancelled_half_way_and_the_next_one_runs(canvas):
     assert not canvas.complaints
 
 
-def test_in_chinese_nodes_are_found_and_named_in_chinese(browser, page_of_host, host):
+def test_in_chinese_nodes_are_named_in_chinese_and_their_reports_are(browser, page_of_host, host, new_graph):
     texts = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
     name = texts["LatentCLIP_Score"]["display_name"]
     host.post("/settings", {"Comfy.Locale": "zh"})
@@ -257,6 +258,8 @@ def test_in_chinese_nodes_are_found_and_named_in_chinese(browser, page_of_host, 
         canvas.screenshot("Chinese")
         (node,) = canvas.nodes()
         assert (node["type"], node["title"]) == ("LatentCLIP_Score", name)
+        client = canvas.page.evaluate("app.api.clientId")
+        assert CHINESE in report_for(host, new_graph(), client, "a blue circle")
         canvas.close()
     finally:
         host.post("/settings", {"Comfy.Locale": "en"})

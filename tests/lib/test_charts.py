@@ -19,6 +19,8 @@ PACK = "latent_clip_pack"
 def pack():
     """The drawing half of the nodes, which needs no host, loaded under a name of its own."""
     for name, folder in ((PACK, ROOT), (f"{PACK}.nodes", ROOT / "nodes"), (f"{PACK}.lclip", ROOT / "lclip")):
+        if name in sys.modules:
+            continue
         spec = importlib.util.spec_from_file_location(
             name, folder / "__init__.py", submodule_search_locations=[str(folder)]
         )

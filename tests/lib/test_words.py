@@ -1,0 +1,112 @@
+"""Words on pictures and in reports: the reader's language where there is a font, else English."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import string
+
+import pytest
+import torch
+from test_charts import ROOT, pack  # noqa: F401  # fixture
+
+LANGUAGES = [path.parent.name for path in sorted(ROOT.glob("locales/*/sheets.json"))]
+CHINESE = re.compile("[\u4e00-\u9fff]")
+each_language = pytest.mark.parametrize("language", LANGUAGES)
+
+
+def written(language: str) -> dict[str, str]:
+    return json.loads((ROOT / "locales" / language / "sheets.json").read_text(encoding="utf-8"))
+
+
+def sources() -> list[ast.Module]:
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.glob("nodes/**/*.py")]
+
+
+def literals() -> set[str]:
+    """Every text that is handed to `said` or `drawn` as it stands."""
+    calls = [node for tree in sources() for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    named = [
+        call.args[0] for call in calls
+        if call.args and getattr(call.func, "id", getattr(call.func, "attr", "")) in ("said", "drawn")
+    ]  # fmt: skip
+    return {each.value for each in named if isinstance(each, ast.Constant)}
+
+
+def names_in(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+@pytest.fixture
+def words(pack):  # noqa: F811
+    module = pack("words")
+    yield module
+    module.speak(lambda: module.ENGLISH)
+
+
+def test_chinese_is_there():
+    assert "zh" in LANGUAGES
+
+
+@each_language
+def test_a_language_has_every_text_and_no_other(language):
+    texts = {node.value for tree in sources() for node in ast.walk(tree)
+             if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # fmt: skip
+    assert len(literals()) > 40
+    assert not literals() - set(written(language)), "not translated"
+    assert not set(written(language)) - texts, "no node says that"
+
+
+@each_language
+def test_a_translation_names_the_same_values(language):
+    for english, own in written(language).items():
+        assert names_in(own) == names_in(english), english
+
+
+def test_chinese_is_chinese():
+    for english, own in written("zh").items():
+        rest = re.sub(r"\{\w+\}", "", english)
+        assert CHINESE.search(own) or not re.search("[a-z]{2}", rest), own
+
+
+def test_a_report_is_in_the_readers_language_and_takes_the_values_as_they_are(words):
+    assert words.said("bright: {text}", text="a {b} c") == "bright: a {b} c"
+    words.speak(lambda: "zh")
+    assert words.said("bright: {text}", text="a {b} c") == "亮处：a {b} c"
+    words.speak(lambda: "xx")
+    assert words.said("bright: {text}", text="x") == "bright: x"
+
+
+def test_a_picture_without_a_font_for_it_stays_english(pack, words, monkeypatch):  # noqa: F811
+    lettering = pack("lettering")
+    words.speak(lambda: "zh")
+    for fonts in (("DejaVuSans.ttf",), ()):
+        monkeypatch.setattr(lettering, "FONT_FILES", fonts)
+        lettering._lettered.cache_clear()
+        assert not lettering.can_letter("得分")
+        assert words.drawn("score {score}", score="0.1") == "score 0.1"
+        assert words.said("score {score}", score="0.1") == "得分 0.1"
+    lettering._lettered.cache_clear()
+
+
+def test_with_a_font_the_sheet_is_drawn_in_chinese(pack, words):  # noqa: F811
+    """By the picture: it is what Pillow draws of the Chinese words, and nothing but Chinese differs."""
+    lettering, sheets = pack("lettering"), pack("sheets")
+    if not all(map(lettering.can_letter, written("zh").values())):
+        pytest.skip("no font here has Chinese letters")
+    previews, scores = torch.full((2, 8, 8, 3), 0.5), torch.tensor([0.1, 0.2])
+    english = sheets.score_sheet(previews, scores)
+    words.speak(lambda: "zh")
+    chinese = sheets.score_sheet(previews, scores)
+    assert chinese.shape == english.shape and (chinese != english).any()
+    differ = (chinese != english).any(-1)[0].any(1).nonzero().flatten()
+    assert int(differ.max()) < 44, "more than the heading is different"
+
+
+def test_draw_knows_the_languages_that_the_host_half_takes():
+    text = (ROOT / "nodes" / "host" / "locale.py").read_text(encoding="utf-8")
+    script = (ROOT / "web" / "js" / "locale.js").read_text(encoding="utf-8")
+    taken = re.search(r"LANGUAGES = \((.*)\)", text), re.search(r"SPOKEN = \[(.*)\]", script)
+    for found in taken:
+        assert found and set(re.findall(r'"(\w+)"', found[1])) == {"en", *LANGUAGES}
