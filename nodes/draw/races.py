@@ -47,7 +47,7 @@ def race_report(result: RaceResult) -> str:
             said("after step {step} of {steps}, item {item}: {field}", **at, item=i, field=_field(check, i))
             for i in range(batch)
         ]
-    return "\n".join([*lines, *(f"Caution: {text}" for text in result.notes)])
+    return "\n".join([*lines, *(said("Caution: {text}", text=text) for text in result.notes)])
 
 
 def _field(check: RaceCheck, item: int) -> str:

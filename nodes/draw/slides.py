@@ -82,7 +82,7 @@ def slide_report(result: SlideResult) -> str:
                     kept=f"{float(result.kept[index, item]):.3f}",
                 )  # fmt: skip
             )
-    return "\n".join([*lines, *(f"Caution: {text}" for text in result.notes)])
+    return "\n".join([*lines, *(said("Caution: {text}", text=text) for text in result.notes)])
 
 
 def _relative(result: SlideResult, values: Tensor) -> list[list[float]]:
