@@ -47,6 +47,9 @@ DIFFER = {
     "Mini 4 Guidance": ("Without guidance", "With guidance"),
 }
 
+SHORTER = {"Mini 12 Another model's latents": [("LatentCLIP_TrainAdapter", "steps", 40)]}
+"""Widgets that take long as they are: the API runs that workflow as it is."""
+
 MADE = """least => new Set([...document.querySelectorAll('img')]
   .filter(picture => picture.naturalWidth && /view\\?.*filename=/.test(picture.src))
   .map(picture => picture.src)).size >= least"""
@@ -102,6 +105,8 @@ def test_a_mini_workflow_is_dropped_and_runs_to_the_end(canvas, path, checkout, 
     canvas.drop(path)
     require_known_nodes(canvas)
     assert not any(node["flagged"] for node in canvas.nodes())
+    for node, widget, value in SHORTER.get(path.stem, ()):
+        canvas.set_widget(node, widget, value)
     canvas.start()
     assert canvas.end() == ("execution_success", "")
     canvas.wait_for_pictures(*SHOWN[path.stem])
@@ -123,13 +128,14 @@ def test_a_mini_workflow_is_dropped_and_runs_to_the_end(canvas, path, checkout, 
 def test_a_cached_run_shows_the_same_on_the_nodes(canvas):
     """Dropped again on a new page, nothing has to run, and the nodes are new."""
     path = next(path for path in MINI if "Score" in path.stem)
-    for _ in range(2):
-        canvas.open()
+    for again in (False, True):
+        if again:
+            canvas.open()
         canvas.drop(path)
-        assert not any(node["pictures"] for node in canvas.nodes())
+        assert not (again and any(node["pictures"] for node in canvas.nodes()))
         canvas.start()
         assert canvas.end() == ("execution_success", "")
-        canvas.wait_for_pictures(*SHOWN[path.stem])
+    canvas.wait_for_pictures(*SHOWN[path.stem])
 
 
 @each(APPS)

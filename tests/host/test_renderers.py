@@ -19,6 +19,7 @@ METHODS = ("none", "auto", "latent2rgb", "taesd")
 CELLS = 6
 WIDGETS = """() => { const node = app.graph._nodes.find(node => node.type === 'LatentCLIP_Explore');
   return Object.fromEntries(node.widgets.map(widget => [widget.name, widget.value])); }"""
+SWITCH = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
 PLACE = "() => [...app.graph._nodes.find(node => node.type === 'LatentCLIP_Explore').pos]"
 SAVED = "() => JSON.parse(JSON.stringify(app.graph.serialize()))"
 
@@ -54,14 +55,14 @@ SAID = """([type, text]) => {
 
 
 @pytest.fixture(scope="module", params=["classic", "nodes-2.0"])
-def renderer(request, page_of_host, host):  # noqa: F811
-    """The page in one of the two renderers."""
+def renderer(request, page_of_host):  # noqa: F811
+    """The page in one of the two renderers, as its menu switches them."""
     if request.param == "nodes-2.0" and not has_whole_nodes_2(page_of_host):
         pytest.skip("the Nodes 2.0 of this frontend has no widgets of HTML, not even text boxes")
-    host.post("/settings", {"Comfy.VueNodes.Enabled": request.param == "nodes-2.0"})
-    page_of_host.open()
+    page_of_host.page.evaluate(SWITCH, request.param == "nodes-2.0")
+    page_of_host.settle()
     yield page_of_host
-    host.post("/settings", {"Comfy.VueNodes.Enabled": False})
+    page_of_host.page.evaluate(SWITCH, False)
 
 
 @pytest.fixture
