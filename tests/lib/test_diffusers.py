@@ -22,9 +22,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 PROMPT = "a photo of a red circle"
 CALL = {"prompt": PROMPT, "height": 64, "width": 64}
-LONG = ("FLUX", "SD3", "Z-Image", "FLUX.2", "Qwen-Image")
+FLUX2 = ("FLUX.2", "FLUX.2 dev")
+LONG = ("FLUX", "SD3", "Z-Image", *FLUX2, "Qwen-Image")
 SPACES = {"SDXL": "sdxl", "SD": "sd1.5", "FLUX": "flux", "SD3": "sd3", "Z-Image": "flux"}
-SPACES |= {"FLUX.2": "flux2", "Qwen-Image": "wan2.1"}
+SPACES |= {**dict.fromkeys(FLUX2, "flux2"), "Qwen-Image": "wan2.1"}
 
 
 class Light(LatentReward):
@@ -58,7 +59,7 @@ def call(kind, steps, **other):
         **CALL,
         "num_inference_steps": steps,
         **({"max_sequence_length": 8} if kind in LONG else {}),
-        **({"text_encoder_out_layers": (1, 2)} if kind == "FLUX.2" else {}),
+        **({"text_encoder_out_layers": (1, 2)} if kind in FLUX2 else {}),
         **other,
     }
 
@@ -394,7 +395,7 @@ def test_a_winner_is_what_it_is_alone_and_losers_are_not_computed(pipes, tiny_mo
     finally:
         del model.forward
     twice = (
-        1 if kind in ("FLUX", "FLUX.2", "Qwen-Image") else 2
+        1 if kind in ("FLUX", *FLUX2, "Qwen-Image") else 2
     )  # the others are asked with and without the prompt
     assert rows == [8 * twice] * 2 + [2 * twice] * 2
     assert chosen.run.passes == 8 * 2 + 2 * 2

@@ -6,7 +6,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 WORDS = ["[PAD]", "[UNK]", "[EOS]", "red", "green", "blue", "circle", "square", "a", "photo", "of"]
-NEWER = {"FLUX.2": "Flux2KleinPipeline", "Qwen-Image": "QwenImagePipeline"}
+NEWER = {"FLUX.2": "Flux2KleinPipeline", "FLUX.2 dev": "Flux2Pipeline", "Qwen-Image": "QwenImagePipeline"}
 """Those that an older diffusers does not have, by the class of each."""
 KINDS = (
     "SDXL",
@@ -23,6 +23,7 @@ SCALES = {
     "SD3": (16, 1.5305, 0.0609),
     "Z-Image": (16, 0.3611, 0.1159),
     "FLUX.2": (128, None, None),
+    "FLUX.2 dev": (128, None, None),
     "Qwen-Image": (16, None, None),
 }
 SIDE = 64
@@ -33,7 +34,7 @@ def pipeline(kind, seed=0):
     """A pipeline of that kind; the same for the same seed."""
     torch.manual_seed(seed)
     makers = {"SDXL": _sdxl, "SD": _sd, "FLUX": _flux, "SD3": _sd3, "Z-Image": _z_image}
-    newer = {"FLUX.2": _flux2, "Qwen-Image": _qwen_image}
+    newer = {"FLUX.2": _flux2, "FLUX.2 dev": _flux2_dev, "Qwen-Image": _qwen_image}
     made = newer[kind]() if kind in newer else makers[kind](_vae(kind))
     made.set_progress_bar_config(disable=True)
     return made
@@ -224,7 +225,20 @@ def _qwen3():
     return transformers.Qwen3Model(config).eval()
 
 
-def _flux2():
+def _mistral():
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    text = {"num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 8, "vocab_size": len(WORDS)}
+    config = transformers.Mistral3Config(
+        text_config={"model_type": "mistral", **sizes, **text},
+        vision_config={
+            "model_type": "pixtral", **sizes, "num_hidden_layers": 1, "image_size": 32, "patch_size": 8
+        },
+        image_token_index=1,
+    )  # fmt: skip
+    return transformers.Mistral3ForConditionalGeneration(config).eval()
+
+
+def _flux2_parts(guided):
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     vae = diffusers.AutoencoderKLFlux2(
         **blocks, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4, sample_size=SIDE
@@ -239,16 +253,20 @@ def _flux2():
         joint_attention_dim=32,
         timestep_guidance_channels=16,
         axes_dims_rope=(2, 2, 2, 2),
-        guidance_embeds=False,
+        guidance_embeds=guided,
     )
-    return diffusers.Flux2KleinPipeline(
-        vae=vae,
-        text_encoder=_qwen3(),
-        tokenizer=_tokenizer(),
-        transformer=transformer.eval(),
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
-        is_distilled=True,
-    )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    return {"vae": vae, "transformer": transformer.eval(), "scheduler": scheduler, "tokenizer": _tokenizer()}
+
+
+def _flux2():
+    return diffusers.Flux2KleinPipeline(**_flux2_parts(False), text_encoder=_qwen3(), is_distilled=True)
+
+
+def _flux2_dev():
+    parts = _flux2_parts(True)
+    parts["tokenizer"].chat_template = "{{ messages[-1]['content'][0]['text'] }}"
+    return diffusers.Flux2Pipeline(**parts, text_encoder=_mistral())
 
 
 def _qwen_image():
