@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -52,6 +53,20 @@ def as_rgb(file: Image.Image) -> Image.Image:
     return seen
 
 
+def read_rgb(file: Path | bytes) -> Image.Image:
+    """A picture file, or what it holds, as `as_rgb` gives it. ValueError for what no format is of.
+
+    Of a malformed file Pillow raises whatever it leads to.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
+            return as_rgb(opened)
+    except UnidentifiedImageError as error:  # its own text shows an object's address
+        raise ValueError("it has no format of pictures that Pillow knows") from error
+
+
 def in_eight_bits(picture: Image.Image) -> Image.Image:
     """A picture of 16 or 32 bits a value as grey of 8 bits, another as it is. Floats are in 0..1."""
     from PIL import Image
@@ -67,11 +82,9 @@ def load_picture(path: Path, side: int, smallest: int = 1) -> Tensor:
 
     ValueError for a file that is no picture, or one with a side of less than `smallest` pixels.
     """
-    from PIL import Image
 
     try:
-        with Image.open(path) as file:
-            picture = as_rgb(file)
+        picture = read_rgb(path)
     except Exception as error:  # Pillow raises whatever a malformed file leads to
         raise ValueError(f"{path.name} is no picture that can be read: {error}") from error
     if min(picture.size) < smallest:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import json
 import time
 import urllib.error
@@ -20,10 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from ..data.files import parse_latents
-from ..data.pictures import as_rgb
+from ..data.pictures import read_rgb
 from .making import Made
 
 PROMPT, SEEDS = "{prompt}", ("seed", "noise_seed")
@@ -117,8 +114,7 @@ class ComfyMaker:
         pictures.sort(key=lambda file: file.get("type") != "output")
         if not pictures:
             raise ValueError(f"the workflow {variant!r} showed no picture; expected a SaveImage in it")
-        with Image.open(io.BytesIO(self._file(pictures[0]))) as opened:
-            picture = as_rgb(opened)
+        picture = read_rgb(self._file(pictures[0]))
         latents = [file for out in outputs for file in out.get("latents", ())]
         stored = parse_latents(self._file(latents[0]), latents[0]["filename"]) if latents else [None]
         return Made(picture, stored[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from PIL import Image
 
 from ..data.finding import find_shards
 from ..data.items import MAX_CAPTION_BYTES, LatentItem, caption, one_line, readable
-from ..data.pictures import as_rgb
+from ..data.pictures import read_rgb
 from ..data.reader import read_all
 from ..data.samples import LATENTS, PICTURE, TEXT, Sample
 from ..data.shards import Shard
@@ -75,8 +74,7 @@ class Inputs:
 def _encoded(sample: Sample, file: str, item: str, encoder: PictureToLatents, seen: Seen) -> LatentItem:
     """The picture of a sample as latents."""
     try:
-        with Image.open(io.BytesIO(sample.read(sample.picture()))) as opened:
-            picture = as_rgb(opened)
+        picture = read_rgb(sample.read(sample.picture()))
         latents = encoder(picture)
         text = sample.text(sample.picture())
         words = caption(sample.read(text)[:MAX_CAPTION_BYTES]) if text else None

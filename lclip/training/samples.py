@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..data.items import one_line
-from ..data.pictures import as_rgb
+from ..data.pictures import read_rgb
 from ..data.samples import LABEL, Sample, Unusable
 from ..model.tokenizer import Tokenizer
 
@@ -104,8 +103,7 @@ def read_picture(raw: Sample) -> Image.Image:
     """The picture, upright, in RGB. Raises Unusable."""
     member = raw.picture()
     try:
-        with Image.open(io.BytesIO(raw.read(member))) as file:
-            picture = as_rgb(file)
+        picture = read_rgb(raw.read(member))
     except Exception as error:  # Pillow raises whatever a malformed file leads to
         raise Unusable("unreadable picture", one_line(error)[:200]) from error
     if min(picture.size) < SMALLEST_PICTURE:
