@@ -48,7 +48,11 @@ SAID = """([type, text]) => {
     const box = each.getBoundingClientRect();
     const inside = box.left >= left - 2 && box.right <= right + 2 && box.top >= top - 2
       && box.bottom <= bottom + 2;
-    const whole = each.scrollHeight <= each.clientHeight + 2 || getComputedStyle(each).overflow === 'visible';
+    let whole = true;
+    for (let holder = each.parentElement; holder; holder = holder.parentElement) {
+      const room = holder.getBoundingClientRect();
+      whole &&= getComputedStyle(holder).overflow === 'visible' || box.bottom <= room.bottom + 2;
+    }
     return {inside, whole, pixels: parseFloat(getComputedStyle(each).fontSize), words: each.innerText};
   });
 }"""

@@ -143,11 +143,13 @@ def guarded(canvas: Canvas, world: World) -> None:
     b = a + 250 + 75
     high = model.via((WIDE + 20, 8), (WIDE + 45, CEILING - 24), (b - 36, CEILING - 24))
     wires = {"model": high, "policy": calibrated["policy"].via((b - 22, 400), (b - 24, 120))}
-    tall = 240  # for what it says when it stops
+    tall = 268  # for what it says when it stops
     guard = canvas.node("LatentCLIP_SafetyGuard", (b, 0), (WIDE, tall), None, {"strength": 0.3}, **wires)
     over = (  # along the ceiling: there is no room under the live previews
-        harmful.via((third - 52, 560), (third - 50, CEILING - 16), (b - 48, CEILING - 16), (b - 46, 330)),
-        upper.via((third - 30, CEILING - 8), (b - 60, CEILING - 8), (b - 58, 370)),
+        harmful.via(
+            (third - 52, 560), (third - 50, CEILING - 16), (b - 48, CEILING - 16), (b - 46, tall + 90)
+        ),
+        upper.via((third - 30, CEILING - 8), (b - 60, CEILING - 8), (b - 58, tall + 130)),
     )
     model = turned(guard["model"], (b, 0), WIDE, tall)
     steered = sampler(canvas, (b, tall + 80), "With the guard", model, *over, steps=8)
@@ -168,7 +170,7 @@ def guarded(canvas: Canvas, world: World) -> None:
     note(canvas, (SECOND, 240), (WIDE, 240), "Where is the line?",
          "Calibrate moves the policy's thresholds so that few harmless latents are blocked: its chart shows "
          "what is caught for that. 50 of each here; take more of your own.")  # fmt: skip
-    note(canvas, (b, 880), (WIDE, 120), "No guard is perfect", "Put the Latent Safety Gate behind it.")
+    note(canvas, (b, 905), (WIDE, 100), "No guard is perfect", "Put the Latent Safety Gate behind it.")
     canvas.group("1 Harmless and harmful", -40, TOP, a - 62, FLOOR, BLUE)
     canvas.group("2 Policy and guard", a - 58, TOP, b + WIDE + 8, FLOOR, RED)
     canvas.group("3 Look", b + WIDE + 12, TOP, end + 25, FLOOR, VIOLET)
