@@ -85,6 +85,11 @@ def _hub() -> Any:
     return huggingface_hub
 
 
+def _first_line(error: Exception) -> str:
+    """What happened; the advice that the hub's package writes below it is of its own options."""
+    return str(error).strip().partition("\n")[0]
+
+
 @contextmanager
 def _plainly(hub: Any, name: str, repository: str, download: bool) -> Iterator[None]:
     """The hub's errors in a line each."""
@@ -92,13 +97,13 @@ def _plainly(hub: Any, name: str, repository: str, download: bool) -> Iterator[N
     try:
         yield
     except wrong.HFValidationError as error:
-        raise ValueError(f"{repository!r} is no name of a repository: {error}") from error
+        raise ValueError(f"{repository!r} is no name of a repository: {_first_line(error)}") from error
     except wrong.GatedRepoError as error:
         raise ValueError(f"{repository} is closed to you; ask for access there, then log in") from error
     except wrong.LocalEntryNotFoundError as error:
         if download:
             raise OSError(
-                f"{repository} is not in the cache, and the hub cannot be reached: {error}"
+                f"{repository} is not in the cache, and the hub cannot be reached: {_first_line(error)}"
             ) from error
         raise FileNotFoundError(
             f"{repository} is not in the cache, and nothing is downloaded unasked: "

@@ -187,6 +187,11 @@ def test_a_download_that_was_asked_for(tmp_path, tiny_model):
     assert torch.equal(lclip.pretrained("someone/mine", cache_dir=cache).visual.proj, tiny_model.visual.proj)
 
 
+def test_without_a_network_it_says_so_in_a_line(tmp_path):
+    (told,) = ask("http://127.0.0.1:9", tmp_path, "b-8")
+    assert told.startswith("OSError") and "cannot be reached" in told, told
+
+
 def test_offline_it_says_so_in_a_line(tmp_path):
     (told,) = ask("http://127.0.0.1:9", tmp_path, "b-8", HF_HUB_OFFLINE="1")
     assert told.startswith("OSError") and "wendlerc/latent-clip-b-8" in told, told
