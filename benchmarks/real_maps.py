@@ -91,7 +91,9 @@ def _anchor(run: Run, space: str, crops: Latents) -> Tensor:
 
     def job() -> dict[str, np.ndarray]:
         cache, number = cache_folder(), run.choose(1, 0)
-        train, dev = (load_crops(cache, split, n if number else 2, say=run.say) for split, n in SEEN.items())
+        train, dev = (
+            load_crops(cache, split, n if number else 2, (space,), run.say) for split, n in SEEN.items()
+        )
         figures = lclip.shipped_adapter(space).figures
         seconds = figures.seconds if figures and number else 1.0
         anchor = learn_anchor(PLANS[space], train, dev, seconds, run.say)

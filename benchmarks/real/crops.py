@@ -6,7 +6,8 @@ Each crop is a square, LARGE pixels each way, out of a picture at a random scale
     sdxl                          SDXL's latents of the crop at SMALL pixels: what a map is measured against
     SPACE, SPACE through          another space's latents of it; decoded, and encoded by SDXL's
     picture                       which picture it is of, [number]
-    SPACE off, SPACE off through  the same a little off the manifold, as samplers leave latents (train only)
+    SPACE off, SPACE off through  AWAY of each: mirrored or turned, and a little off the manifold, as samplers
+                                  leave latents (train only)
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import lclip
 from lclip.adapters.bridge import resized
 
 from . import catalogue
@@ -29,28 +32,38 @@ from .reading import PictureError, read_picture
 from .taesd import Taesd, load_taesd
 
 LARGE, SMALL = 384, 192
+FACTOR = 8  # pixels a side of a cell of TAESD's
+READS_LARGE = "large"
 OTHERS = ("sd1.5", "sd3", "flux", "flux2")
 PHOTOGRAPHS = 0.75  # of the crops; the others are drawings, documents, pixel art and the like
-OFF = (0.05, 0.35)  # noise added to latents, of their spread
+AWAY = 3  # more latents to learn from, of each crop: cheaper than more crops
+OFF = 0.35  # noise that is added to those at most, of their spread
 
 Latents = dict[str, Tensor]
 
 
 def load_crops(
-    cache: Path, split: str, number: int, seed: int = 0, say: Callable[[str], None] = print
+    cache: Path,
+    split: str,
+    number: int,
+    reads: Sequence[str] = (READS_LARGE, *OTHERS),
+    say: Callable[[str], None] = print,
 ) -> Latents:
     """Crops of a split, made once and kept in the cache: name -> [number, C, h, w], float32.
 
+    reads: what is to be mapped, READS_LARGE or other spaces, each in a file of its own, of the same crops.
     Raises FileNotFoundError without pictures, TinyMissing without TAESD.
     """
-    path = cache / "crops" / f"{split}-{number}-{seed}.safetensors"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pictures = [picture for picture in catalogue.load(cache) if picture.split == split]
-        made = make_crops(cache, pictures, number, seed, off=split == "train", say=say)
-        whole = {name: z if name == "picture" else z.half() for name, z in made.items()}
-        save_file(whole, path)
-    return {name: z.float() for name, z in load_file(path).items()}
+    found: Latents = {}
+    for read in reads:
+        path = cache / "crops" / f"{split}-{number}-{read}.safetensors"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pictures = [picture for picture in catalogue.load(cache) if picture.split == split]
+            made = make_crops(cache, pictures, number, read, off=split == "train", say=say)
+            save_file({name: z if name == "picture" else z.half() for name, z in made.items()}, path)
+        found |= {name: z.float() for name, z in load_file(path).items()}
+    return found
 
 
 @torch.inference_mode()
@@ -58,26 +71,31 @@ def make_crops(
     cache: Path,
     pictures: Sequence[Picture],
     number: int,
-    seed: int,
+    read: str,
     off: bool,
     say: Callable[[str], None] = print,
 ) -> Latents:
-    """See the module. The same arguments give the same crops on one machine."""
-    rng = random.Random(seed)
-    noise = torch.Generator().manual_seed(seed)
-    models = {space: load_taesd(space) for space in ("sdxl", *OTHERS)}
+    """See the module: `picture`, `sdxl`, and what belongs to one of the things to be mapped.
+
+    The same arguments give the same latents on one machine, and the first crops of more are those of fewer.
+    """
+    rng = random.Random(0)
+    noise = torch.Generator().manual_seed(0)
+    sdxl = load_taesd("sdxl")
+    other = None if read == READS_LARGE else load_taesd(read)
     found: dict[str, list[Tensor]] = {}
     for count in range(1, number + 1):
         picture, crop = _draw(cache, pictures, rng)
-        found.setdefault("picture", []).append(torch.tensor([float(pictures.index(picture))]))
-        for name, z in _sized(models["sdxl"], crop).items():
-            found.setdefault(name, []).append(z)
         small = pixels(crop.resize((SMALL, SMALL), Image.Resampling.LANCZOS))
-        for space in OTHERS:
-            for name, z in _mapped(models, space, small, rng, noise, off).items():
-                found.setdefault(name, []).append(z)
+        made = {"picture": torch.tensor([float(pictures.index(picture))]), "sdxl": sdxl.encode(small)}
+        if other is None:
+            made |= _large(sdxl, crop)
+        else:
+            made |= _mapped(sdxl, other, read, small, noise if off else None)
+        for name, z in made.items():
+            found.setdefault(name, []).append(z)
         if count % 20 == 0:
-            say(f"{count} of {number} crops")
+            say(f"{count} of {number} crops for {read}")
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
@@ -109,25 +127,28 @@ def _crop(picture: Image.Image, rng: random.Random) -> Image.Image:
     return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else crop
 
 
-def _sized(sdxl: Taesd, crop: Image.Image) -> Latents:
+def _large(sdxl: Taesd, crop: Image.Image) -> Latents:
     large = sdxl.encode(pixels(crop))
-    small = sdxl.encode(pixels(crop.resize((SMALL, SMALL), Image.Resampling.LANCZOS)))
-    return {
-        "large": large,
-        "large through": sdxl.encode(resized(sdxl.decode(large), SMALL, SMALL)),
-        "sdxl": small,
-    }
+    return {"large": large, "large through": sdxl.encode(resized(sdxl.decode(large), SMALL, SMALL))}
 
 
-def _mapped(
-    models: dict[str, Taesd], space: str, small: Tensor, rng: random.Random, noise: torch.Generator, off: bool
-) -> Latents:
+def _mapped(sdxl: Taesd, other: Taesd, space: str, small: Tensor, noise: torch.Generator | None) -> Latents:
     def through(z: Tensor) -> Tensor:
-        return models["sdxl"].encode(models[space].decode(z))
+        return sdxl.encode(other.decode(z))
 
-    z = models[space].encode(small)
+    z = other.encode(small)
     found = {space: z, f"{space} through": through(z)}
-    if off:
-        away = z + z.std() * rng.uniform(*OFF) * torch.randn(z.shape, generator=noise)
+    if noise is not None:
+        patch = lclip.space_named(space).factor // FACTOR
+        away = torch.cat([_away(z, patch, noise) for _ in range(AWAY)])
         found |= {f"{space} off": away, f"{space} off through": through(away)}
     return found
+
+
+def _away(z: Tensor, patch: int, noise: torch.Generator) -> Tensor:
+    """Mirrored or turned, and with a little noise, mostly with less. patch: of cells that are channels."""
+    turns, mirrored = divmod(int(torch.randint(1, 8, (), generator=noise)), 2)
+    turned = F.pixel_shuffle(z, patch).rot90(turns, (2, 3))
+    turned = F.pixel_unshuffle(turned.flip(3) if mirrored else turned, patch)
+    share = OFF * float(torch.rand((), generator=noise)) ** 2
+    return turned + share * z.std() * torch.randn(z.shape, generator=noise)

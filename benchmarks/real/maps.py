@@ -24,11 +24,12 @@ from lclip.adapters.interposer import Interposer
 from lclip.adapters.shipped import FOLDER, MAPS, SHIPPED
 from lclip.adapters.training import AVERAGE, LAST_SHARE, solve_linear, standardise
 from lclip.descent import WeightAverage, cosine_share
+from lclip.training.muon import Muon
 
 from .crops import Latents, load_crops
 
-TRAIN, DEV = 300, 40  # crops
-BATCH, RATE, WARMUP, CHECK = 8, 1e-3, 50, 60
+TRAIN, DEV = 180, 40  # crops
+BATCH, RATE, WARMUP, CHECK = 8, 3e-3, 50, 60
 ANCHOR_WIDTH, ANCHOR_BLOCKS = 64, 12  # of the published interposers
 TIMED = 10  # steps that say how many fit into the seconds
 
@@ -48,18 +49,18 @@ class Plan:
 
 PLANS = {
     "sdxl-half": Plan(MAPS["sdxl"], "large", "sdxl", 80, 3, 1500, shrink=2),
-    "flux": Plan(SHIPPED["flux"], "flux", "flux", 64, 3, 1500),
+    "flux": Plan(SHIPPED["flux"], "flux", "flux", 96, 3, 1000),
     "sd3": Plan(SHIPPED["sd3"], "sd3", "sd3", 64, 2, 1200),
     "sd1.5": Plan(SHIPPED["sd1.5"], "sd1.5", "sd1.5", 64, 2, 1200),
-    "flux2": Plan(SHIPPED["flux2"], "flux2", "flux2", 64, 2, 1200),
+    "flux2": Plan(SHIPPED["flux2"], "flux2", "flux2", 104, 3, 1500),
 }
 
 
 def make(name: str, cache: Path, say: Callable[[str], None] = print) -> Path:
     """Learn a map and write it where the library reads it. Returns the path."""
     plan = PLANS[name]
-    train = load_crops(cache, "train", TRAIN, say=say)
-    dev = load_crops(cache, "dev", DEV, say=say)
+    train = load_crops(cache, "train", TRAIN, (plan.reads,), say)
+    dev = load_crops(cache, "dev", DEV, (plan.reads,), say)
     start = time.perf_counter()
     adapter = learn(plan, train, dev, say)
     error = relative_error(adapter(dev[plan.reads]), dev["sdxl"])
@@ -131,17 +132,21 @@ def _descent(adapter: Adapter, source: Tensor, goal: Tensor, steps: int) -> Iter
     """Train a map, and give the number of each step after it."""
     spread = goal.std((0, 2, 3), keepdim=True)
     trained = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, RATE, weight_decay=0.1, betas=(0.9, 0.98))
+    kernels = [parameter for parameter in trained if parameter.ndim > 1]
+    vectors = [parameter for parameter in trained if parameter.ndim == 1]
+    optimizers = (Muon(kernels, RATE), torch.optim.AdamW(vectors, RATE, betas=(0.9, 0.98)))
     draws = torch.Generator().manual_seed(1)
     for step in range(1, steps + 1):
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = RATE * cosine_share(step - 1, steps, WARMUP, LAST_SHARE)
         chosen = torch.randint(len(source), (BATCH,), generator=draws)
         error = (adapter(source[chosen]) - goal[chosen]) / spread
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         error.square().mean().backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         yield step
 
 

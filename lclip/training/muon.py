@@ -16,7 +16,8 @@ class Muon(torch.optim.Optimizer):
     """As `torch.optim.Muon` with Nesterov momentum and adjust_lr_fn "match_rms_adamw", but in float32.
 
     torch has it from 2.9 on, and computes in bfloat16, which is slow on a CPU without such units. params:
-    matrices, no embeddings. lr: as for AdamW. Raises ValueError for a parameter that is no matrix.
+    matrices, no embeddings, and the kernels of convolutions, each a matrix of outputs by all that one output
+    reads. lr: as for AdamW. Raises ValueError for a parameter that is neither.
     """
 
     def __init__(
@@ -25,7 +26,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.ndim != 2:
+                if parameter.ndim < 2:
                     raise ValueError(f"Muon got a parameter {tuple(parameter.shape)}; expected matrices")
 
     @torch.no_grad()
@@ -46,10 +47,11 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum_buffer"] = torch.zeros_like(gradient)
         buffer = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
-        update = orthogonal(gradient.lerp(buffer, group["momentum"]))
+        update = orthogonal(gradient.lerp(buffer, group["momentum"]).flatten(1))
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         # An orthogonal update brought to the rms of AdamW's (arXiv 2502.16982, section 2.2).
-        parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
+        step = -group["lr"] * 0.2 * max(update.shape) ** 0.5
+        parameter.add_(update.view_as(parameter), alpha=step)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

@@ -248,6 +248,15 @@ def test_muon_brings_every_singular_value_near_one():
     assert values.max() < 1.3
 
 
+def test_muon_takes_the_kernel_of_a_convolution_as_a_matrix():
+    gradient = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    kernel, matrix = nn.Parameter(torch.zeros(4, 3, 3, 3)), nn.Parameter(torch.zeros(4, 27))
+    optimizer = Muon([kernel, matrix], lr=0.02)
+    kernel.grad, matrix.grad = gradient, gradient.flatten(1)
+    optimizer.step()
+    assert matrix.abs().min() > 0 and torch.equal(kernel.flatten(1), matrix)
+
+
 def test_muon_refuses_what_is_no_matrix():
     with pytest.raises(ValueError, match="matrices"):
         Muon([nn.Parameter(torch.zeros(3))], lr=0.1)
