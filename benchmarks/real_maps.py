@@ -25,7 +25,7 @@ from .real_gate import gate
 
 CROPS, PHOTOGRAPHS = 40, 40
 SEEN = {"train": TRAIN, "dev": DEV}
-ANCHORED = ("sd1.5", "sd3", "flux")  # as interposers are published for
+ANCHORED = ("flux",)
 MEANING = (
     "Error: |z - z'|^2 as a share of the variance of z', the latents of the same picture encoded at the "
     "smaller size by SDXL's VAE. PSNR: against z' decoded. Intervals over photographs."

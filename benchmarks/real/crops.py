@@ -1,9 +1,11 @@
 """Random crops of pictures through TAESD, and what the way through pixels gives: what maps are learnt from.
 
-Each crop is a square, LARGE pixels each way, out of a picture at a random scale. Per crop, raw latents:
+Each crop is a square, LARGE pixels each way, of a picture at a random scale, or a named drawing on a ground;
+no drawing is of the hand that the probe is asked about. Per crop, raw latents:
 
     large, large through          SDXL's latents of the crop; decoded, halved in pixels and encoded again
     sdxl                          SDXL's latents of the crop at SMALL pixels: what a map is measured against
+                                  (not for training)
     SPACE, SPACE through          another space's latents of it; decoded, and encoded by SDXL's
     picture                       which picture it is of, [number]
     SPACE off, SPACE off through  AWAY of each: mirrored or turned, and a little off the manifold, as samplers
@@ -13,7 +15,7 @@ Each crop is a square, LARGE pixels each way, out of a picture at a random scale
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,8 @@ from lclip.adapters.bridge import resized
 
 from . import catalogue
 from .catalogue import Picture
+from .packages import PHOTOGRAPH
+from .plans import drawing_variant, render, small_photographs
 from .reading import PictureError, read_picture
 from .taesd import Taesd, load_taesd
 
@@ -35,8 +39,8 @@ LARGE, SMALL = 384, 192
 FACTOR = 8  # pixels a side of a cell of TAESD's
 READS_LARGE = "large"
 OTHERS = ("sd1.5", "sd3", "flux", "flux2")
-PHOTOGRAPHS = 0.75  # of the crops; the others are drawings, documents, pixel art and the like
-AWAY = 3  # more latents to learn from, of each crop: cheaper than more crops
+SHARES = {"photographs": 0.5, "drawings on grounds": 0.3, "others": 0.2}
+AWAY = 2  # more latents to learn from, of each crop: cheaper than more crops
 OFF = 0.35  # noise that is added to those at most, of their spread
 
 Latents = dict[str, Tensor]
@@ -59,11 +63,18 @@ def load_crops(
         path = cache / "crops" / f"{split}-{number}-{read}.safetensors"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            pictures = [picture for picture in catalogue.load(cache) if picture.split == split]
-            made = make_crops(cache, pictures, number, read, off=split == "train", say=say)
+            pictures = drawn_from(catalogue.load(cache), split)
+            made = make_crops(cache, pictures, number, read, learnt=split == "train", say=say)
             save_file({name: z if name == "picture" else z.half() for name, z in made.items()}, path)
         found |= {name: z.float() for name, z in load_file(path).items()}
     return found
+
+
+def drawn_from(pictures: Iterable[Picture], split: str) -> list[Picture]:
+    """What crops of a split are of: of no drawing of the hand that the probe is asked about; for a test, of
+    photographs alone, as that is what is measured."""
+    mine = [p for p in pictures if p.split == split and not p.held_out]
+    return [p for p in mine if p.kind == PHOTOGRAPH] if split == "test" else mine
 
 
 @torch.inference_mode()
@@ -72,7 +83,7 @@ def make_crops(
     pictures: Sequence[Picture],
     number: int,
     read: str,
-    off: bool,
+    learnt: bool,
     say: Callable[[str], None] = print,
 ) -> Latents:
     """See the module: `picture`, `sdxl`, and what belongs to one of the things to be mapped.
@@ -87,11 +98,13 @@ def make_crops(
     for count in range(1, number + 1):
         picture, crop = _draw(cache, pictures, rng)
         small = pixels(crop.resize((SMALL, SMALL), Image.Resampling.LANCZOS))
-        made = {"picture": torch.tensor([float(pictures.index(picture))]), "sdxl": sdxl.encode(small)}
+        made = {"picture": torch.tensor([float(pictures.index(picture))])}
+        if not learnt:
+            made["sdxl"] = sdxl.encode(small)
         if other is None:
             made |= _large(sdxl, crop)
         else:
-            made |= _mapped(sdxl, other, read, small, noise if off else None)
+            made |= _mapped(sdxl, other, read, small, noise if learnt else None)
         for name, z in made.items():
             found.setdefault(name, []).append(z)
         if count % 20 == 0:
@@ -105,15 +118,23 @@ def pixels(picture: Image.Image) -> Tensor:
 
 
 def _draw(cache: Path, pictures: Sequence[Picture], rng: random.Random) -> tuple[Picture, Image.Image]:
-    photographs = [picture for picture in pictures if picture.kind == "photograph"]
-    rest = [picture for picture in pictures if picture.kind != "photograph"]
+    pools = {
+        "photographs": [p for p in pictures if p.kind == PHOTOGRAPH],
+        "drawings on grounds": [p for p in pictures if p.named],
+        "others": [p for p in pictures if p.kind != PHOTOGRAPH and not p.named],
+    }
+    grounds = small_photographs(pictures)
     while True:
-        pool = photographs if rng.random() < PHOTOGRAPHS or not rest else rest
-        picture = rng.choice(pool)
-        if picture.short < SMALL:
+        (kind,) = rng.choices(list(SHARES), list(SHARES.values()))
+        if not pools[kind]:
             continue
+        picture = rng.choice(pools[kind])
         try:
-            return picture, _crop(read_picture(cache / picture.path), rng)
+            if picture.named:
+                item = drawing_variant(picture, rng.randrange(1000), grounds[picture.split])
+                return picture, Image.fromarray(render(item, LARGE, cache))
+            if picture.short >= SMALL:
+                return picture, _crop(read_picture(cache / picture.path), rng)
         except PictureError:
             continue
 
@@ -146,9 +167,14 @@ def _mapped(sdxl: Taesd, other: Taesd, space: str, small: Tensor, noise: torch.G
 
 
 def _away(z: Tensor, patch: int, noise: torch.Generator) -> Tensor:
-    """Mirrored or turned, and with a little noise, mostly with less. patch: of cells that are channels."""
-    turns, mirrored = divmod(int(torch.randint(1, 8, (), generator=noise)), 2)
-    turned = F.pixel_shuffle(z, patch).rot90(turns, (2, 3))
-    turned = F.pixel_unshuffle(turned.flip(3) if mirrored else turned, patch)
+    """Turned, and with a little noise, mostly with less."""
+    moved = turned(z, patch, noise)
     share = OFF * float(torch.rand((), generator=noise)) ** 2
-    return turned + share * z.std() * torch.randn(z.shape, generator=noise)
+    return moved + share * z.std() * torch.randn(z.shape, generator=noise)
+
+
+def turned(z: Tensor, patch: int, draws: torch.Generator) -> Tensor:
+    """Latents in one of the seven other positions of a square. patch: cells a side that lie in channels."""
+    turns, mirrored = divmod(int(torch.randint(1, 8, (), generator=draws)), 2)
+    cells = F.pixel_shuffle(z, patch).rot90(turns, (2, 3))
+    return F.pixel_unshuffle(cells.flip(3) if mirrored else cells, patch)

@@ -28,7 +28,7 @@ from lclip.training.muon import Muon
 
 from .crops import Latents, load_crops
 
-TRAIN, DEV = 180, 40  # crops
+TRAIN, DEV = 200, 40  # crops
 BATCH, RATE, WARMUP, CHECK = 8, 3e-3, 50, 60
 ANCHOR_WIDTH, ANCHOR_BLOCKS = 64, 12  # of the published interposers
 TIMED = 10  # steps that say how many fit into the seconds

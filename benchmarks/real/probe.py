@@ -43,7 +43,7 @@ from .encoded import PIXELS, Encoded, Size, encode_plan, load_encoded
 from .probe_plan import GROUPS, NATIVE, asked, learnt
 
 LEARNT = 2200  # drawings
-COMPARED = 106  # drawings at other sizes and in other spaces; of 100 and a few more the names were learnt
+COMPARED = 300  # drawings at other sizes and in other spaces
 SIZES: dict[str, Size] = {"1.5x": 192, "2x": 256}
 OTHERS = ("flux", "sd3", "flux2", "sd1.5")
 THROUGH = ("2x", "flux")  # of these the way through pixels too, which takes longest

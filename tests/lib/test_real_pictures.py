@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from benchmarks.real import catalogue, encoded, fetching, names, plans, reading, taesd
+from benchmarks.real import catalogue, crops, encoded, fetching, names, plans, reading, taesd
 from benchmarks.real.packages import DRAWING, PACKAGES, PHOTOGRAPH, Package, Rule
 
 pytest.importorskip("diffusers")
@@ -403,3 +403,47 @@ def test_items_are_written_as_plain_json(cache):
     quiet(cache, items)
     lines = (encoded.folder_of(cache, "trial", encoded.PIXELS, 64) / "00000.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == [item.name for item in items]
+
+
+# ---- crops that maps are learnt from
+
+
+def test_maps_learn_from_no_drawing_that_the_probe_is_asked_about_and_are_measured_on_photographs(cache):
+    pictures, _ = built(cache)
+    train, test = (crops.drawn_from(pictures, split) for split in ("train", "test"))
+    assert {p.source for p in train} == {"photos", "drawn"}
+    assert test and {p.kind for p in test} == {PHOTOGRAPH}
+    assert not {p.id for p in train} & {p.id for p in test}
+
+
+def test_crops_of_fewer_are_the_first_of_more_and_slips_lead_through_pixels(cache, tmp_path, monkeypatch):
+    built(cache)
+    monkeypatch.setenv("TAESD_PATH", str(tmp_path))
+    for name in ("sdxl", "flux2"):
+        write_random(tmp_path, name)
+    few, more = (crops.load_crops(cache, "train", number, ("flux2",)) for number in (1, 2))
+    assert all(torch.equal(z, more[name][: len(z)]) for name, z in few.items())
+    assert set(more) == {"picture", "flux2", "flux2 through", "flux2 off", "flux2 off through"}
+    assert more["flux2 off"].shape == (2 * crops.AWAY, *more["flux2"].shape[1:])
+    other, sdxl = (taesd.load_taesd(name) for name in ("flux2", "sdxl"))
+    with torch.inference_mode():
+        through = sdxl.encode(other.decode(more["flux2 off"]))
+    assert (through - more["flux2 off through"]).norm() < 0.02 * through.norm()  # stored in half precision
+    assert set(crops.load_crops(cache, "dev", 1, ("large",))) == {"picture", "sdxl", "large", "large through"}
+
+
+def test_a_turned_patch_is_turned_inside_too():
+    """FLUX.2's cells of 16 pixels hold four of 8: turned, the four change places as well."""
+    cells = torch.arange(16.0).view(1, 1, 4, 4)
+    patches = torch.nn.functional.pixel_unshuffle(cells, 2)
+    seen = set()
+    for seed in range(40):
+        noise = torch.Generator().manual_seed(seed)
+        turned = torch.nn.functional.pixel_shuffle(crops.turned(patches, 2, noise), 2)
+        seen.add(tuple(turned.flatten().tolist()))
+    assert seen == {tuple(w.flatten().tolist()) for w in symmetries(cells)} - {tuple(range(16))}
+
+
+def symmetries(z):
+    turns = [z.rot90(n, (2, 3)) for n in range(4)]
+    return [*turns, *(turn.flip(3) for turn in turns)]
