@@ -66,7 +66,7 @@ def _resampled(z: Tensor) -> dict[str, Callable[[], Tensor]]:
 
 def adapters(run: Run) -> str:
     """Other spaces' latents of a crop as SDXL's."""
-    crops, sdxl = _found(lambda cache: load_crops(cache, "test", run.choose(CROPS, 2), say=run.say))
+    crops, sdxl = _found(lambda cache: load_crops(cache, "test", run.choose(CROPS, 2), OTHERS, run.say))
     anchored = {space: _anchor(run, space, crops) for space in ANCHORED}
     ways: dict[str, Callable[[], Tensor]] = {}
     for space in OTHERS:

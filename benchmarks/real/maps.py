@@ -49,10 +49,10 @@ class Plan:
 
 PLANS = {
     "sdxl-half": Plan(MAPS["sdxl"], "large", "sdxl", 80, 3, 1500, shrink=2),
-    "flux": Plan(SHIPPED["flux"], "flux", "flux", 96, 3, 1000),
+    "flux": Plan(SHIPPED["flux"], "flux", "flux", 80, 3, 400),
     "sd3": Plan(SHIPPED["sd3"], "sd3", "sd3", 64, 2, 1200),
     "sd1.5": Plan(SHIPPED["sd1.5"], "sd1.5", "sd1.5", 64, 2, 1200),
-    "flux2": Plan(SHIPPED["flux2"], "flux2", "flux2", 104, 3, 1500),
+    "flux2": Plan(SHIPPED["flux2"], "flux2", "flux2", 64, 2, 400),
 }
 
 
