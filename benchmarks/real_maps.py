@@ -80,9 +80,10 @@ def adapters(run: Run) -> str:
         f"pictures, {CAVEAT}. {MEANING}\n\n"
         + table(("way", *COLUMNS), _rows(ways, crops["sdxl"], crops["picture"], sdxl))
         + "\n\nThe anchor is SD-Latent-Interposer's architecture, "
-        f"{ANCHOR_WIDTH} wide with {ANCHOR_BLOCKS} blocks as its published files are, learnt from the same "
-        "pictures with the same loss, in as many seconds as the shipped adapter had, those taken together "
-        "with what else this machine did then and now.\n\n" + gate(run, cache_folder())
+        f"{ANCHOR_WIDTH} wide with {ANCHOR_BLOCKS} blocks as its published files are, learnt as "
+        "`python -m benchmarks.real maps` learns today, in as many seconds as the shipped adapter had, which "
+        "is older: fewer crops, and AdamW. What else the machine did then and now is in those seconds.\n\n"
+        + gate(run, cache_folder())
     )
 
 
