@@ -23,7 +23,7 @@ from .real.sized import NATIVE, SHORTEST, SIZES, load_sized
 from .real.taesd import CAVEAT, Taesd, TinyMissing, load_taesd
 from .real_gate import gate
 
-CROPS, PHOTOGRAPHS = 40, 40
+CROPS, PHOTOGRAPHS = 40, 12
 SEEN = {"train": TRAIN, "dev": DEV}
 ANCHORED = ("flux",)
 MEANING = (
