@@ -216,12 +216,7 @@ class Explore(io.ComfyNode):
             found.scores.flatten(1)[:, cell].tolist(),
             positive,
             start,
-            "\n".join(
-                [
-                    draw.maps.map_report(found, cell),
-                    *(draw.words.said("Caution: {text}", text=text) for text in cautions),
-                ]
-            ),
+            "\n".join([draw.maps.map_report(found, cell), *draw.words.cautions(cautions)]),
             ui=map_pictures.shown_map(found, pictures, cautions),
         )
 

@@ -252,4 +252,4 @@ def score_report(cosines: Tensor, lines: Sequence[str], name: str, best: int, ca
             + " ".join(f"{draw.sheets.number(value):>8}" for value in cells)
             + (f"  {said('best')}" if index == best else "")
         )
-    return "\n".join([*rows, *(said("Caution: {text}", text=text) for text in cautions)])
+    return "\n".join([*rows, *draw.words.cautions(cautions)])

@@ -82,7 +82,6 @@ def load_picture(path: Path, side: int, smallest: int = 1) -> Tensor:
 
     ValueError for a file that is no picture, or one with a side of less than `smallest` pixels.
     """
-
     try:
         picture = read_rgb(path)
     except Exception as error:  # Pillow raises whatever a malformed file leads to

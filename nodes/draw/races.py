@@ -13,7 +13,7 @@ from . import charts
 from .charts import BLUE, FAINT, INK, LABEL, MARGIN, REST, SMALL, WIDTH
 from .lettering import fit_text
 from .pen import Pen, Point
-from .words import drawn, said
+from .words import cautions, drawn, said
 
 if TYPE_CHECKING:
     from ...lclip.choosing.types import RaceCheck, RaceResult
@@ -47,7 +47,7 @@ def race_report(result: RaceResult) -> str:
             said("after step {step} of {steps}, item {item}: {field}", **at, item=i, field=_field(check, i))
             for i in range(batch)
         ]
-    return "\n".join([*lines, *(said("Caution: {text}", text=text) for text in result.notes)])
+    return "\n".join([*lines, *cautions(result.notes)])
 
 
 def _field(check: RaceCheck, item: int) -> str:

@@ -13,7 +13,7 @@ from . import charts
 from .charts import FAINT, INK, LABEL, LINES, MARGIN, REST, SMALL, WIDTH
 from .lettering import fit_text
 from .pen import Pen, Point
-from .words import drawn, said
+from .words import cautions, drawn, said
 
 if TYPE_CHECKING:
     from ...lclip.choosing.slide_types import SlideResult
@@ -82,7 +82,7 @@ def slide_report(result: SlideResult) -> str:
                     kept=f"{float(result.kept[index, item]):.3f}",
                 )  # fmt: skip
             )
-    return "\n".join([*lines, *(said("Caution: {text}", text=text) for text in result.notes)])
+    return "\n".join([*lines, *cautions(result.notes)])
 
 
 def _relative(result: SlideResult, values: Tensor) -> list[list[float]]:

@@ -6,7 +6,7 @@ locales/<language>/sheets.json has them by the English ones; what is not in ther
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +28,11 @@ def speak(language: Callable[[], str]) -> None:
 def said(english: str, **values: object) -> str:
     """Words of a report. english: with {names} at the places of the values."""
     return _words(_Speech.language()).get(english, english).format(**values)
+
+
+def cautions(texts: Iterable[str]) -> list[str]:
+    """The lines of a report that its cautions are, one each."""
+    return [said("Caution: {text}", text=text) for text in texts]
 
 
 def drawn(english: str, **values: object) -> str:
