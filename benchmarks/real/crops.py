@@ -36,7 +36,7 @@ from .reading import PictureError, read_picture
 from .taesd import Taesd, load_taesd
 
 LARGE, SMALL = 384, 192
-FACTOR = 8  # pixels a side of a cell of TAESD's
+CELL = 8  # pixels a side, of TAESD's
 READS_LARGE = "large"
 OTHERS = ("sd1.5", "sd3", "flux", "flux2")
 SHARES = {"photographs": 0.5, "drawings on grounds": 0.3, "others": 0.2}
@@ -60,14 +60,23 @@ def load_crops(
     """
     found: Latents = {}
     for read in reads:
-        path = cache / "crops" / f"{split}-{number}-{read}.safetensors"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
+
+        def make(read: str = read) -> Latents:
             pictures = drawn_from(catalogue.load(cache), split)
-            made = make_crops(cache, pictures, number, read, learnt=split == "train", say=say)
-            save_file({name: z if name == "picture" else z.half() for name, z in made.items()}, path)
-        found |= {name: z.float() for name, z in load_file(path).items()}
+            return make_crops(cache, pictures, number, read, learnt=split == "train", say=say)
+
+        found |= made_once(cache, f"{split}-{number}-{read}", make)
     return found
+
+
+def made_once(cache: Path, name: str, make: Callable[[], Latents]) -> Latents:
+    """What is kept in the cache under a name, made where it is not there: float32. Stored in half precision,
+    but for the numbers of pictures."""
+    path = cache / "crops" / f"{name}.safetensors"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({n: z if n.endswith("picture") else z.half() for n, z in make().items()}, path)
+    return {n: z.float() for n, z in load_file(path).items()}
 
 
 def drawn_from(pictures: Iterable[Picture], split: str) -> list[Picture]:
@@ -94,9 +103,10 @@ def make_crops(
     noise = torch.Generator().manual_seed(0)
     sdxl = load_taesd("sdxl")
     other = None if read == READS_LARGE else load_taesd(read)
+    pools, grounds = _pools(pictures), small_photographs(pictures)
     found: dict[str, list[Tensor]] = {}
     for count in range(1, number + 1):
-        picture, crop = _draw(cache, pictures, rng)
+        picture, crop = _draw(cache, pools, grounds, rng)
         small = pixels(crop.resize((SMALL, SMALL), Image.Resampling.LANCZOS))
         made = {"picture": torch.tensor([float(pictures.index(picture))])}
         if not learnt:
@@ -117,13 +127,18 @@ def pixels(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255).movedim(-1, 0)[None].contiguous()
 
 
-def _draw(cache: Path, pictures: Sequence[Picture], rng: random.Random) -> tuple[Picture, Image.Image]:
-    pools = {
+def _pools(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
+    """What is drawn from, by the names of SHARES."""
+    return {
         "photographs": [p for p in pictures if p.kind == PHOTOGRAPH],
         "drawings on grounds": [p for p in pictures if p.named],
         "others": [p for p in pictures if p.kind != PHOTOGRAPH and not p.named],
     }
-    grounds = small_photographs(pictures)
+
+
+def _draw(
+    cache: Path, pools: dict[str, list[Picture]], grounds: dict[str, list[Picture]], rng: random.Random
+) -> tuple[Picture, Image.Image]:
     while True:
         (kind,) = rng.choices(list(SHARES), list(SHARES.values()))
         if not pools[kind]:
@@ -160,7 +175,7 @@ def _mapped(sdxl: Taesd, other: Taesd, space: str, small: Tensor, noise: torch.G
     z = other.encode(small)
     found = {space: z, f"{space} through": through(z)}
     if noise is not None:
-        patch = lclip.space_named(space).factor // FACTOR
+        patch = lclip.space_named(space).factor // CELL
         away = torch.cat([_away(z, patch, noise) for _ in range(AWAY)])
         found |= {f"{space} off": away, f"{space} off through": through(away)}
     return found

@@ -17,19 +17,17 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lclip.adapters.bridge import resized
 
 from . import catalogue
 from .catalogue import Picture, unit_hash
-from .crops import SMALL, Latents, pixels
+from .crops import CELL, SMALL, Latents, made_once, pixels
 from .packages import PHOTOGRAPH
 from .reading import PictureError, read_picture
 from .taesd import Taesd, load_taesd
 
-CELL = 8  # pixels
 NATIVE = SMALL // CELL
 SIZES = {
     "1.25x": (30, 30),
@@ -55,13 +53,12 @@ def load_sized(cache: Path, split: str, most: int, say: Callable[[str], None] = 
 
     Raises FileNotFoundError without pictures, TinyMissing without TAESD.
     """
-    path = cache / "crops" / f"sized-{split}-{most}.safetensors"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def make() -> Latents:
         pictures = [p for p in catalogue.load(cache) if p.split == split]
-        made = make_sized(cache, pictures, most, say)
-        save_file({n: z if n.endswith("picture") else z.half() for n, z in made.items()}, path)
-    return {name: z.float() for name, z in load_file(path).items()}
+        return make_sized(cache, pictures, most, say)
+
+    return made_once(cache, f"sized-{split}-{most}", make)
 
 
 @torch.inference_mode()
