@@ -42,7 +42,7 @@ def gate(run: Run, cache: Path) -> str:
         shows = truth(items)
         adapted = lclip.apply_adapter(model, lclip.shipped_adapter(space))
         chances = [probabilities(reader, z) for reader, z in ((model, native), (adapted, other))]
-        rows.append([space, len(items), *compared(*chances, shows)])
+        rows.append([space, len(items), *compared(chances[0], chances[1], shows)])
     if not rows:
         return "The gate through adapters: no drawings are encoded in other spaces."
     return (
