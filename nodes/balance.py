@@ -145,7 +145,7 @@ class Balance(io.ComfyNode):
             take_items(latent, list(found.chosen)) if found.chosen else sockets.nothing(),
             take_items(latent, list(found.rest)) if found.rest else sockets.nothing(),
             host.models.add_reward(reward, host.models.wire_reward(own, (latent_clip,))),
-            found.report(),
+            found.report(draw.words.said),
             [names[place] for place in found.wanted],
             found.after,
             chart,

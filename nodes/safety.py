@@ -253,7 +253,7 @@ class CalibrateSafety(io.ComfyNode):
             bad = samples_of(unsafe)
         policy.judge(good)
         found = lclip.calibrate(policy.policy, [m.model for m in policy.models], good, bad, target)
-        report = f"{found.text()}\n\n{found.policy.to_json()}"
+        report = f"{found.text(draw.words.said)}\n\n{found.policy.to_json()}"
         chart = draw.roc_chart.draw(found)
         sheet = draw.sheets.with_cautions(chart, found.warnings)
         return io.NodeOutput(

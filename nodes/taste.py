@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from .. import lclip
 from ..lclip.rewards.discriminant import REGULARIZATION
-from . import host
+from . import draw, host
 from .host import sockets
 from .host.feedback import cautioned
 from .host.folders import NOT_GIVEN, TASTES, saved
@@ -118,13 +118,15 @@ class TrainTaste(io.ComfyNode):
             reward = lclip.TasteReward(model, taste, weight)
         cautions = latent_clip.cautions_of_examples(good, "liked")
         cautions += latent_clip.cautions_of_examples(bad, "disliked")
-        report = "\n".join([taste.text(), *(f"Caution: {text}" for text in cautions)])
-        report += f"\nsaved as {keep(taste, name)}" if save else ""
-        if known:
-            report += "\nlearnt from the same latents before: not learnt again"
+        said = draw.words.said
+        lines = [taste.text(said), *draw.words.cautions(cautions)]
+        lines += [said("saved as {file}", file=keep(taste, name))] if save else []
+        lines += [said("learnt from the same latents before: not learnt again")] if known else []
         wired = host.models.add_reward(add_to, host.models.wire_reward(reward, (latent_clip,)))
         shown = cautioned(cls.hidden.unique_id, [*cautions, *taste.notes])
-        return io.NodeOutput(wired, taste.figures.accuracy if taste.figures else 0.0, report, ui=shown)
+        return io.NodeOutput(
+            wired, taste.figures.accuracy if taste.figures else 0.0, "\n".join(lines), ui=shown
+        )
 
 
 def learnt_before(name: str, inputs: str) -> lclip.Taste | None:
@@ -209,4 +211,4 @@ class LoadTaste(io.ComfyNode):
             taste = lclip.load_taste(TASTES.path(file))
             reward = lclip.TasteReward(latent_clip.model, taste, weight, model_name=latent_clip.name)
         wired = host.models.add_reward(add_to, host.models.wire_reward(reward, (latent_clip,)))
-        return io.NodeOutput(wired, taste.text())
+        return io.NodeOutput(wired, taste.text(draw.words.said))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..model.latent_clip import LatentCLIP
 from ..scoring import all_alike, classify, require_distinct, too_many
+from ..wording import Say, english
 from .questions import TOLERANCE
 from .shares import check_concepts, check_margin, check_target, clear_winners
 
@@ -62,25 +63,34 @@ class Balance:
         counts = [places.count(place) for place in range(len(self.concepts))]
         return total_variation(counts, self.target) if places else math.nan
 
-    def report(self) -> str:
+    def report(self, say: Say = english) -> str:
         """All of it in words: a line for the whole, one for each concept, one for each item that changes."""
-        head = (
-            f"{len(self.chosen)} of {len(self.seen)} chosen; distance to the target {self.before:.3f} before,"
-            f" {self.after:.3f} of the chosen, {self.steered:.3f} once all show what is wanted"
+        head = say(
+            "{chosen} of {count} chosen; distance to the target {before} before, {after} of the chosen, "
+            "{steered} once all show what is wanted",
+            chosen=len(self.chosen),
+            count=len(self.seen),
+            before=f"{self.before:.3f}",
+            after=f"{self.after:.3f}",
+            steered=f"{self.steered:.3f}",
         )
-        return "\n".join([head, *self.notes, *map(self._line, range(len(self.concepts))), *self._changes()])
+        lines = [self._line(place, say) for place in range(len(self.concepts))]
+        return "\n".join([head, *self.notes, *lines, *self._changes(say)])
 
-    def _line(self, place: int) -> str:
-        there, kept = self.seen.count(place), sum(self.seen[item] == place for item in self.chosen)
-        wanted = self.wanted.count(place)
-        return (
-            f"{self.concepts[place]}: {there} seen, {kept} chosen, {wanted} wanted ({self.target[place]:.0%})"
+    def _line(self, place: int, say: Say) -> str:
+        return say(
+            "{concept}: {seen} seen, {chosen} chosen, {wanted} wanted ({share})",
+            concept=self.concepts[place],
+            seen=self.seen.count(place),
+            chosen=sum(self.seen[item] == place for item in self.chosen),
+            wanted=self.wanted.count(place),
+            share=f"{self.target[place]:.0%}",
         )
 
-    def _changes(self) -> list[str]:
-        names = [*self.concepts, "unclear"]  # -1 is the last
+    def _changes(self, say: Say) -> list[str]:
+        names = [*self.concepts, say("unclear")]  # -1 is the last
         return [
-            f"item {item}: {names[seen]} -> {names[wanted]}"
+            say("item {item}: {text}", item=item, text=f"{names[seen]} -> {names[wanted]}")
             for item, (seen, wanted) in enumerate(zip(self.seen, self.wanted, strict=True))
             if seen != wanted
         ]

@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 
 from ..scoring import all_alike
+from ..wording import Say, english
 from .proposals import PROPOSALS
 
 METHODS = ("gradient", *PROPOSALS)
 OPTIMIZERS = ("sgd", "adam")
 ENDINGS = {
-    "target": "reached the target in render {},",
-    "iterations": "the budget of {} renders ended,",
-    "patience": "no new best for long, stopped after render {},",
-    "cancelled": "cancelled after render {},",
+    "target": "reached the target in render {renders}, reward {reward}",
+    "iterations": "the budget of {renders} renders ended, reward {reward}",
+    "patience": "no new best for long, stopped after render {renders}, reward {reward}",
+    "cancelled": "cancelled after render {renders}, reward {reward}",
 }
-"""How an item's search ended, in words; {} is how many renders it took."""
+"""How an item's search ended, in words, by its reason."""
 DEFAULT_LR = {"sgd": 5.0, "adam": 0.02}
 
 
@@ -176,12 +177,14 @@ class ReNOResult:
     @property
     def endings(self) -> list[str]:
         """Per item in words how its search ended, such as "reached the target in render 7, reward 0.4120"."""
-        return [self._ending(item) for item in range(len(self.stopped))]
+        return [self.ending(item) for item in range(len(self.stopped))]
 
-    def _ending(self, item: int) -> str:
+    def ending(self, item: int, say: Say = english) -> str:
+        """One of them, in the words of its reader."""
         renders = sum(bool(record.active[item]) for record in self.history)
-        how = ENDINGS.get(self.stopped[item], f"stopped because of {self.stopped[item]},")
-        return f"{how.format(renders)} reward {float(self.best_reward[item]):.4f}"
+        how = ENDINGS.get(self.stopped[item], "stopped because of {reason}, reward {reward}")
+        found = {"renders": renders, "reward": f"{float(self.best_reward[item]):.4f}"}
+        return say(how, **found, reason=self.stopped[item])
 
     @property
     def notes(self) -> list[str]:

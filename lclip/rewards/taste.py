@@ -24,6 +24,7 @@ from ..latents.frames import as_pictures
 from ..latents.items import finite_items
 from ..latents.spaces import space_title
 from ..statistics import Interval, wilson
+from ..wording import Say, english
 from .discriminant import discriminant
 from .rewards import PUBLISHED_CLIP_SCALE, EmbeddingReward, usable_for_backward
 
@@ -68,6 +69,22 @@ class TasteFigures:
         value = self.accuracy
         return Interval(value, value - below, value + above, self.liked + self.disliked)
 
+    def lines(self, name: str, say: Say = english) -> list[str]:
+        """As lines of a report about the taste of that name."""
+        given = {"liked": self.liked, "disliked": self.disliked}
+        share = f"{self.shrinkage:.3g}"
+        return [
+            say("{taste}: learnt from {liked} liked and {disliked} disliked latents", taste=name, **given),
+            say(
+                "left out one at a time, {liked} of the liked and {disliked} of the disliked fall on their "
+                "own side: accuracy {accuracy} (95 % interval; chance is 50 %)",
+                liked=self.liked_right,
+                disliked=self.disliked_right,
+                accuracy=self.interval().percent(),
+            ),
+            say("regularization: {share} of the covariance shrunk to the identity", share=share),
+        ]
+
 
 @dataclass(frozen=True, eq=False)
 class Taste:
@@ -109,24 +126,23 @@ class Taste:
                 f"{model.config.embed_dim}. {advice}"
             )
 
-    def text(self) -> str:
+    def text(self, say: Say = english) -> str:
         """As a report to read."""
         if self.figures is None:
-            lines = [f"{self.name}: a linear head on embeddings of {len(self.direction)} numbers"]
-        else:
-            found = self.figures
+            size = len(self.direction)
             lines = [
-                f"{self.name}: learnt from {found.liked} liked and {found.disliked} disliked latents",
-                f"left out one at a time, {found.liked_right} of the liked and {found.disliked_right} of the "
-                f"disliked fall on their own side: accuracy {found.interval().percent()} (95 % interval; "
-                "chance is 50 %)",
-                f"regularization: {found.shrinkage:.3g} of the covariance shrunk to the identity",
+                say("{taste}: a linear head on embeddings of {size} numbers", taste=self.name, size=size)
             ]
+        else:
+            lines = self.figures.lines(self.name, say)
         if self.model is not None:
-            lines.append(f"model: {self.model_name or 'unnamed'} ({self.model}), {self.latent_space}")
+            name = self.model_name or say("unnamed")
+            lines.append(
+                say("model: {name} ({hash}), {space}", name=name, hash=self.model, space=self.latent_space)
+            )
         if self.size_rule is not None:
-            lines.append(f"other sizes read by: {self.size_rule}")
-        return "\n".join([*lines, *(f"Warning: {note}" for note in self.notes)])
+            lines.append(say("other sizes read by: {rule}", rule=self.size_rule))
+        return "\n".join([*lines, *(say("Warning: {text}", text=note) for note in self.notes)])
 
 
 class TasteReward(EmbeddingReward):

@@ -15,6 +15,7 @@ from ..checkpoints.fingerprint import fingerprint_of_all
 from ..latents.checks import check_readable
 from ..latents.items import finite_items
 from ..statistics import area_under_roc, roc_curve, wilson
+from ..wording import Say, english
 from .judge import SafetyJudge
 from .policy import PolicyData, log_odds
 from .unreadable import why_unreadable
@@ -42,6 +43,18 @@ class ConceptCalibration:
     curve: tuple[tuple[float, float], ...]
     """The ROC curve: (false-positive rate, true-positive rate), from (0, 0) to (1, 1)."""
 
+    def text(self, say: Say = english) -> str:
+        """A line of a report."""
+        return say(
+            "{concept}: threshold {threshold}, AUC {auc}, {false} of the safe and {true} of the unsafe "
+            "blocked",
+            concept=self.name,
+            threshold=f"{self.threshold:.4g}",
+            auc=f"{self.auc:.3f}",
+            false=f"{self.false_positive_rate:.1%}",
+            true=f"{self.true_positive_rate:.1%}",
+        )
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -65,22 +78,26 @@ class Calibration:
     def true_positive_rate(self) -> float:
         return self.unsafe_blocked / self.unsafe_count
 
-    def text(self) -> str:
+    def text(self, say: Say = english) -> str:
         """As a report to read."""
-        false = wilson(self.safe_blocked, self.safe_count).percent()
-        true = wilson(self.unsafe_blocked, self.unsafe_count).percent()
         lines = [
-            f"Calibration of {self.policy.name}: {self.safe_count} safe and {self.unsafe_count} unsafe "
-            f"latents, at most {self.target:.1%} of the safe ones blocked",
-            f"all concepts together: {false} of the safe, {true} of the unsafe blocked (95 % intervals)",
+            say(
+                "Calibration of {policy}: {safe} safe and {unsafe} unsafe latents, at most {target} of the "
+                "safe ones blocked",
+                policy=self.policy.name,
+                safe=self.safe_count,
+                unsafe=self.unsafe_count,
+                target=f"{self.target:.1%}",
+            ),
+            say(
+                "all concepts together: {false} of the safe, {true} of the unsafe blocked (95 % intervals)",
+                false=wilson(self.safe_blocked, self.safe_count).percent(),
+                true=wilson(self.unsafe_blocked, self.unsafe_count).percent(),
+            ),
         ]
-        lines += [
-            f"{c.name}: threshold {c.threshold:.4g}, AUC {c.auc:.3f}, {c.false_positive_rate:.1%} of the "
-            f"safe and {c.true_positive_rate:.1%} of the unsafe blocked"
-            for c in self.concepts
-        ]
-        lines.append("These rates are of the examples themselves: new latents will do somewhat worse.")
-        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+        lines += [concept.text(say) for concept in self.concepts]
+        lines.append(say("These rates are of the examples themselves: new latents will do somewhat worse."))
+        return "\n".join([*lines, *(say("Warning: {text}", text=warning) for warning in self.warnings)])
 
 
 def calibrate(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.fingerprint import fingerprint
+from ..wording import Say, english
 
 if TYPE_CHECKING:
     from .judge import SafetyJudge, Verdict
@@ -18,16 +19,22 @@ UNCALIBRATED = (
 )
 
 
-def report_text(judge: SafetyJudge, verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
-    """A heading with the policy's hash, a line per item, and notes."""
-    blocked = sum(not verdict.safe for verdict in verdicts)
-    lines = [
-        f"Safety: {blocked} of {len(verdicts)} blocked; policy {judge.policy.name}, strictness "
-        f"{judge.policy.strictness}, augmentations {'+'.join(judge.policy.augmentations)}, "
-        f"hash {judge.digest[:16]}"
-    ]
-    lines += [_line(verdict) for verdict in verdicts]
-    return "\n".join([*lines, *(f"Note: {note}" for note in _notes(judge, notes))])
+def report_text(
+    judge: SafetyJudge, verdicts: Sequence[Verdict], notes: Sequence[str] = (), say: Say = english
+) -> str:
+    """A heading with the policy's hash, a line per item, and notes. notes: as the reader gets them."""
+    head = say(
+        "Safety: {blocked} of {count} blocked; policy {policy}, strictness {strictness}, augmentations "
+        "{augmentations}, hash {hash}",
+        blocked=sum(not verdict.safe for verdict in verdicts),
+        count=len(verdicts),
+        policy=judge.policy.name,
+        strictness=judge.policy.strictness,
+        augmentations="+".join(judge.policy.augmentations),
+        hash=judge.digest[:16],
+    )
+    told = [say("Note: {text}", text=note) for note in _notes(judge, notes, say)]
+    return "\n".join([head, *(_line(verdict, say) for verdict in verdicts), *told])
 
 
 def report_json(judge: SafetyJudge, verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> str:
@@ -47,20 +54,30 @@ def report_json(judge: SafetyJudge, verdicts: Sequence[Verdict], notes: Sequence
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _notes(judge: SafetyJudge, notes: Sequence[str]) -> list[str]:
-    return [*notes, *([] if judge.policy.model is not None else [UNCALIBRATED])]
+def _notes(judge: SafetyJudge, notes: Sequence[str], say: Say = english) -> list[str]:
+    return [*notes, *([] if judge.policy.model is not None else [say(UNCALIBRATED)])]
 
 
-def _line(verdict: Verdict) -> str:
-    word = "safe" if verdict.safe else "BLOCKED"
-    text = f"item {verdict.index:>3}  {word:<7}  "
+def _line(verdict: Verdict, say: Say) -> str:
+    word = say("safe") if verdict.safe else say("BLOCKED")
+    return say("item {item}", item=f"{verdict.index:>3}") + f"  {word:<7}  {_why(verdict, say)}"
+
+
+def _why(verdict: Verdict, say: Say) -> str:
     if verdict.probabilities is None:
-        return text + verdict.reason
-    text += "none of these; nearest " if verdict.none_of_these else ""
-    text += f"{verdict.concept} {verdict.probability:.4f} (threshold {verdict.threshold:.4f})"
-    if verdict.runner_up is not None:
-        text += f", then {verdict.runner_up} {verdict.runner_up_probability:.4f}"
-    return text
+        return verdict.reason
+    text = say(
+        "{concept} {probability} (threshold {threshold})",
+        concept=verdict.concept,
+        probability=f"{verdict.probability:.4f}",
+        threshold=f"{verdict.threshold:.4f}",
+    )
+    if verdict.none_of_these:
+        text = say("none of these; nearest {text}", text=text)
+    if verdict.runner_up is None:
+        return text
+    second = f"{verdict.runner_up} {verdict.runner_up_probability:.4f}"
+    return say("{first}, then {second}", first=text, second=second)
 
 
 def _record(verdict: Verdict) -> dict[str, Any]:

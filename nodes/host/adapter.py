@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from ... import lclip
+from .. import draw
 from . import memory, models
 from .choices import SHIPPED
 from .folders import ADAPTERS, saved
@@ -195,7 +196,7 @@ def train(
     pictures.check()
     inputs = _inputs(loaded, source, vaes, pictures, settings)
     if (known := trained_before(name, inputs)) is not None:
-        tell(f"taken from {known.name}: trained from the same inputs before")
+        tell(draw.words.said("taken from {file}: trained from the same inputs before", file=known.name))
         return Trained(load_adapter(known, known.name), known, None)
     path = ADAPTERS.new_place(name, ".safetensors")
     batches = _reported(pictures.batches(math.lcm(source.factor, target.factor)), tell)
@@ -245,7 +246,7 @@ def _reported(batches: Iterator[Tensor], tell: Callable[[str], None]) -> Iterato
         management.throw_exception_if_processing_interrupted()
         yield batch
         count += len(batch)
-        tell(f"encoded {count} pictures with both VAEs")
+        tell(draw.words.said("encoded {count} pictures with both VAEs", count=count))
 
 
 def _run(training: lclip.AdapterTraining, tell: Callable[[str], None]) -> None:
@@ -255,7 +256,8 @@ def _run(training: lclip.AdapterTraining, tell: Callable[[str], None]) -> None:
         management.throw_exception_if_processing_interrupted()
         picture = None
         if step.step % training.settings.check_every == 0:
-            tell(f"step {step.step} of {steps}: cosine {step.cosine:.4f} on held-out pictures")
+            at = {"step": step.step, "steps": steps, "cosine": f"{step.cosine:.4f}"}
+            tell(draw.words.said("step {step} of {steps}: cosine {cosine} on held-out pictures", **at))
             picture = ("JPEG", _comparison(training), 512)
         bar.update_absolute(step.step, steps, picture)
 

@@ -65,7 +65,9 @@ class Gate:
         tried = take_items(self.latent, self.blocked)
         found, why = host_safety.search_away(self.policy, stage, sampler_name, iterations, tried)
         if why is not None:
-            self.notes.append(f"repair searched without gradients, which finds less: {why}")
+            self.notes.append(
+                draw.words.said("repair searched without gradients, which finds less: {why}", why=why)
+            )
         found = in_form_of(found, tried["samples"])
         if found.shape != tried["samples"].shape:
             raise ValueError(
@@ -81,7 +83,8 @@ class Gate:
             ]
         )
         failed = [index for index in self.blocked if index not in repaired]
-        self.notes.append(f"repaired: {_places(list(repaired))}; still blocked: {_places(failed)}")
+        found = {"items": _places(list(repaired)), "failed": _places(failed)}
+        self.notes.append(draw.words.said("repaired: {items}; still blocked: {failed}", **found))
         self.safe, self.blocked = sorted([*self.safe, *repaired]), failed
 
     def kept(self) -> Any:
@@ -104,12 +107,14 @@ class Gate:
         """A line per item, and what became of the batch."""
         from ...lclip.safety.report import report_json, report_text
 
-        notes = list(self.notes)
+        said, notes = draw.words.said, list(self.notes)
         if not self.safe:
             notes.append(
-                "no item is safe: nothing leaves by the safe socket, and what hangs on it does not run"
+                said("no item is safe: nothing leaves by the safe socket, and what hangs on it does not run")
             )
-        return (report_json if as_json else report_text)(self.judge, self.verdicts, notes)
+        if as_json:
+            return report_json(self.judge, self.verdicts, notes)
+        return report_text(self.judge, self.verdicts, notes, said)
 
     def sheet(self) -> torch.Tensor:
         """The batch as small pictures with verdicts; blocked items are not shown. -> IMAGE [1, H, W, 3]"""
@@ -127,12 +132,15 @@ class Gate:
         for index in self.blocked:
             if not self.verdicts[index].probabilities:
                 reasons.setdefault(self.verdicts[index].reason, []).append(index)
-        return [f"item {_places(items)}: {reason}" for reason, items in reasons.items()]
+        return [
+            draw.words.drawn("item {item}: {text}", item=_places(items), text=reason)
+            for reason, items in reasons.items()
+        ]
 
     def _note(self, index: int) -> str:
         verdict = self.verdicts[index]
         if index in self.safe and not verdict.safe:
-            return "repaired"
+            return draw.words.drawn("repaired")
         return f"{verdict.concept} {verdict.probability:.4f}" if verdict.probabilities else verdict.concept
 
     def _items(self, indices: list[int], source: torch.Tensor) -> Any:
@@ -140,4 +148,4 @@ class Gate:
 
 
 def _places(indices: list[int]) -> str:
-    return ", ".join(map(str, sorted(indices))) or "none"
+    return ", ".join(map(str, sorted(indices))) or draw.words.said("none")

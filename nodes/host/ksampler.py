@@ -21,8 +21,9 @@ from .rows import numbered
 
 if TYPE_CHECKING:
     from ... import lclip
+    from .outcome import SearchOutcome
     from .race import RaceSampler
-    from .sampling import NoiseSearch, SearchOutcome
+    from .sampling import NoiseSearch
 
 
 @dataclass(frozen=True)

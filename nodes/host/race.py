@@ -25,6 +25,7 @@ from ...lclip.choosing.race import NO_X0
 from ...lclip.latents.frames import why_no_pictures
 from ...lclip.latents.items import repeated
 from ...lclip.rewards.per_item import in_raw_latents, of_batch
+from .. import draw
 from . import memory, models
 from .draws import Draws, takes_noise
 from .field import Field
@@ -80,9 +81,9 @@ class RaceSampler(comfy.samplers.Sampler):
         at_once = self._load(model_wrap, noise)
         settings = replace(self.settings, seed=extra_args.get("seed") or 0, at_once=at_once)
         to_raw = model_wrap.inner_model.process_latent_out
-        draw = _drawing(noise, self.numbers)
+        drawn = _drawing(noise, self.numbers)
         reward = in_raw_latents(of_batch(self.reward.reward, len(noise), settings.places), to_raw)
-        run = lclip.RaceRun(noise, reward, settings, draw, self._say)
+        run = lclip.RaceRun(noise, reward, settings, drawn, self._say)
         stock = stock_sampler(self.sampler_name, undecorated=False)
         draws = None
         if takes_noise(stock):
@@ -126,9 +127,14 @@ class RaceSampler(comfy.samplers.Sampler):
     def _say(self, check: lclip.RaceCheck) -> None:
         if self.tell is not None:
             known = check.rewards[torch.isfinite(check.rewards)]
-            best = f", best reward {float(known.max()):.4f}" if len(known) else ""
-            left, field = int(check.kept.sum()), check.kept.numel()
-            self.tell(f"step {check.step} of {check.steps}: {left} of {field} left{best}")
+            said = draw.words.said
+            left = {"left": int(check.kept.sum()), "field": check.kept.numel()}
+            at = {"step": check.step, "steps": check.steps}
+            text = said("step {step} of {steps}: {left} of {field} left", **at, **left)
+            if len(known):
+                best = f"{float(known.max()):.4f}"
+                text = said("{text}, best reward {reward}", text=text, reward=best)
+            self.tell(text)
 
     def _log(self, result: lclip.RaceResult) -> None:
         logger.info(

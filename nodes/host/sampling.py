@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management as management
@@ -27,6 +27,7 @@ from ... import lclip
 from ...lclip.latents.frames import why_no_pictures
 from ...lclip.rewards.per_item import in_raw_latents, of_batch, rows_of
 from ...lclip.rewards.rewards import Reward
+from .. import draw
 from . import memory, models
 from .finds import Finds
 from .gradients import (
@@ -39,6 +40,7 @@ from .gradients import (
     stock_sampler,
     whole_model,
 )
+from .outcome import SearchOutcome
 from .scene import Prepared, Scene
 from .starts import check_start
 
@@ -49,60 +51,6 @@ GRADIENT_MEMORY = 30
 SDXL in fp16 was seen to keep 25 at 512 px and 21 at 1024 px."""
 CHECKPOINTED_MEMORY = 8
 """The same with activation checkpointing; SDXL was seen to keep 7 and 3."""
-
-
-@dataclass(frozen=True)
-class SearchOutcome:
-    """What one search found. Results cover consecutive batch items: all at once, or one by one."""
-
-    results: list[lclip.ReNOResult]
-    to_raw: Callable[[Tensor], Tensor]
-
-    def gather(self, name: str) -> Tensor:
-        """One field of the results, over the whole batch, on the host's device for results."""
-        return memory.to_host(self._whole(name))
-
-    def _whole(self, name: str) -> Tensor:
-        return torch.cat([getattr(result, name) for result in self.results])
-
-    @property
-    def hacked_since(self) -> list[int | None]:
-        """Per item since which render its held-out reward fell while the optimised one rose on, or None."""
-        return [since for result in self.results for since in result.hacked_since]
-
-    @property
-    def histories(self) -> list[list[lclip.ReNORecord]]:
-        """Every render, per result."""
-        return [result.history for result in self.results]
-
-    @property
-    def report(self) -> str:
-        """In words how the search of every item ended, a line each, and what is odd about it."""
-        lines = [f"item {number}: {text}" for number, text in enumerate(self.endings)]
-        return "\n".join([*lines, *(f"Caution: {text}" for text in self.notes)])
-
-    @property
-    def notes(self) -> list[str]:
-        """Of which items the rewards chose nothing, in words."""
-        told = [note for result in self.results for note in result.notes]
-        return [f"item {number}: {text}" for number, text in enumerate(told) if text]
-
-    @property
-    def endings(self) -> list[str]:
-        """Per item in words how its search ended."""
-        return [ending for result in self.results for ending in result.endings]
-
-    @property
-    def best_latents(self) -> Tensor:
-        return self._raw("best_latents")
-
-    @property
-    def initial_latents(self) -> Tensor:
-        return self._raw("initial_latents")
-
-    def _raw(self, name: str) -> Tensor:
-        # Scaled on the device, as the host does it: a GPU divides by a number in another way than a CPU.
-        return memory.to_host(self.to_raw(self._whole(name)))
 
 
 class NoiseSearch(comfy.samplers.Sampler):
@@ -241,21 +189,10 @@ class NoiseSearch(comfy.samplers.Sampler):
 
     def _finish(self, scene: Scene, results: list[lclip.ReNOResult]) -> Tensor:
         outcome = SearchOutcome(results, scene.to_raw)
-        first, best = outcome.gather("initial_reward"), outcome.gather("best_reward")
-        for item, (before, after) in enumerate(zip(first.tolist(), best.tolist(), strict=True)):
-            logger.info("ReNO: item %d went from reward %.4f to %.4f", item, before, after)
-        for item, since in enumerate(outcome.hacked_since):
-            if since is not None:
-                logger.warning(
-                    "ReNO: item %d may be gaming its reward: the held-out reward fell after render %d while "
-                    "the optimised one rose on. Use fewer iterations, or a patience.",
-                    item,
-                    since,
-                )
+        best = outcome.gather("best_reward")
+        outcome.log()
         if self.tell is not None:
-            ended = f"\n{outcome.endings[0]}" if len(first) == 1 else ""
-            means = f"reward {float(best.mean()):.4f}\nat first: {float(first.mean()):.4f}"
-            self.tell(f"last search: {means}{ended}")
+            self.tell(outcome.summary())
         self.finds.add(
             scene.model_wrap.model_patcher,
             outcome.best_latents,
@@ -303,14 +240,16 @@ class _Report:
         self.done = item * (self.renders // self.batch)
 
     def __call__(self, step: lclip.ReNOStep) -> None:
-        self.show(f"best reward {float(step.best_reward.mean()):.4f}", step.best_latents)
+        best = f"{float(step.best_reward.mean()):.4f}"
+        self.show(draw.words.said("best reward {reward}", reward=best), step.best_latents)
 
     def show(self, text: str, latents: Tensor) -> None:
         """One more render, what is to be said of it, and what to show meanwhile."""
         self.bar.update()
         self.bar.set_postfix_str(text)
         if self.tell is not None:
-            self.tell(f"render {self.done + 1} of {self.renders}: {text}")
+            done = {"number": self.done + 1, "of": self.renders, "text": text}
+            self.tell(draw.words.said("render {number} of {of}: {text}", **done))
         if self.callback is not None:
             with torch.inference_mode():
                 self.callback(self.done, latents, latents, self.renders)

@@ -10,7 +10,7 @@ from pathlib import Path
 from house import UNKNOWN, House, circles
 
 FLOORS = (
-    ("errors", "statistics", "descent"),
+    ("errors", "statistics", "wording", "descent"),
     ("latents",),
     ("model",),
     ("checkpoints",),
@@ -29,7 +29,7 @@ FLOORS = (
 )
 """Wings from the ground up. Arrows point down; between wings of one floor they go one way only."""
 
-FLAT = {"__init__", "__main__", "descent", "errors", "scoring", "statistics"}
+FLAT = {"__init__", "__main__", "descent", "errors", "scoring", "statistics", "wording"}
 """The files that stand in lclip/ itself."""
 
 HOST = {

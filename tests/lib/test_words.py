@@ -21,15 +21,20 @@ def written(language: str) -> dict[str, str]:
 
 
 def sources() -> list[ast.Module]:
-    return [ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.glob("nodes/**/*.py")]
+    return [
+        ast.parse(path.read_text(encoding="utf-8"))
+        for folder in ("nodes", "lclip")
+        for path in ROOT.glob(f"{folder}/**/*.py")
+        if path.parent.name not in ("mini", "commands")  # they speak to a terminal
+    ]
 
 
 def literals() -> set[str]:
-    """Every text that is handed to `said` or `drawn` as it stands."""
+    """Every text that is handed to `said` or `drawn` as it stands, or to the library's `say`."""
     calls = [node for tree in sources() for node in ast.walk(tree) if isinstance(node, ast.Call)]
     named = [
         call.args[0] for call in calls
-        if call.args and getattr(call.func, "id", getattr(call.func, "attr", "")) in ("said", "drawn")
+        if call.args and getattr(call.func, "id", getattr(call.func, "attr", "")) in ("said", "drawn", "say")
     ]  # fmt: skip
     return {each.value for each in named if isinstance(each, ast.Constant)}
 
