@@ -3,6 +3,7 @@
 // showMap(root, data, options) fills an element. data: what ExploredMap.as_json tells, and picture, the address of a
 // sheet with all cells, row by row. options.choice: [column, row]; options.onChoose(column, row, cell) is called when a
 // click, Enter or Space chooses; options.onHold(place), if given, gets a button that takes the chosen cell's place.
+// data.words, if given, has what is said here in another language, by the English words.
 // Returns {choose(column, row), show(data, choice)}.
 
 const HEAT = [[23, 15, 84], [33, 66, 135], [33, 120, 140], [82, 173, 105], [252, 232, 46]];
@@ -61,9 +62,19 @@ class ShownMap {
 
   show(data, choice) {
     this.data = data;
-    const cautions = (data.cautions ?? []).map((text) => make("p", { class: "caution" }, `Caution: ${text}`));
+    const cautions = (data.cautions ?? []).map((text) => this.say("Caution: {text}", { text }))
+      .map((text) => make("p", { class: "caution" }, text));
     this.root.replaceChildren(this.bar(), this.field(), this.legend(), this.told(), ...cautions);
     this.mark(choice[0], choice[1]);
+  }
+
+  // English words in the reader's own, where data.words has them, with the values at the places of their {names}.
+  say(english, values = {}) {
+    return (this.data.words?.[english] ?? english).replace(/\{(\w+)\}/g, (place, name) => values[name] ?? place);
+  }
+
+  number(score) {
+    return score === null ? this.say("no number") : score.toFixed(4);
   }
 
   // The text whose heat is shown; -1 is none, as long as the map has not so many.
@@ -73,22 +84,24 @@ class ShownMap {
 
   // What is shown over the pictures.
   bar() {
-    const choices = [["-1", "the pictures"], ...this.data.texts.map((text, number) => [`${number}`, text])];
-    const select = make("select", { "aria-label": "which text's score is shown as heat" });
+    const choices = [["-1", this.say("the pictures")], ...this.data.texts.map((text, number) => [`${number}`, text])];
+    const select = make("select", { "aria-label": this.say("which text's score is shown as heat") });
     select.append(...choices.map(([value, text]) => make("option", { value }, text)));
     select.value = `${this.text}`;
     select.addEventListener("change", () => { this.view.text = Number(select.value); this.paint(); });
-    const parts = [make("label", {}, "show ", select), this.box("contour"), this.box("path", "way up")];
+    const parts = [make("label", {}, `${this.say("show")} `, select), this.box("contour", this.say("contour")),
+      this.box("path", this.say("way up"))];
     if (this.options.onHold) {
       const hold = make("button", { type: "button", class: "hold",
-        title: "Keep this cell's place for the axes that are not shown, then choose two others" }, "hold this place");
+        title: this.say("Keep this cell's place for the axes that are not shown, then choose two others") },
+        this.say("hold this place"));
       hold.addEventListener("click", () => this.options.onHold(this.data.places[this.chosen]));
       parts.push(hold);
     }
     return make("div", { class: "bar" }, ...parts);
   }
 
-  box(name, label = name) {
+  box(name, label) {
     const box = make("input", { type: "checkbox" });
     box.checked = this.view[name];
     box.addEventListener("change", () => { this.view[name] = box.checked; this.paint(); });
@@ -98,8 +111,9 @@ class ShownMap {
   field() {
     const { columns, rows, x, y, picture, scores } = this.data;
     const [wide, high] = this.data.tile ?? [1, 1];
-    const about = y ? `${columns} by ${rows} cells; ${x} to the right, ${y} down` : `${columns} cells; ${x} to the right`;
-    const grid = make("div", { class: "grid", role: "grid", "aria-label": `map of ${about}` });
+    const about = y ? this.say("map of {columns} by {rows} cells; {x} to the right, {y} down", { columns, rows, x, y })
+      : this.say("map of {columns} cells; {x} to the right", { columns, x });
+    const grid = make("div", { class: "grid", role: "grid", "aria-label": about });
     this.cells = [];
     for (let row = 0; row < rows; row++) {
       const line = make("div", { class: "row", role: "row" });
@@ -145,13 +159,14 @@ class ShownMap {
   // A cell in words.
   words(number) {
     const { columns, texts, scores, places } = this.data;
-    const where = `column ${number % columns}, row ${Math.floor(number / columns)}`;
-    const found = texts.map((text, index) => `${text}: ${told(scores[index][number])}`);
+    const [column, row] = [number % columns, Math.floor(number / columns)];
+    const where = this.say("column {column}, row {row}", { column, row });
+    const found = texts.map((text, index) => `${text}: ${this.number(scores[index][number])}`);
     return `${where} (${places[number]}). ${found.join("; ")}`;
   }
 
   tell(number) {
-    this.status.textContent = this.words(number) + (number === this.chosen ? " Chosen." : "");
+    this.status.textContent = this.words(number) + (number === this.chosen ? ` ${this.say("Chosen.")}` : "");
   }
 
   choose(number) {
@@ -188,8 +203,8 @@ class ShownMap {
     const { x, y } = this.data;
     this.scale.replaceChildren(make("span", { class: "axes" }, `\u2192 ${x}${y ? ` \u2193 ${y}` : ""}`));
     if (!known.length) return;
-    const level = this.data.levels[text];
-    const crossed = this.data.contours[text].length ? `white line: ${told(level)}` : `nowhere ${told(level)}`;
+    const level = this.number(this.data.levels[text]), found = this.data.contours[text].length > 0;
+    const crossed = found ? this.say("white line: {level}", { level }) : this.say("nowhere {level}", { level });
     const words = [low.toFixed(3), make("span", { class: "scale", "aria-hidden": "true" }), high.toFixed(3)];
     if (this.view.contour) words.push(crossed);
     this.scale.append(...words.map((word) => (word instanceof Element ? word : make("span", {}, word))));
@@ -237,10 +252,6 @@ function make(tag, attributes = {}, ...inside) {
 
 function share(place, count) {
   return count > 1 ? `${(100 * place) / (count - 1)}%` : "0%";
-}
-
-function told(score) {
-  return score === null ? "no number" : score.toFixed(4);
 }
 
 function heatOf(share) {

@@ -15,7 +15,7 @@ from . import charts
 from .charts import INK, LABEL, MARGIN, ORANGE, PAPER, SMALL, TITLE, WIDTH
 from .lettering import fit_text
 from .pen import Pen, Point
-from .words import drawn, said
+from .words import drawn, own, said
 
 if TYPE_CHECKING:
     from ...lclip.exploring.explore import ExploredMap
@@ -23,6 +23,29 @@ if TYPE_CHECKING:
 FIELD = WIDTH - 2 * MARGIN
 FOOT, STRENGTH = 30, 0.6
 MOST_PANELS = 9
+MAP_WORDS = (
+    "the pictures",
+    "show",
+    "which text's score is shown as heat",
+    "contour",
+    "way up",
+    "hold this place",
+    "Keep this cell's place for the axes that are not shown, then choose two others",
+    "map of {columns} by {rows} cells; {x} to the right, {y} down",
+    "map of {columns} cells; {x} to the right",
+    "column {column}, row {row}",
+    "Chosen.",
+    "white line: {level}",
+    "nowhere {level}",
+    "no number",
+    "Caution: {text}",
+)
+"""What `map.js` says."""
+
+
+def map_words() -> dict[str, str]:
+    """What `map.js` says, by the English words, in the reader's language."""
+    return {english: own(english) for english in MAP_WORDS}
 
 
 def map_chart(found: ExploredMap, pictures: Tensor, cell: int) -> Tensor:

@@ -27,7 +27,12 @@ def speak(language: Callable[[], str]) -> None:
 
 def said(english: str, **values: object) -> str:
     """Words of a report. english: with {names} at the places of the values."""
-    return _words(_Speech.language()).get(english, english).format(**values)
+    return own(english).format(**values)
+
+
+def own(english: str) -> str:
+    """The words with their {names} still in them, for who puts the values in elsewhere."""
+    return _words(_Speech.language()).get(english, english)
 
 
 def cautions(texts: Iterable[str]) -> list[str]:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ...lclip.latents.items import per_item
 from ...lclip.latents.neutral import neutral_latents
+from .. import draw
 
 if TYPE_CHECKING:
     from ... import lclip
@@ -229,10 +230,12 @@ class _Run:
     def _report(self) -> None:
         """Tell how many items are unsafe so far, and why."""
         if self.guard.tell is not None:
-            found = [f"\nitem {index}: {self.concepts[index]}" for index in sorted(self.concepts)]
-            more = "\n..." if len(found) > TOLD else ""
-            head = f"last run: {len(found)} of {len(self.unsafe)} unsafe, left as grey"
-            self.guard.tell(head + "".join(found[:TOLD]) + more if found else "last run: nothing unsafe")
+            said, count = draw.words.said, {"unsafe": len(self.concepts), "count": len(self.unsafe)}
+            head = said("last run: {unsafe} of {count} unsafe, left as grey", **count)
+            items = [said("item {item}: {text}", item=i, text=c) for i, c in sorted(self.concepts.items())]
+            more = ["..."] if len(items) > TOLD else []
+            told = [head, *items[:TOLD], *more] if items else [said("last run: nothing unsafe")]
+            self.guard.tell("\n".join(told))
 
     def _with_grey(self, x: Tensor, unsafe: Tensor) -> Tensor:
         if not bool(unsafe.any()):

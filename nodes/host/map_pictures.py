@@ -37,7 +37,7 @@ class Live:
     def __call__(self, done: int, latents: Tensor) -> None:
         self.parts.append(rough(latents, self.space))
         self.bar.update_absolute(done)
-        say(self.node_id, f"{done} of {len(self.plan)} cells")
+        say(self.node_id, draw.words.said("{done} of {count} cells", done=done, count=len(self.plan)))
         server = getattr(PromptServer, "instance", None)
         if server is None or self.node_id is None:
             return
@@ -50,6 +50,7 @@ class Live:
             "y": self.plan.y.name if self.plan.y else "", "texts": [], "scores": [], "levels": [],
             "contours": [], "uphill": [], "tile": tile, "picture": data_uri(picture),
             "places": [self.plan.told(cell) for cell in range(len(self.plan))],
+            "words": draw.maps.map_words(),
         }  # fmt: skip
         server.send_sync(EVENT, {"node": self.node_id, "map": part}, server.client_id)
 
@@ -87,4 +88,5 @@ def shown_map(found: ExploredMap, pictures: Tensor, cautions: Sequence[str]) -> 
         logger.warning("The map shows no pictures: %s", error)
         file = {}
     told = shown_json(found, "", picture.size)
-    return {SHOWN: [{**told, "file": dict(file), "cautions": list(cautions)}]}
+    told |= {"file": dict(file), "cautions": list(cautions), "words": draw.maps.map_words()}
+    return {SHOWN: [told]}

@@ -109,6 +109,18 @@ def test_with_a_font_the_sheet_is_drawn_in_chinese(pack, words):  # noqa: F811
     assert int(differ.max()) < 44, "more than the heading is different"
 
 
+def test_the_map_in_the_browser_gets_every_text_that_it_says(pack, words):  # noqa: F811
+    script = (ROOT / "lclip" / "exploring" / "map.js").read_text(encoding="utf-8")
+    asked = set(re.findall(r'this\.say\(\s*"([^"]+)"', script))
+    assert len(re.findall(r"this\.say\(", script)) >= len(asked) > 10
+    words.speak(lambda: "zh")
+    given = pack("maps").map_words()
+    assert set(given) == asked
+    assert all(own == written("zh")[english] for english, own in given.items())
+    hint = (ROOT / "web" / "js" / "explore.js").read_text(encoding="utf-8")
+    assert all(re.search(rf"^  {language}: ", hint, re.M) for language in ("en", *LANGUAGES))
+
+
 def test_draw_knows_the_languages_that_the_host_half_takes():
     text = (ROOT / "nodes" / "host" / "locale.py").read_text(encoding="utf-8")
     script = (ROOT / "web" / "js" / "locale.js").read_text(encoding="utf-8")

@@ -5,6 +5,10 @@ import { api } from "../../../scripts/api.js";
 import { showMap } from "../../../latent-clip/map.js";
 
 const NODE = "LatentCLIP_Explore", SHOWN = "latent_clip_map", EVENT = "latent-clip.map";
+const HINT = {
+  en: "Run, and a map is here to choose a cell from.",
+  zh: "运行后，这里会出现地图，可从中选择一格。",
+};
 const SMALLEST = 330, KEPT = 400_000; // pixels of height; characters of a map that a workflow keeps
 
 app.registerExtension({
@@ -87,7 +91,7 @@ function withPicture(data) {
 
 function hint(root) {
   root.style.minHeight = `${SMALLEST}px`;
-  root.textContent = "Run, and a map is here to choose a cell from.";
+  root.textContent = HINT[app.extensionManager?.setting?.get("Comfy.Locale")] ?? HINT.en;
 }
 
 function nodeOf(id) {
