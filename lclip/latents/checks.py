@@ -121,14 +121,21 @@ def _broken(z: Tensor) -> str:
 
 
 def _hint(z: Tensor, channels: int | None) -> str:
-    if z.shape[-1] == channels:
-        return "The last dimension fits: pass z.permute(0, 3, 1, 2)."
     if channels is not None and channels == 4 * z.shape[1] and z.shape[1] > 4:
         return (
             "These may be the same before 2x2 cells are folded into one, as FLUX.2's are: take them as "
             "ComfyUI's VAE Encode gives them, or fold normalised ones yourself: pixel_unshuffle(z, 2)."
         )
+    if z.shape[-1] == channels and not _channels_first(z):
+        return "The last dimension fits: pass z.permute(0, 3, 1, 2)."
     return _whose(z.shape[1]) or "Use latents of the VAE that it was trained on."
+
+
+def _channels_first(z: Tensor) -> bool:
+    """Whether the sizes look like [B, C, h, w] of some VAE: SDXL's at 1024 px are 128 wide, and FLUX.2's have
+    128 channels."""
+    channels, height, width = z.shape[1:]
+    return bool(spaces_of_shape(channels)) and (height == width or channels < min(height, width))
 
 
 def _whose(channels: int) -> str | None:

@@ -213,5 +213,27 @@ def test_latents_of_another_model_are_refused_with_what_to_choose(channels, says
         lclip.check_latents(torch.randn(1, channels, 8, 8), NativeSize(lclip.space_named("sdxl"), 8))
 
 
+@pytest.mark.parametrize(
+    ("reads", "shape", "says"),
+    [
+        # SDXL's at 1024 px are as wide as FLUX.2's are deep.
+        ("flux2", (4, 128, 128), "SDXL, SD1.5 latents have 4"),
+        ("flux2", (16, 96, 128), "SD3, FLUX latents have 16"),
+        ("flux", (4, 16, 16), "SDXL, SD1.5 latents have 4"),
+        ("sd3", (128, 16, 16), r"FLUX\.2 latents have 128"),
+        ("flux2", (32, 128, 128), "before 2x2 cells are folded"),
+        ("flux2", (64, 96, 128), "Qwen-Image 2.1 latents have 64"),
+        ("flux2", (60, 96, 128), r"z\.permute"),
+        ("sdxl", (128, 128, 4), r"z\.permute"),
+        ("sdxl", (96, 128, 4), r"z\.permute"),
+        ("flux", (128, 96, 16), r"z\.permute"),
+        ("flux", (64, 48, 16), r"z\.permute"),
+    ],
+)
+def test_a_width_that_is_the_readers_channels_by_chance_is_no_order_of_dimensions(reads, shape, says):
+    with pytest.raises(ValueError, match=says):
+        lclip.check_latents(torch.randn(1, *shape), NativeSize(lclip.space_named(reads), 8))
+
+
 def test_what_can_be_chosen_is_what_adapters_come_for():
     assert {"sdxl", *SHIPPED} == set(READ_BY_CHOICE)
