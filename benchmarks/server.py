@@ -24,7 +24,7 @@ class Host:
 
     packs: folder names in custom_nodes (and in more_nodes, where that is there) with what they link to, if
     they are not there already; this checkout by default. arguments: for ComfyUI, beside COMFYUI_ARGS; one
-    about memory takes the place of another.
+    about memory takes the place of another. frontend: the folder of another frontend's files than its own.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class Host:
         base: Path,
         packs: dict[str, Path] | None = None,
         arguments: Sequence[str] = (),
+        frontend: Path | None = None,
     ) -> None:
         self.checkout, self.base, self.arguments = checkout, base, arguments
         self.packs = {**(packs or {PACK: ROOT}), PROBES.name: PROBES}
@@ -40,7 +41,8 @@ class Host:
         self.models, self.elsewhere = base / "models" / "latent_clip", base / "elsewhere"
         self.log = base / "server.log"
         self.python = interpreter_of(checkout)
-        self.has_frontend = can_import(self.python, "comfyui_frontend_package")
+        self.frontend = frontend
+        self.has_frontend = frontend is not None or can_import(self.python, "comfyui_frontend_package")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -72,6 +74,8 @@ class Host:
         arguments += ["--database-url", "sqlite:///:memory:"]
         if not self.has_frontend:  # an empty page in its place: enough for all that no browser looks at
             arguments += ["--front-end-root", str(self.base / "front")]
+        if self.frontend is not None:
+            arguments += ["--front-end-root", str(self.frontend)]
         arguments += ["--extra-model-paths-config", str(self.base / "extra.yaml")]
         arguments += ["--disable-auto-launch", "--disable-api-nodes", "--disable-all-custom-nodes"]
         arguments += ["--whitelist-custom-nodes", *self.packs]
