@@ -7,7 +7,7 @@ from torch import Tensor
 from ..latents.resampling import resample
 from ..latents.spaces import LatentSpace, space_named
 from .adapter import Adapter, AdapterShape
-from .encoding import Decode, Encode
+from .encoding import Decode, Encode, apart
 
 
 def resized(pixels: Tensor, height: int, width: int) -> Tensor:
@@ -33,8 +33,8 @@ class Bridge(Adapter):
     def forward(self, z: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, c, H, W], whole target cells."""
         z = self.check_source(z)
-        pixels = self.decode(z.float() if z.dtype.itemsize < 4 else z)
-        return self.encode(resized(pixels, *self._size(*pixels.shape[-2:])))
+        pixels = apart(self.decode, z.float() if z.dtype.itemsize < 4 else z)
+        return self.encode(resized(pixels, *self._size(*pixels.shape[-2:]))).clone()
 
     def describe(self) -> str:
         return f"Bridge through pixels: {self.source.title} -> {self.target.title}"

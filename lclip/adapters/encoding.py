@@ -75,6 +75,11 @@ class EncodedPictures:
         return EncodedPictures(self.source[kept], self.target[kept], numbers, through)
 
 
+def apart(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The answer to a copy, as a copy: some write into what they get, or answer with one buffer for ever."""
+    return call(x.clone()).clone()
+
+
 def encode_pictures(
     pictures: Iterable[Tensor],
     encode_source: Encode,
@@ -95,9 +100,9 @@ def encode_pictures(
         count += len(batch)
         for pixels in (batch, batch.flip(3)) if mirrored else (batch,):
             with torch.no_grad():
-                z = encode_source(pixels)
-                through = [] if decode_source is None else [encode_target(decode_source(z))]
-                latents = [x.float().cpu() for x in (z, encode_target(pixels), *through)]
+                z = apart(encode_source, pixels)
+                through = [] if decode_source is None else [apart(encode_target, decode_source(z.clone()))]
+                latents = [x.float().cpu() for x in (z, apart(encode_target, pixels), *through)]
             found.append((latents[0], latents[1], numbers, *latents[2:]))
     if not found:
         raise ValueError(f"no picture to learn from; expected at least {FEWEST}")

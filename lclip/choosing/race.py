@@ -241,12 +241,12 @@ class RaceRun:
 
     def _note(self, step: int, steps: int, rewards: Tensor, kept: Tensor) -> None:
         """Keep what a check found, by item: [B, candidates]."""
-        table = rewards.view(-1, self.batch).T.clone(), kept.view(-1, self.batch).T.clone()
-        self.checks.append(RaceCheck(step, steps, *table))
+        table = rewards.view(-1, self.batch).T, kept.view(-1, self.batch).T
+        self.checks.append(RaceCheck(step, steps, *(each.clone() for each in table)))
         for text in self.checks[-1].doubts:
             logger.warning("Race: %s", text)
         if self.tell is not None:
-            self.tell(self.checks[-1])
+            self.tell(RaceCheck(step, steps, *(each.clone() for each in table)))
 
 
 def _drawn(noise: Tensor, places: Sequence[int] | None, seed: int) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -49,7 +50,8 @@ class SlideRun:
         return self
 
     def __next__(self) -> SlideStep:
-        return next(self._steps)
+        step = next(self._steps)
+        return replace(step, latents=step.latents.clone())  # whoever watches may do with them as he likes
 
     def _start(self) -> Tensor:
         raise NotImplementedError

@@ -90,7 +90,7 @@ def best_of(
     seeds = list(range(seed, seed + n))
     raw = torch.cat([latents_of(form, call, seeds[first : first + batch]) for first in range(0, n, batch)])
     with torch.no_grad():
-        scores = check_reward("of best_of", reward(raw), raw).float().cpu()
+        scores = check_reward("of best_of", reward(raw.clone()), raw).float().cpu()
     kept = pick(scores, keep).kept
     return Chosen(form.decode(raw[kept]), raw[kept], scores[kept], [seeds[index] for index in kept])
 

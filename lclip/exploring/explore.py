@@ -116,7 +116,7 @@ def rendered(plan: Plan, kinds: Sequence[Corners], render: Render, at_once: int)
             raise ValueError(
                 f"the render gave {len(latents)} latents for {len(cells)} cells; expected as many"
             )
-        yield latents
+        yield latents.clone()  # some answer with the same buffer every time
 
 
 def scored(
