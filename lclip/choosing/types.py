@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..latents.items import item_seed
+from ..latents.items import sample_seed
 from ..scoring import all_alike
 
 METHODS = ("prune", "resample")
@@ -64,9 +64,8 @@ class RaceSettings:
 
     @property
     def seeds(self) -> list[int]:
-        """The seed of every candidate: the caller's own, then hashes of it, so that neighbouring seeds share
-        nothing."""
-        return [self.seed, *(item_seed(self.seed, number) for number in range(1, self.candidates))]
+        """The seed of every candidate, the caller's own first."""
+        return [sample_seed(self.seed, number) for number in range(self.candidates)]
 
     def steps_judged(self, steps: int) -> list[int]:
         """After how many of the steps each check is made; the end is no check."""

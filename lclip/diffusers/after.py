@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..choosing.pick import pick
+from ..latents.items import sample_seed
 from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import Reward, check_reward
 from ..safety.judge import SafetyJudge, Verdict
@@ -78,7 +79,7 @@ def best_of(
     space: str | None = None,
     **call: Any,
 ) -> Chosen:
-    """Make n pictures as latents, with the seeds seed, seed + 1, ..., and decode only the best.
+    """Make n pictures as latents, the first by the seed, the others by hashes of it; decode only the best.
 
     batch: pictures at once. call: the pipeline's own arguments; one prompt. ValueError for a reward of other
     latents, a list of prompts, or a pipeline that decodes by itself.
@@ -87,7 +88,7 @@ def best_of(
         raise ValueError(f"keep is {keep}; expected 1 to n ({n})")
     form = PipelineLatents.of(pipe, space, call.get("height"), call.get("width"))
     check_reads(reward, form)
-    seeds = list(range(seed, seed + n))
+    seeds = [sample_seed(seed, number) for number in range(n)]
     raw = torch.cat([latents_of(form, call, seeds[first : first + batch]) for first in range(0, n, batch)])
     with torch.no_grad():
         scores = check_reward("of best_of", reward(raw.clone()), raw).float().cpu()

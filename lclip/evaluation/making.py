@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..checkpoints.atomic import atomic_file
+from ..latents.items import item_seed, sample_seed
 from ..model.latent_clip import LatentCLIP
 from .journal import Journal
 from .prompts import Prompt, PromptList
@@ -71,13 +72,19 @@ class Batch:
     seed: int
 
     def seed_of(self, prompt: Prompt, sample: int) -> int:
-        """The same in every variant; the list's own where it has one."""
-        own = self.seed + prompt.place * self.samples if prompt.seed is None else prompt.seed
-        return own + sample
+        """The same in every variant; the first sample's is the list's own where it has one. Others are hashes:
+        runs of neighbouring seeds share nothing."""
+        own = item_seed(self.seed, prompt.place) if prompt.seed is None else prompt.seed
+        return sample_seed(own, sample)
 
     def settings(self) -> dict[str, Any]:
         """What a resumed run must agree with. More variants may come later."""
-        return {"prompts_sha256": self.prompts.sha256, "samples": self.samples, "seed": self.seed}
+        seeds = {
+            "samples": self.samples,
+            "seed": self.seed,
+            "seeds": "hashed",
+        }  # earlier: one after the other
+        return {"prompts_sha256": self.prompts.sha256, **seeds}
 
     def __iter__(self) -> Iterator[tuple[str, Prompt, int]]:
         for variant in self.variants:

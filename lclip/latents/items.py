@@ -40,6 +40,12 @@ def item_seed(seed: int, item: int, stream: int = 0) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
+def sample_seed(seed: int, number: int) -> int:
+    """The seed of one of several samples: the first has the seed itself, the others hashes of it, so that
+    neighbouring seeds share nothing."""
+    return item_seed(seed, number) if number else seed
+
+
 def item_by_item(answer: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """A function of a batch, [B, ...] -> [B, ...], that one broken item does not spoil: NaN for that item.
 

@@ -16,6 +16,7 @@ tiny_pipelines = pytest.importorskip("tiny_pipelines")
 
 import lclip.diffusers as wing  # noqa: E402
 from lclip.diffusers.steps import BY_BOTH, BY_SIGMA, BY_TIME, clean_parts  # noqa: E402
+from lclip.latents.items import item_seed  # noqa: E402
 from lclip.rewards.rewards import LatentReward  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -332,7 +333,8 @@ def test_the_best_of_many_is_the_one_that_is_best_alone(pipes, tiny_model, count
     chosen = wing.best_of(pipe, reward, n=5, keep=2, seed=3, batch=2, **call(kind, 2))
     assert sum(counted) == 2 and len(chosen.images) == 2
     form = wing.PipelineLatents.of(pipe)
-    alone = {seed: form.to_raw(latents(pipe, kind, 2, seed)) for seed in range(3, 8)}
+    seeds = [3, *(item_seed(3, number) for number in range(1, 5))]
+    alone = {seed: form.to_raw(latents(pipe, kind, 2, seed)) for seed in seeds}
     scores = {seed: float(reward(raw)) for seed, raw in alone.items()}
     assert chosen.seeds == sorted(scores, key=scores.get, reverse=True)[:2]
     torch.testing.assert_close(chosen.latents[0], alone[chosen.seeds[0]][0], rtol=1e-3, atol=1e-3)

@@ -563,3 +563,17 @@ def test_lists_of_the_mini_world_are_of_the_published_forms(tmp_path):
     assert prompts.kind == "geneval" and len({p.text for p in prompts.prompts}) == 16
     unsafe = [p for p in read_i2p(write_i2p(tmp_path)).prompts if p.groups == ("skull",)]
     assert len(unsafe) == 16 and all("skull" in p.text for p in unsafe)
+
+
+def test_runs_of_neighbouring_seeds_share_no_noise_and_a_lists_own_seed_is_its_first_pictures():
+    prompts = PromptList("geneval", (Prompt(0, "a"), Prompt(1, "b"), Prompt(2, "c", seed=77)), "hash")
+    drawn = []
+    for seed in (0, 1, 2):
+        batch = Batch(prompts, ("plain",), samples=4, seed=seed)
+        found = [[batch.seed_of(prompt, n) for n in range(4)] for prompt in prompts.prompts]
+        assert found[2][0] == 77
+        drawn.append({each for row in found[:2] for each in row})
+    assert all(len(seeds) == 8 for seeds in drawn) and len(set().union(*drawn)) == 24
+    listed = PromptList("i2p", (Prompt(0, "a", seed=7), Prompt(1, "b", seed=8)), "hash")
+    own = [Batch(listed, ("plain",), 4, 0).seed_of(prompt, n) for prompt in listed.prompts for n in range(4)]
+    assert len(set(own)) == 8
