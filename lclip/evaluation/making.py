@@ -72,18 +72,14 @@ class Batch:
     seed: int
 
     def seed_of(self, prompt: Prompt, sample: int) -> int:
-        """The same in every variant; the first sample's is the list's own where it has one. Others are hashes:
-        runs of neighbouring seeds share nothing."""
+        """The same in every variant. The first sample's is the list's own where it has one; others are hashes,
+        so that runs of neighbouring seeds share nothing."""
         own = item_seed(self.seed, prompt.place) if prompt.seed is None else prompt.seed
         return sample_seed(own, sample)
 
     def settings(self) -> dict[str, Any]:
         """What a resumed run must agree with. More variants may come later."""
-        seeds = {
-            "samples": self.samples,
-            "seed": self.seed,
-            "seeds": "hashed",
-        }  # earlier: one after the other
+        seeds = {"samples": self.samples, "seed": self.seed, "seeds": "hashed"}
         return {"prompts_sha256": self.prompts.sha256, **seeds}
 
     def __iter__(self) -> Iterator[tuple[str, Prompt, int]]:
