@@ -72,8 +72,8 @@ class Batch:
     seed: int
 
     def seed_of(self, prompt: Prompt, sample: int) -> int:
-        """The same in every variant. The first sample's is the list's own where it has one; others are hashes,
-        so that runs of neighbouring seeds share nothing."""
+        """The same in every variant. The first sample's is the list's own where it has one; others are
+        hashes, so that runs of neighbouring seeds share nothing."""
         own = item_seed(self.seed, prompt.place) if prompt.seed is None else prompt.seed
         return sample_seed(own, sample)
 
