@@ -117,6 +117,23 @@ def test_a_tie_counts_against_and_the_same_caption_does_not():
     assert ranks_of_own(torch.eye(3), torch.eye(3), torch.arange(3)).tolist() == [1, 1, 1]
 
 
+def test_what_cannot_be_missed_is_no_figure(world, tmp_path, encoder):
+    """Captions that are all one, and the first five of five classes."""
+    folder = write_captioned(tmp_path, 12) / "captioned"
+    for path in folder.glob("*.txt"):
+        path.write_text("a red circle")
+    with pytest.raises(ValueError, match="all 12 items have the caption 'a red circle'"):
+        retrieval(setup(world, tmp_path, [folder], encoder))
+    folder = write_classes(tmp_path / "classes")
+    few = tmp_path / "few.txt"
+    few.write_text("".join(f"{line}\n" for line in (folder / "classes.txt").read_text().splitlines()[:5]))
+    result = imagenet(
+        setup(world, tmp_path / "few", [folder / "pictures"], encoder),
+        find_classes([], few, folder / "templates.txt"),
+    )
+    assert [row.what for row in result.rows] == ["top-1"]
+
+
 def test_latents_made_before_give_the_same_figures(world, tmp_path, encoder):
     """In a tar with captions, and without a VAE."""
     folder = write_captioned(tmp_path, 24) / "captioned"
