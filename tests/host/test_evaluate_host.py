@@ -50,12 +50,13 @@ def test_geneval_by_a_running_host(host, new_graph, tmp_path, capsys):
     rows = [json.loads(line) for line in (out / "geneval.jsonl").open()]
     clip = load_latent_clip()
     cosines = {(row["variant"], row["prompt"]): row["cosine"] for row in rows}
-    assert len(cosines) == 4
+    seeds = {(row["variant"], row["prompt"]): row["seed"] for row in rows}
+    assert len(cosines) == 4 and len(set(seeds.values())) == 2
     for place, line in enumerate(lines):
         assert cosines["reno", place] >= cosines["plain", place] - 1e-4
         graph = new_graph()
         graph.nodes = json.loads(json.dumps(workflow(graph, prompt=line["prompt"])))
-        graph.nodes["4"]["inputs"]["seed"] = place
+        graph.nodes["4"]["inputs"]["seed"] = seeds["plain", place]
         result = host.run(graph)
         (picture,) = result.images("6")
         kept = out / "geneval" / "plain" / f"{place:05}" / "samples" / "00000.png"
