@@ -295,12 +295,12 @@ def test_a_killed_run_goes_on(tmp_path):
 
 
 class Breaks:
-    """A maker that fails for some prompts."""
+    """A maker that fails for some seeds."""
 
     variants = ("plain",)
 
-    def __init__(self, bad):
-        self.bad, self.asked = bad, []
+    def __init__(self):
+        self.bad, self.asked = set(), []
 
     def about(self):
         return {}
@@ -315,22 +315,26 @@ class Breaks:
 
 
 def test_a_picture_that_fails_is_told_and_tried_again(world, tmp_path):
-    maker = Breaks({1})
+    maker = Breaks()
     run = run_of(world, tmp_path, ("plain",), maker=maker, limit=4)
+    seeds = [run.batch.seed_of(prompt, 0) for prompt in run.batch.prompts.prompts]
+    maker.bad = {seeds[1]}
     result = geneval(run)
     assert result.notes == ["1 pictures could not be made. The first: out of memory"]
     assert result.rows[0].ours.n == 3
     maker.bad = set()
-    assert geneval(run).notes == [] and maker.asked == [0, 1, 2, 3, 1]
+    assert geneval(run).notes == [] and maker.asked == [*seeds, seeds[1]]
     (tmp_path / "out/geneval/plain/00002/samples/00000.png").unlink()
     geneval(run)
-    assert maker.asked[-1] == 2
+    assert maker.asked[-1] == seeds[2]
 
 
 def test_a_maker_that_is_broken_is_left(world, tmp_path):
-    maker = Breaks(set(range(16)))
+    maker = Breaks()
+    run = run_of(world, tmp_path, ("plain",), maker=maker, limit=16)
+    maker.bad = {run.batch.seed_of(prompt, 0) for prompt in run.batch.prompts.prompts}
     with pytest.raises(ValueError, match="pictures in a row could not be made.*the last: out of memory"):
-        geneval(run_of(world, tmp_path, ("plain",), maker=maker, limit=16))
+        geneval(run)
     assert len(maker.asked) == IN_A_ROW
 
 
@@ -398,6 +402,8 @@ def test_a_pipeline_from_a_folder(released, tmp_path, capsys, kind):
     assert cosine["reno"] >= cosine["plain"] and cosine["race"] >= cosine["plain"]
     about = json.loads((out / "results.json").read_text())["tasks"][0]["about"]
     assert about["pipeline_space"] == {"SDXL": "sdxl", "SD3": "sd3"}[kind] and about["diffusers"]
+    made = json.loads((out / "geneval.jsonl").read_text().splitlines()[0])
+    assert made["variant"] == "plain"
     import diffusers
 
     pipe = diffusers.DiffusionPipeline.from_pretrained(released / kind)
@@ -406,7 +412,7 @@ def test_a_pipeline_from_a_folder(released, tmp_path, capsys, kind):
         height=64,
         width=64,
         num_inference_steps=2,
-        generator=torch.Generator().manual_seed(0),
+        generator=torch.Generator().manual_seed(made["seed"]),
     )
     kept = Image.open(out / "geneval/plain/00000/samples/00000.png")
     assert np.abs(np.asarray(own.images[0]).astype(int) - np.asarray(kept)).max() <= 1
