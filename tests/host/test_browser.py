@@ -237,13 +237,13 @@ def test_the_help_pane_shows_the_nodes_page_with_its_picture(canvas):
 
 def test_a_noise_search_is_cancelled_half_way_and_the_next_one_runs(canvas):
     canvas.drop(next(path for path in MINI if "ReNO" in path.stem))
-    canvas.set_widget(RENO, "iterations", 2000)
+    canvas.set_widget(RENO, "iterations", 10_000)  # a busy page hears of the first few late
     canvas.set_widget(RENO, "seed", 77)
     canvas.start()
     canvas.page.wait_for_function("window.steps >= 5")
     canvas.cancel()
     assert canvas.end()[0] == "execution_interrupted"
-    assert 5 <= canvas.page.evaluate("window.steps") < 1500
+    assert 5 <= canvas.page.evaluate("window.steps") < 9000
     canvas.set_widget(RENO, "iterations", 4)
     canvas.start()
     assert canvas.end() == ("execution_success", "")

@@ -1,5 +1,5 @@
-"""The newest host under a newer frontend than its own: the map, the curve and the guard's words, in both
-renderers, and the templates.
+"""The newest host under a newer frontend than its own: the map and the curve, in both renderers, and the
+templates. The guard's words are no part of it: this frontend takes progress texts off when a job has ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from test_renderers import (  # noqa: F401
     test_the_curve_stands_on_the_node_after_a_run_whatever_live_previews_there_were,
     test_the_heat_stays_shown_and_a_place_is_held,
     test_the_widgets_move_the_mark_and_the_map_is_not_sent_to_the_server,
-    test_what_the_guard_found_is_read_on_it_after_the_run,
 )
 
 
