@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from .. import draw
 
 logger = logging.getLogger("latent-clip")
 
+FRAME = 0.1
+"""Seconds in which a browser draws a frame and more. Of the states of progress that come within one, newer
+frontends (1.58) take the last alone."""
 _CAUTIONED: set[str | None] = set()
 """Nodes that show a caution, by their ids."""
 
@@ -44,7 +48,9 @@ def shown_after_previews(pictures: Tensor) -> Any:
         bar = comfy.utils.ProgressBar(1)
         bar.update_absolute(1, 1, ("JPEG", draw.charts.as_pictures(pictures)[0], None))
         _begin_anew()
+        time.sleep(FRAME)
         bar.update_absolute(1, 1)
+        time.sleep(FRAME)
     return shown(pictures)
 
 

@@ -1,5 +1,5 @@
-"""The newest host under a newer frontend than its own: the map and the curve, in both renderers, and the
-templates. The guard's words are no part of it: this frontend takes progress texts off when a job has ended.
+"""The newest host under a newer frontend than its own: the map, the curve and the guard's words, in both
+renderers, and the templates.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from test_browser import (  # noqa: F401  # fixtures and the tests themselves
 )
 from test_renderers import (  # noqa: F401
     page,
-    previews,
     renderer,
     test_a_click_and_a_key_choose_and_what_was_chosen_comes_out_and_stays,
     test_the_curve_stands_on_the_node_after_a_run_whatever_live_previews_there_were,
     test_the_heat_stays_shown_and_a_place_is_held,
     test_the_widgets_move_the_mark_and_the_map_is_not_sent_to_the_server,
+    test_what_the_guard_found_is_read_on_it_after_the_run,
 )
 
 
@@ -37,6 +37,15 @@ def host(newest, new_host, tmp_path_factory):
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture
+def previews(renderer, host, request):  # noqa: F811
+    """A switch for the host's live previews."""
+    if request.node.callspec.params["renderer"] == "nodes-2.0":
+        pytest.skip("it takes previews back frame by frame, and a page without a GPU draws too few of them")
+    yield lambda method: host.post("/probe/previews", {"method": method})
+    host.post("/probe/previews", {"method": "none"})
 
 
 def test_it_is_that_frontend(page_of_host):  # noqa: F811
