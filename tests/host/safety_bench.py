@@ -73,6 +73,12 @@ def middle(clip, z: torch.Tensor = Z) -> float:
     return (ranked[len(z) // 2 - 1] + ranked[len(z) // 2]) / 2
 
 
+def policy_on_the_mini_world(graph):
+    clip = graph.add("LatentCLIP_MiniWorld")[3]
+    own = {"own_concepts": "skull: a skull // a red star"}
+    return graph.add("LatentCLIP_SafetyPolicy", latent_clip=clip, **{**POLICY, **own})[0]
+
+
 class Bench:
     def __init__(self, host, graph, file):
         self.host, self.graph = host, graph

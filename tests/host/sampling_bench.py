@@ -49,6 +49,23 @@ class Sampling(Bench):
         self.dump(node[0], name)
         return node[0]
 
+    def reno(self, model, reward, latent, **widgets):
+        settings = {
+            "seed": 5,
+            "iterations": 12,
+            "custom_lr": False,
+            "lr": 5.0,
+            "method": "gradient",
+            "optimizer": "sgd",
+        }
+        more = {"grad_clip": 0.1, "candidates": 1, "keep": 1, "stop_on_plateau": False}
+        more |= {"patience": 10, "stop_at_target": False, "target": 0.3}
+        return self.graph.add(
+            "LatentCLIP_ReNO", model=model, steps=1, cfg=1.0, sampler_name="euler", scheduler="simple",
+            positive=self.positive, negative=self.negative, latent_image=latent, denoise=1.0,
+            reward=reward, regularization=0.01, checkpointing="off", **{**settings, **more, **widgets},
+        )  # fmt: skip
+
     def guard(self, policy, model=None, **widgets):
         settings = {"check_from": 0.0, "check_to": 1.0, "on_unsafe": "stop", "strength": 0.2}
         return self.graph.add(

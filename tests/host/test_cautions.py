@@ -6,7 +6,7 @@ import numpy
 import pytest
 import torch
 from PIL import Image
-from safety_bench import GATE, POLICY
+from safety_bench import GATE, policy_on_the_mini_world
 from sampling_bench import Sampling
 from scoring_bench import read, score, select, smooth, write_latents
 
@@ -123,13 +123,7 @@ def test_reno_shows_below_its_curve_what_the_reward_cannot_read(host, new_graph)
         bench = Sampling(host, new_graph())
         reward = bench.graph.add("LatentCLIP_TextReward", latent_clip=bench.clip, text=text, weight=1.0)[0]
         empty = bench.graph.add("EmptyLatentImage", width=64, height=64, batch_size=1)[0]
-        node = bench.graph.add(
-            "LatentCLIP_ReNO", model=bench.model, steps=1, cfg=1.0, sampler_name="euler", scheduler="simple",
-            positive=bench.positive, negative=bench.negative, latent_image=empty, denoise=1.0, reward=reward,
-            regularization=0.01, checkpointing="off", seed=5, iterations=2, custom_lr=False, lr=5.0,
-            method="gradient", optimizer="sgd", grad_clip=0.1, candidates=1, keep=1, stop_on_plateau=False,
-            patience=10, stop_at_target=False, target=0.3,
-        )  # fmt: skip
+        node = bench.reno(bench.model, reward, empty, iterations=2)
         bench.graph.add("Probe_Values", value=node[3])
         heights.append(height(host, bench.graph, node))
     assert heights[1] > heights[0] + 20
@@ -170,12 +164,6 @@ def test_a_taste_of_few_examples_shows_its_warning(host, graph):
         disliked=read(graph, "few_disliked"), weight=1.0, save=False, save_as="", regularization="auto",
     )  # fmt: skip
     assert len(pictures_on(host, graph, node)) == 1
-
-
-def policy_on_the_mini_world(graph):
-    clip = graph.add("LatentCLIP_MiniWorld")[3]
-    own = {"own_concepts": "skull: a skull // a red star"}
-    return graph.add("LatentCLIP_SafetyPolicy", latent_clip=clip, **{**POLICY, **own})[0]
 
 
 def test_the_gate_says_below_its_verdicts_why_an_item_is_unreadable(host, new_graph):

@@ -59,21 +59,7 @@ class Exits(Sampling):
         )  # fmt: skip
 
     def reno(self, model, reward, **widgets):
-        settings = {
-            "seed": 5,
-            "iterations": 12,
-            "custom_lr": False,
-            "lr": 5.0,
-            "method": "gradient",
-            "optimizer": "sgd",
-        }
-        more = {"grad_clip": 0.1, "candidates": 1, "keep": 1, "stop_on_plateau": False}
-        more |= {"patience": 10, "stop_at_target": False, "target": 0.3}
-        return self.graph.add(
-            "LatentCLIP_ReNO", model=model, steps=1, cfg=1.0, sampler_name="euler", scheduler="simple",
-            positive=self.positive, negative=self.negative, latent_image=self.empty, denoise=1.0,
-            reward=reward, regularization=0.01, checkpointing="off", **{**settings, **more, **widgets},
-        )  # fmt: skip
+        return super().reno(model, reward, self.empty, **widgets)
 
     def safety_reward(self, policy):
         return self.graph.add("LatentCLIP_SafetyReward", policy=policy, weight=1.0)[0]

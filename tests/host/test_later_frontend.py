@@ -14,6 +14,7 @@ from test_browser import (  # noqa: F401  # fixtures and the tests themselves
 )
 from test_renderers import (  # noqa: F401
     page,
+    previews,
     renderer,
     test_a_click_and_a_key_choose_and_what_was_chosen_comes_out_and_stays,
     test_the_curve_stands_on_the_node_after_a_run_whatever_live_previews_there_were,
@@ -37,15 +38,6 @@ def host(newest, new_host, tmp_path_factory):
         yield server
     finally:
         server.stop()
-
-
-@pytest.fixture
-def previews(renderer, host, request):  # noqa: F811
-    """A switch for the host's live previews."""
-    if request.node.callspec.params["renderer"] == "nodes-2.0":
-        pytest.skip("it takes previews back frame by frame, and a page without a GPU draws too few of them")
-    yield lambda method: host.post("/probe/previews", {"method": method})
-    host.post("/probe/previews", {"method": "none"})
 
 
 def test_it_is_that_frontend(page_of_host):  # noqa: F811

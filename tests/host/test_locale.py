@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from safety_bench import GATE, POLICY
+from safety_bench import GATE, policy_on_the_mini_world
 from sampling_bench import Sampling
 from scoring_bench import TEXTS, read, score, smooth, write_latents
 
@@ -51,18 +51,12 @@ def test_what_is_no_language_is_refused(host, told):
 
 
 def gate(graph, language):
-    clip = graph.add("LatentCLIP_MiniWorld")[3]
-    own = {**POLICY, "own_concepts": "skull: a skull // a red star"}
-    policy = graph.add("LatentCLIP_SafetyPolicy", latent_clip=clip, **own)[0]
-    return graph.add(
-        "LatentCLIP_SafetyGate", policy=policy, latent=read(graph, f"spoken_{language}"), **GATE
-    )[5]
+    wires = {"policy": policy_on_the_mini_world(graph), "latent": read(graph, f"spoken_{language}")}
+    return graph.add("LatentCLIP_SafetyGate", **wires, **GATE)[5]
 
 
 def calibration(graph, language):
-    clip = graph.add("LatentCLIP_MiniWorld")[3]
-    own = {**POLICY, "own_concepts": "skull: a skull // a red star"}
-    policy = graph.add("LatentCLIP_SafetyPolicy", latent_clip=clip, **own)[0]
+    policy = policy_on_the_mini_world(graph)
     examples = {side: read(graph, f"{side}_{language}") for side in ("safe", "unsafe")}
     return graph.add("LatentCLIP_CalibrateSafety", policy=policy, target=0.05, **examples)[1]
 
@@ -107,13 +101,7 @@ def test_a_search_ends_in_the_readers_language(host, new_graph):
     bench = Sampling(host, new_graph())
     reward = bench.graph.add("LatentCLIP_TextReward", latent_clip=bench.clip, text=TEXTS[0], weight=1.0)[0]
     empty = bench.graph.add("EmptyLatentImage", width=64, height=64, batch_size=1)[0]
-    node = bench.graph.add(
-        "LatentCLIP_ReNO", model=bench.model, steps=1, cfg=1.0, sampler_name="euler", scheduler="simple",
-        positive=bench.positive, negative=bench.negative, latent_image=empty, denoise=1.0, reward=reward,
-        regularization=0.01, checkpointing="off", seed=11, iterations=2, custom_lr=False, lr=5.0,
-        method="gradient", optimizer="sgd", grad_clip=0.1, candidates=1, keep=1, stop_on_plateau=False,
-        patience=10, stop_at_target=False, target=0.3,
-    )  # fmt: skip
+    node = bench.reno(bench.model, reward, empty, seed=11, iterations=2)
     report = bench.graph.add("Probe_Values", value=node[5])
     (text,) = host.run(bench.graph, client="one").require_ok().values(report)
     assert text.startswith("第 0 项：2 次渲染的预算用完")
