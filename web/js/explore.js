@@ -3,6 +3,7 @@
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { showMap } from "../../../latent-clip/map.js";
+import { nodeOf } from "./nodes.js";
 
 const NODE = "LatentCLIP_Explore", SHOWN = "latent_clip_map", EVENT = "latent-clip.map";
 const HINT = {
@@ -92,10 +93,6 @@ function withPicture(data) {
 function hint(root) {
   root.style.minHeight = `${SMALLEST}px`;
   root.textContent = HINT[app.extensionManager?.setting?.get("Comfy.Locale")] ?? HINT.en;
-}
-
-function nodeOf(id) {
-  return app.graph.getNodeById?.(id) ?? app.graph.getNodeById?.(Number(id));
 }
 
 function after(node, name, then) {

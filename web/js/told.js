@@ -2,6 +2,7 @@
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
+import { nodeOf } from "./nodes.js";
 
 const TEXT = "progress_text", ENDS = ["execution_success", "execution_error", "execution_interrupted"];
 const LATER = [250, 1000, 3000]; // milliseconds; on a busy page they are taken off late
@@ -29,14 +30,4 @@ function sayAgain() {
   const say = () => texts.forEach(([nodeId, text]) =>
     api.dispatchEvent(new CustomEvent(TEXT, { detail: { nodeId, text } })));
   waiting = LATER.map((time) => setTimeout(say, time));
-}
-
-// By the id of a run: "5", or "5:2" for a node in a subgraph.
-function nodeOf(id) {
-  let graph = app.graph, node = null;
-  for (const part of String(id).split(":")) {
-    node = graph?.getNodeById?.(Number(part)) ?? graph?.getNodeById?.(part);
-    graph = node?.subgraph;
-  }
-  return node;
 }
