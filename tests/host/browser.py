@@ -161,7 +161,7 @@ class Canvas:
     def start(self) -> None:
         """Press Run."""
         self.page.evaluate(WATCH)
-        self.page.get_by_role("button", name="Run", exact=True).first.click()
+        self.page.get_by_role("button", name="Run", exact=True).locator("visible=true").first.click()
 
     def end(self) -> tuple[str, str]:
         """How the run ended, and the text of its error or ''."""
