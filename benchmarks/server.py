@@ -20,7 +20,7 @@ PROBES = HOST_TESTS / "probe_pack"
 
 
 class Host:
-    """One ComfyUI server, from start to stop, in a folder of its own.
+    """One ComfyUI server, from start to stop, in a folder of its own; a context manager does both.
 
     packs: folder names in custom_nodes (and in more_nodes, where that is there) with what they link to, if
     they are not there already; this checkout by default. arguments: for ComfyUI, beside COMFYUI_ARGS; one
@@ -107,6 +107,17 @@ class Host:
     def has_logged(self, text: str) -> bool:
         """Whether its log has these words, up to now."""
         return text in self.log.read_text(errors="replace")
+
+    def __enter__(self) -> Host:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         if self.process is None:

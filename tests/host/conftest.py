@@ -80,10 +80,9 @@ def host(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
     """A running server, one per checkout and session."""
     server = Host(checkout, tmp_path_factory.mktemp(checkout.name.replace(".", "_")))
     try:
-        server.start()
-        yield server
+        with server:
+            yield server
     finally:
-        server.stop()
         if "COMFYUI_KEEP" not in os.environ:
             shutil.rmtree(server.base, ignore_errors=True)
 

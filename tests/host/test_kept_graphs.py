@@ -150,13 +150,9 @@ def test_they_are_of_one_patcher_among_the_loaded(runs):
 def test_the_hosts_own_switch_ends_it(checkout, new_host, new_graph, tmp_path):
     if "--disable-cuda-graphs" not in (checkout / "comfy" / "cli_args.py").read_text(encoding="utf-8"):
         pytest.skip("this ComfyUI captures nothing itself, and has no switch for it")
-    server = new_host(checkout, tmp_path, arguments=["--disable-cuda-graphs"])
-    server.start()
-    try:
+    with new_host(checkout, tmp_path, arguments=["--disable-cuda-graphs"]) as server:
         graph = new_graph()
         clip = graph.add("LatentCLIP_Load", file=save_clip(server.models), dtype="float32")
         kept = graph.add("Probe_KeptGraphs", latent_clip=clip[0], after=0)
         shown = graph.add("Probe_Values", value=kept[0])
         assert server.run(graph).require_ok().values(shown) == [None]
-    finally:
-        server.stop()

@@ -32,12 +32,8 @@ def host(newest, new_host, tmp_path_factory):
     folder = static_files(LATER)
     if folder is None:
         pytest.skip(f"frontend {LATER} can't be fetched here")
-    server = new_host(newest, tmp_path_factory.mktemp("later"), frontend=folder)
-    try:
-        server.start()
+    with new_host(newest, tmp_path_factory.mktemp("later"), frontend=folder) as server:
         yield server
-    finally:
-        server.stop()
 
 
 def test_it_is_that_frontend(page_of_host):  # noqa: F811

@@ -51,12 +51,10 @@ def unzipped(checkout, new_host, tmp_path_factory):
     save_file({"weight": torch.ones(1, 96), "bias": torch.zeros(1)}, tastes / "head.safetensors")
     before = content(folders[0])
     make_read_only(folders[0], forbid=True)
-    server = new_host(checkout, base, packs={FOLDER: folders[0], COPY: folders[2]})
     try:
-        server.start()
-        yield server, folders, before
+        with new_host(checkout, base, packs={FOLDER: folders[0], COPY: folders[2]}) as server:
+            yield server, folders, before
     finally:
-        server.stop()
         make_read_only(folders[0], forbid=False)
         shutil.rmtree(base, ignore_errors=True)
 

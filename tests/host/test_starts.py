@@ -74,12 +74,10 @@ def linked(checkout, new_host, tmp_path_factory) -> Iterator:
     for name in ("input", "models/latent_clip"):
         (base / name).symlink_to(far / name, target_is_directory=True)
     (far / "input" / "scenes-by-link").symlink_to(far / "scenes-by-link", target_is_directory=True)
-    server = new_host(checkout, base, packs={"by-link": far / "pack"})
     try:
-        server.start()
-        yield server
+        with new_host(checkout, base, packs={"by-link": far / "pack"}) as server:
+            yield server
     finally:
-        server.stop()
         for folder in (base, far):
             shutil.rmtree(folder, ignore_errors=True)
 
