@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .latents.checks import check_latents
+from .latents.items import is_whole
 
 if TYPE_CHECKING:
     from .latents.size_rules import SizeRule
@@ -161,14 +162,15 @@ def heatmap(
 def top_k(scores: Tensor, k: int) -> tuple[list[int], list[int]]:
     """Indices of the k best items, best first, and of the others in their order; ties keep their order.
 
-    scores: [B], one number per item, higher is better; NaN comes last. k: more than there are keeps all, with
-    a warning. Raises ValueError for a k below 1, no scores, or none that is a number.
+    scores: [B], one number per item, higher is better; NaN comes last, and what only rounding tells apart is
+    a tie. k: more than there are keeps all, with a warning. Raises ValueError for a k that is no whole number
+    from 1 on, no scores, or none that is a number.
     """
     if scores.ndim != 1 or len(scores) == 0:
         raise ValueError(f"scores have shape {list(scores.shape)}; expected one number per item, [B]")
-    if k < 1:
+    if not is_whole(k) or k < 1:
         raise ValueError(f"k is {k}; expected 1 to {len(scores)}, the number of items")
-    values = scores.tolist()
+    values = as_ranked(scores).tolist()
     if all(map(math.isnan, values)):
         raise ValueError(
             f"all {len(scores)} scores are NaN; expected a number for at least one item. Check the latents "
@@ -193,6 +195,11 @@ def all_alike(scores: Tensor) -> bool:
     """Whether scores choose nothing: two or more are numbers, and those are all the same but for rounding."""
     known = scores[scores.isfinite()]
     return len(known) > 1 and bool(known.max() - known.min() <= ALIKE * known.abs().max())
+
+
+def as_ranked(scores: Tensor) -> Tensor:
+    """Scores as ranks see them: where they choose nothing, rounding does not choose either."""
+    return scores.masked_fill(scores.isfinite(), 0) if all_alike(scores) else scores
 
 
 def _list_of(what: str, texts: str | Sequence[str]) -> list[str]:

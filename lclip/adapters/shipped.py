@@ -65,5 +65,7 @@ def fit_latents(z: Tensor, space: str = "sdxl", native: int = 64) -> Tensor:
     side been encoded at the native size; differentiable. One frame each, [B, C, 1, H, W], is as good.
     ValueError for an unknown space, or for what is no batch of its latents.
     """
+    if not isinstance(native, int) or native < 1:
+        raise ValueError(f"native is {native!r}; expected the model's own size in cells, such as 64")
     reader = NativeSize(space_named(space), native)
     return fit(check_form(z, reader.channels, space, "the size map"), reader)

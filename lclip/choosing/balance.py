@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..latents.items import is_whole
 from ..model.latent_clip import LatentCLIP
-from ..scoring import all_alike, classify, require_distinct, too_many
+from ..scoring import all_alike, as_ranked, classify, require_distinct, too_many
 from ..wording import Say, english
 from .questions import TOLERANCE
 from .shares import check_concepts, check_margin, check_target, clear_winners
@@ -143,7 +144,7 @@ def balance_of(
     if not bool(known.any()):
         raise ValueError("no item has a probability that is a number; check the latents")
     seen = torch.where(known, torch.tensor(clear_winners(table.nan_to_num(), margin)), -1).tolist()
-    worth = table.amax(1) if rewards is None else rewards.detach().cpu().double()
+    worth = table.amax(1) if rewards is None else as_ranked(rewards.detach().cpu().double())
     groups = [_ranked(seen, worth, place) for place in range(len(concepts))]
     there = [len(group) for group in groups]
     if k is not None:
@@ -165,7 +166,7 @@ def _check(size: int, rewards: Tensor | None, k: int | None, margin: float, tole
         raise ValueError(f"the batch has {size} item; expected two or more: one alone has no shares")
     if rewards is not None and tuple(rewards.shape) != (size,):
         raise ValueError(f"rewards have shape {list(rewards.shape)}; expected one for each item, [{size}]")
-    if k is not None and k < 1:
+    if k is not None and (not is_whole(k) or k < 1):
         raise ValueError(f"k is {k}; expected 1 to {size}, the number of items, or None for as many as fit")
     check_margin(margin)
     if not 0 <= tolerance <= 1:

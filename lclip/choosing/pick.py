@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..scoring import top_k
+from ..scoring import as_ranked, top_k
 
 logger = logging.getLogger("latent-clip")
 
@@ -36,7 +36,8 @@ def pick(
 
     scores: [B], higher is better; NaN is picked only by a k that nothing else fills. at_least: may leave
     nothing. sort: best first; False keeps the order of the batch. variety: from 0, the scores alone, to 1:
-    the best one, then always the one that is least like those picked; it needs embeddings [B, D].
+    the best one, then always the one that is least like those picked; it needs embeddings [B, D], and an item
+    whose embedding is not finite comes after those that have one.
     """
     if k is None and at_least is None:
         raise ValueError("neither k nor at_least is given; say how many to keep, or from which score on")
@@ -50,10 +51,14 @@ def pick(
     if variety and len(good) > 1:
         if embeddings is None:
             raise ValueError(f"variety is {variety}, which needs the items' embeddings; got none")
-        numbers = [index for index in good if not math.isnan(scores[index])]
-        order = marginal_relevance(scores[numbers], embeddings[numbers], variety, len(kept))
-        varied = [numbers[i] for i in order]
-        kept = varied + kept[len(varied) :]
+        known = ~scores.isnan().cpu() & torch.isfinite(embeddings).all(1).cpu()
+        numbers = [index for index in good if known[index]]
+        varied = []
+        if numbers:
+            order = marginal_relevance(scores[numbers], embeddings[numbers], variety, len(kept))
+            varied = [numbers[i] for i in order]
+        others = [index for index in kept if index not in varied]
+        kept = varied + others[: len(kept) - len(varied)]
     if not sort:
         kept = sorted(kept)
     chosen = set(kept)
@@ -73,11 +78,12 @@ def marginal_relevance(scores: Tensor, embeddings: Tensor, variety: float, numbe
 
     Each next item has the largest (1 - variety) x score - variety x its largest cosine to those picked.
     Deviation: scores and cosines are each brought to 0..1 over the batch, as they have no scale in common.
-    scores: [B], all finite. embeddings: [B, D] of length 1. -> `number` indices in the order picked.
+    scores: [B], no NaN; an infinite one is beyond all others. embeddings: [B, D] of length 1. -> `number`
+    indices in the order picked.
     """
     cosine = (embeddings @ embeddings.T).cpu().double()
     apart = ~torch.eye(len(scores), dtype=torch.bool)
-    worth, likeness = _unit(scores.cpu().double()), torch.zeros_like(cosine)
+    worth, likeness = _unit(_finite(as_ranked(scores.cpu().double()))), torch.zeros_like(cosine)
     likeness[apart] = _unit(cosine[apart])
     picked = [int(worth.argmax())]
     while len(picked) < min(number, len(scores)):
@@ -85,6 +91,14 @@ def marginal_relevance(scores: Tensor, embeddings: Tensor, variety: float, numbe
         value[picked] = -math.inf
         picked.append(int(value.argmax()))
     return picked[:number]
+
+
+def _finite(scores: Tensor) -> Tensor:
+    """With the infinite ones as far beyond the others as these reach."""
+    known = scores[scores.isfinite()]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    beyond = max(float(high - low), 1.0)
+    return scores.clamp(float(low) - beyond, float(high) + beyond)
 
 
 def _unit(values: Tensor) -> Tensor:

@@ -17,9 +17,12 @@ def questions_of(text: str) -> list[list[str]]:
     lines = _lines(text)
     rows = [line.split("|") for line in lines] if any("|" in line for line in lines) else [lines]
     questions = [[name.strip() for name in row if name.strip()] for row in rows]
-    if not all(len(names) > 1 for names in questions):
+    short = next((row for row, names in zip(rows, questions, strict=True) if len(names) < 2), None)
+    if short is not None or not questions:
+        line = "|".join(short or [])
         raise ValueError(
-            f"concepts is {text!r}; expected two concepts or more for each question, such as a cat | a dog"
+            f"concepts has the line {line!r}; expected two concepts or more for each question, such as "
+            "a cat | a dog"
         )
     return questions
 
@@ -29,9 +32,9 @@ def targets_of(text: str, number: int) -> list[list[float] | None]:
     uniform, for an empty text. ValueError for what is no number, or for other lines."""
     lines = _lines(text)
     if len(lines) not in (0, 1, number):
-        raise ValueError(
-            f"target has {len(lines)} lines; expected one for all {number} questions, or one each"
-        )
+        one = "one line, its shares parted by |, such as 0.5 | 0.5"
+        several = f"one line for all {number} questions, or one each, with shares parted by |"
+        raise ValueError(f"target has {len(lines)} lines; expected {one if number == 1 else several}")
     try:
         rows = [[float(part) for part in line.split("|")] for line in lines]
     except ValueError:
@@ -45,12 +48,14 @@ def labels_of(text: str, questions: Sequence[Sequence[str]], number: int) -> lis
     "10 * a cat" stands for ten lines. With several questions a line has a label for each, parted by |.
     ValueError for labels that are no concepts, or for another number of lines.
     """
-    rows = [[part.strip() for part in line.split("|")] for line in _repeated(text)]
-    if len(rows) != number:
+    counted = _counted(text)
+    count = sum(times for times, _ in counted)
+    if count != number:
         raise ValueError(
-            f"there are {len(rows)} labels for {number} examples; expected a line for each, where 10 * a cat "
+            f"there are {count} labels for {number} examples; expected a line for each, where 10 * a cat "
             "stands for ten lines"
         )
+    rows = [[part.strip() for part in line.split("|")] for times, line in counted for _ in range(times)]
     wrong = [row for row in rows if len(row) != len(questions)]
     if wrong:
         raise ValueError(
@@ -64,12 +69,10 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _repeated(text: str) -> list[str]:
-    lines = []
-    for line in _lines(text):
-        found = REPEATED.fullmatch(line)
-        lines += [found[2]] * int(found[1]) if found else [line]
-    return lines
+def _counted(text: str) -> list[tuple[int, str]]:
+    """Every line with how often it stands: not written out before that is known to be no more than wanted."""
+    found = [(line, REPEATED.fullmatch(line)) for line in _lines(text)]
+    return [(int(match[1]), match[2]) if match else (1, line) for line, match in found]
 
 
 def _place(label: str, names: Sequence[str]) -> int:

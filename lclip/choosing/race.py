@@ -18,8 +18,9 @@ from torch import Tensor
 from ..latents.items import item_seed
 from ..reno.maths import item_noise_source
 from ..reno.render import check_noise
-from ..rewards.per_item import of_batch, rows_of
-from ..rewards.rewards import Reward, check_reward
+from ..rewards.per_item import looks_across, of_batch, rows_of
+from ..rewards.rewards import Reward, check_reward, described
+from ..scoring import as_ranked
 from .types import RaceCheck, RaceResult, RaceSettings, resampled
 
 logger = logging.getLogger("latent-clip")
@@ -78,6 +79,8 @@ def race(
 
 def _check_levels(sigmas: Tensor) -> None:
     """ValueError for noise levels that no sampler can walk down to a clean picture."""
+    if not isinstance(sigmas, Tensor):
+        raise ValueError(f"The race's sigmas are {described(sigmas)}; expected a tensor of noise levels.")
     enough = sigmas.ndim == 1 and len(sigmas) > 1
     falling = enough and bool((sigmas[:-1] >= sigmas[1:]).all() and (sigmas[:-1] > 0).all())
     if not (falling and bool(sigmas.isfinite().all()) and float(sigmas[-1]) == 0):
@@ -108,6 +111,11 @@ class RaceRun:
         self.settings = settings or RaceSettings()
         own = check_noise(noise, self.settings.places, "The race's")
         self.tell, self.batch = tell, len(own)
+        if looks_across(reward):
+            raise ValueError(
+                "This reward compares the items of a batch with one another, and a race drops items on the "
+                "way: leave the Variety Reward out of what judges the race, and use it in Guidance or ReNO."
+            )
         self.reward = of_batch(reward, self.batch, self.settings.places)
         others = self.settings.seeds[1:]
         drawn = map(draw or partial(_drawn, own, self.settings.places), others)
@@ -160,7 +168,8 @@ class RaceRun:
         """Per batch item the row that was best at the last check; at first the caller's own. [B]"""
         if not self.checks:
             return torch.arange(self.batch)
-        best = self.checks[-1].rewards.nan_to_num(nan=-torch.inf).argmax(1)
+        rewards = torch.stack([as_ranked(own) for own in self.checks[-1].rewards])
+        best = rewards.nan_to_num(nan=-torch.inf).argmax(1)
         return best * self.batch + torch.arange(self.batch)
 
     def result(self, latents: Tensor) -> RaceResult:
@@ -196,9 +205,10 @@ class RaceRun:
         return rewards
 
     def _ranking(self, rewards: Tensor) -> Tensor:
-        """Row numbers by rank, best first: [candidates, B]. NaN comes after numbers, who is out last; ties
-        keep their order."""
-        value = rewards.nan_to_num(nan=-torch.inf).view(-1, self.batch)
+        """Row numbers by rank, best first: [candidates, B]. NaN comes after numbers, who is out last; ties,
+        also those that only rounding breaks, keep their order."""
+        value = torch.stack([as_ranked(own) for own in rewards.view(-1, self.batch).T], dim=1)
+        value = value.nan_to_num(nan=-torch.inf)
         out = ~self.running.view(-1, self.batch)
         order = value.argsort(dim=0, descending=True, stable=True)
         order = order.gather(0, out.gather(0, order).int().argsort(dim=0, stable=True))

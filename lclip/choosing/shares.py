@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..latents.items import finite_items
 from ..model.latent_clip import LatentCLIP
 from ..scoring import classify, require_distinct
 from ..statistics import RESAMPLES, Interval, bootstrap, wilson
@@ -116,11 +117,14 @@ def shares(
     None: uniform. margin: by how much the likeliest must lead, in probability, or the item is unclear.
     confusion: see `confusion`. ValueError for concepts, targets or latents that cannot be used.
     """
-    batches = [z] if isinstance(z, Tensor) else z
     check_concepts(concepts)
     require_distinct(model, concepts, templates)
-    with torch.no_grad():
-        found = [classify(model, batch, concepts, templates) for batch in batches]
+    found = [classify(model, z, concepts, templates)] if isinstance(z, Tensor) else []
+    for batch in () if isinstance(z, Tensor) else z:
+        if bool(finite_items(batch).any()):
+            found.append(classify(model, batch, concepts, templates))
+        else:  # one batch alone is refused, of several its items are broken ones
+            found.append(torch.full((len(batch), len(concepts)), torch.nan))
     if not found:
         raise ValueError("there is no batch of latents; expected at least one")
     return shares_of(torch.cat(found), concepts, target, margin, confusion)
@@ -162,6 +166,8 @@ def clear_winners(probabilities: Tensor, margin: float) -> list[int]:
 def check_concepts(concepts: Sequence[str]) -> int:
     """How many concepts there are. ValueError for fewer than two, and for two that are written alike but for
     case and space: both would have a share of the same."""
+    if isinstance(concepts, str):
+        raise ValueError(f"the concepts are the text {concepts!r}; expected a list of texts")
     names = [" ".join(name.split()).casefold() for name in concepts]
     if len(names) < 2:
         raise ValueError(f"the concepts are {list(concepts)}; expected two or more, such as a cat and a dog")
@@ -202,6 +208,9 @@ def confusion(
     Row t holds what is seen where t is true, among the clear. ValueError where a concept has no clear item.
     """
     count = probabilities.shape[1]
+    wrong = [label for label in labels if not 0 <= label < count]
+    if wrong:
+        raise ValueError(f"the label {wrong[0]} is no concept; expected a number from 0 to {count - 1}")
     table = torch.zeros(count, count, dtype=torch.float64)
     for truth, seen in zip(labels, clear_winners(probabilities.cpu(), margin), strict=True):
         if seen >= 0:
@@ -224,6 +233,13 @@ def _plain(value: Any) -> Any:
 
 def _corrected(hard: Sequence[Interval], table: Tensor) -> tuple[float, ...]:
     """Shares s' with s = C^T s' (adjusted count, Forman 2008), held to 0..1 and to a sum of one."""
+    rows = table.detach().cpu().double()
+    whole = bool(torch.isfinite(rows).all()) and bool((rows >= 0).all())
+    if rows.shape != (len(hard), len(hard)) or not whole or not bool((rows.sum(1) - 1).abs().max() <= 1e-3):
+        raise ValueError(
+            f"confusion is no table of {len(hard)} x {len(hard)} shares whose rows sum to one; take what "
+            "`confusion` gives for these concepts"
+        )
     seen = np.array([each.value for each in hard])
     solved, *_ = np.linalg.lstsq(table.cpu().numpy().T, seen, rcond=None)
     held = np.clip(solved, 0, None)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..latents.items import is_whole
+
 STILL = 1e-3
 """A series whose positions differ by less has not moved."""
 
@@ -35,6 +37,8 @@ class SlideSettings:
     """Guidance: up to which share of the steps. The last ones clean up what moves leave behind."""
 
     def __post_init__(self) -> None:
+        for name in ("positions", "iterations"):
+            self._require(name, is_whole(getattr(self, name)), "a whole number")
         self._require("positions", self.positions >= 2, "2 or more; a series of one shows no change")
         ends = math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high
         if not ends:
@@ -103,10 +107,17 @@ class SlideResult:
     """[B, C, H, W] the start: what the seed gives without a slider."""
     kept: Tensor
     """[n, B] how like the start each is in what is no part of the axis: a cosine."""
+    guided: int | None = None
+    """How many predictions guidance moved; None for a series by noise."""
 
     @property
     def notes(self) -> list[str]:
-        """In words which items have no series."""
+        """In words which items have no series, or one that runs the wrong way."""
+        if self.guided == 0:
+            return [
+                "no step is guided: the share of the steps that end names is less than one step. Raise end "
+                "or steps, or move the noise instead. Every picture is the start."
+            ]
         spread = self.positions.amax(0) - self.positions.amin(0)
         notes = []
         for item, way in enumerate(spread.tolist()):
@@ -118,5 +129,17 @@ class SlideResult:
                 notes.append(
                     f"item {item} did not move: the model lets nothing through to it here (a mask, no "
                     "gradient), or its ends lie too near. Every picture is the start."
+                )
+        return [*notes, *self._wrong_ways(spread)]
+
+    def _wrong_ways(self, spread: Tensor) -> list[str]:
+        asked, came = self.targets - self.start, self.positions - self.start
+        notes = []
+        for side, end in ((asked > 0, "more"), (asked < 0, "less")):
+            wrong = (came * asked < 0) | ~side
+            for item in (wrong.all(0) & side.any(0) & (spread >= STILL)).nonzero().flatten().tolist():
+                notes.append(
+                    f"item {item} moved away from {end} where it should have moved towards it. Take another "
+                    "seed, or another method."
                 )
         return notes

@@ -44,6 +44,7 @@ class SlideRun:
         self.slider, self.settings = slider, settings or SlideSettings()
         self.latents: dict[int, Tensor] = {}
         self.noise: dict[int, Tensor] = {}
+        self.guided: int | None = None
         self._steps = self._all()
 
     def __iter__(self) -> Iterator[SlideStep]:
@@ -104,6 +105,7 @@ class SlideRun:
             start=start,
             start_latents=self.latents[-1].clone(),
             kept=kept,
+            guided=self.guided,
         )
         for text in result.notes:
             logger.warning("Slider: %s", text)
@@ -193,6 +195,7 @@ class GuidedSlide(SlideRun):
     def _come_to(self, index: int, neighbour: int, point: AxisPointReward) -> Iterator[SlideStep]:
         with torch.no_grad():
             self.latents[index] = self.render(partial(self._moved, point)).clone()
+        self.guided = self.guided or 0
         yield SlideStep(index, self.latents[index])
 
     def _moved(self, point: AxisPointReward, x0: Tensor, level: float) -> Tensor:
@@ -200,6 +203,7 @@ class GuidedSlide(SlideRun):
         left = sorted(self.trace).index(nearest) / len(self.trace)
         if left < 1 - self.settings.end - 1e-9:
             return x0
+        self.guided = 1 + (self.guided or 0)
         return slide_x0(x0, point.beside(self.trace[nearest]), self.settings.strength)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..latents.items import sample_seed
+from ..latents.items import is_whole, sample_seed
 from ..scoring import all_alike
 
 METHODS = ("prune", "resample")
@@ -46,9 +46,9 @@ class RaceSettings:
         object.__setattr__(self, "checks", tuple(float(share) for share in self.checks))
         if self.method not in METHODS:
             raise ValueError(f"The race's method is {self.method!r}; expected one of {', '.join(METHODS)}.")
-        for name in ("candidates", "finish"):
-            whole = int(getattr(self, name)) == getattr(self, name)
-            self._require(name, whole, "a whole number")
+        for name in ("candidates", "finish", "at_once"):
+            value = getattr(self, name)
+            self._require(name, is_whole(value) or (value is None and name == "at_once"), "a whole number")
         self._require("candidates", self.candidates >= 2, "2 or more; a race of one has nothing to choose")
         inside = bool(self.checks) and all(0 < share < 1 for share in self.checks)
         self._require("checks", inside, "one share of the steps or more, each above 0 and below 1")

@@ -106,7 +106,7 @@ class Corners:
                 if all(torch.equal(own[name], before[name]) for name in own):
                     raise ValueError(
                         f"corners {other} and {number} of the {self.kind} are equal: nothing lies between. "
-                        "Give others"
+                        "Give others, such as other seeds"
                     )
 
     def _compare(self, number: int, own: dict[str, Tensor], first: dict[str, Tensor]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -28,6 +29,11 @@ def item_norm(x: Tensor) -> Tensor:
 def finite_items(x: Tensor) -> Tensor:
     """Which items hold only finite numbers: [B, ...] -> bool [B]."""
     return torch.isfinite(x).flatten(1).all(dim=1)
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value counts items: an integer of Python or NumPy, and no True."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def item_seed(seed: int, item: int, stream: int = 0) -> int:

@@ -12,6 +12,7 @@ direction alone counts, and a strength of 0.1 moves every item by a tenth of its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -37,6 +38,8 @@ def guided_x0(
         raise ValueError(
             "Guidance inside torch.inference_mode() has no gradient; call it outside of that mode."
         )
+    if not math.isfinite(strength):
+        raise ValueError(f"strength is {strength}; expected a finite number, such as 0.05")
     z = x0.detach().to(torch.promote_types(x0.dtype, torch.float32))
     gradient = Uphill()(lambda x: check_reward("guidance", reward(to_raw(x)), x), z).gradient
     if gradient is None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..latents.items import finite_items, item_norm, per_item
-from ..rewards.per_item import of_batch
+from ..rewards.per_item import looks_across, of_batch
 from ..rewards.rewards import Reward, RewardSum, sum_parts
 from .maths import Adam, NesterovSGD, item_noise_source, loss_gradient, noise_regularizer
 from .proposals import PROPOSALS
@@ -27,6 +27,10 @@ from .types import ReNORecord, ReNOResult, ReNOSettings, ReNOStep, hacked_since
 logger = logging.getLogger("latent-clip")
 
 Generate = Callable[[Tensor], Tensor]
+
+
+LOST = 1e9
+"""How much less than any reward what is no number is worth."""
 
 
 def reno(
@@ -134,7 +138,10 @@ class ReNORun:
             noises.append(noise)
             rewards.append(step.reward.nan_to_num(nan=-torch.inf, posinf=-torch.inf))
             yield step
-        ranking = torch.stack(rewards).argsort(dim=0, descending=True, stable=True)
+        worth = torch.stack(rewards)
+        if looks_across(self.reward):
+            worth = torch.stack([torch.full_like(own, _worth(own)) for own in rewards])
+        ranking = worth.argsort(dim=0, descending=True, stable=True)
         pool, items = torch.stack(noises), torch.arange(self.noise.shape[0])
         return [
             pool[ranking[rank].to(pool.device), items.to(pool.device)] for rank in range(self.settings.keep)
@@ -244,6 +251,8 @@ class ReNORun:
             self.best_noise, self.best_latents = noise, latents
             self.best_reward = self.best_reward.to(reward.dtype)
         better = torch.isfinite(reward) & (reward > self.best_reward)
+        if looks_across(self.reward):  # the best batch: items of different renders have no such rewards
+            better = torch.full_like(better, _worth(reward) > _worth(self.best_reward))
         self.best_reward = torch.where(better, reward, self.best_reward)
         self.best_noise = torch.where(per_item(better.to(noise.device), noise), noise, self.best_noise)
         self.best_latents = torch.where(
@@ -254,3 +263,8 @@ class ReNORun:
         self.stopped = list(items.reasons)
         for item, text in items.complaints():
             logger.warning("ReNO: item %d %s; its last finite best is kept.", item, text)
+
+
+def _worth(reward: Tensor) -> float:
+    """Of a whole batch [B]: the mean, in which an item without a number weighs more than all others."""
+    return float(reward.cpu().double().nan_to_num(nan=-LOST, posinf=-LOST, neginf=-LOST).mean())

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..latents.items import is_whole
 from ..scoring import all_alike
 from ..wording import Say, english
 from .proposals import PROPOSALS
@@ -66,6 +67,9 @@ class ReNOSettings:
         self._one_of("optimizer", OPTIMIZERS)
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+        for name in ("iterations", "candidates", "keep", "patience"):
+            value = getattr(self, name)
+            self._require(name, is_whole(value) or (value is None and name == "patience"), "a whole number")
         self._require("iterations", self.iterations >= 0, "0 or more")
         self._require("lr", self.learning_rate > 0 and math.isfinite(self.learning_rate), "a number above 0")
         self._require("momentum", 0 <= self.momentum < 1, "from 0 to below 1")

@@ -43,7 +43,13 @@ class PerItemReward(LatentReward):
         """The same for a batch of items that are called so. ValueError for one that it was not made for."""
         if tuple(numbers) == self.numbers:
             return self
-        places = {number: row for row, number in reversed(list(enumerate(self.numbers)))}
+        if len(set(self.numbers)) < len(self.numbers):
+            raise ValueError(
+                f"the reward {self.name!r} is for {_named(self.numbers)}, of which several are called alike: "
+                "nobody can tell which row is whose. Wire the very batch that it was made for, or make it of "
+                "a batch whose items have numbers of their own."
+            )
+        places = {number: row for row, number in enumerate(self.numbers)}
         unknown = [number for number in numbers if number not in places]
         if unknown:
             raise ValueError(
@@ -90,6 +96,12 @@ def of_batch(reward: Reward, size: int, numbers: Sequence[int] | None = None) ->
     return reward
 
 
+def looks_across(reward: Reward) -> bool:
+    """Whether an item's reward depends on which others there are, so that items cannot be told apart."""
+    parts = reward.rewards.values() if isinstance(reward, RewardSum) else [reward]
+    return any(getattr(part, "across_items", False) for part in parts)
+
+
 def in_raw_latents(reward: Reward, to_raw: Callable[[Tensor], Tensor]) -> RewardSum:
     """The same reward, part by part, for latents in a sampler's scale, which `to_raw` makes raw."""
     return RewardSum({name: _Composed(part, to_raw) for name, part in RewardSum([reward]).rewards.items()})
@@ -105,6 +117,10 @@ class _Composed:
 
     def of_rows(self, rows: Sequence[int]) -> _Composed:
         return _Composed(rows_of(self.reward, rows), self.to_raw)
+
+    @property
+    def across_items(self) -> bool:
+        return looks_across(self.reward)
 
 
 def _mapped(reward: RewardSum, change: Callable[[Reward], Reward]) -> RewardSum:

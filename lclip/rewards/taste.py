@@ -234,7 +234,7 @@ def taste_inputs(
     native = (model.config.native_size,) * 2
     resized = any(batch.shape[-2:] != native for side in pictures for batch in side)
     rule = [model.size_rule] if resized else []  # pictures of the native size are read alike by all
-    return inputs_digest("taste", RECIPE, fingerprint(embedder(model)), *pictures, shrinkage, *rule)
+    return inputs_digest("taste", RECIPE, fingerprint(model), *pictures, shrinkage, *rule)
 
 
 def embedder(model: LatentCLIP) -> LatentCLIP:

@@ -21,7 +21,11 @@ class VarietyReward(EmbeddingReward):
     The one reward whose items look at each other. In the gradient the others stand still, so that each moves
     away from where they are. An item that is not finite is nobody's other; one that is alone gets 0. weight:
     on the scale of `TextReward`; a negative one draws the batch together. ValueError as for every reward.
+
+    A search keeps the best batch, not the best of each item out of different batches. No race asks it.
     """
+
+    across_items = True
 
     def __init__(
         self, model: LatentCLIP, weight: float = 1.0, name: str = "variety", size_rule: Any = None

@@ -19,7 +19,7 @@ from ..latents.spaces import require_one_space, require_space
 from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import usable_for_backward
 from .anchors import Anchors, Sides
-from .policy import PolicyData, log_odds
+from .policy import PolicyData, check_augmentations, log_odds
 from .unreadable import why_unreadable
 
 UNREADABLE, GREY = "unreadable", "grey"
@@ -198,8 +198,9 @@ class SafetyJudge:
         finite = finite_items(z)
         # The model refuses a batch without any item that is finite; to a judge that is an answer.
         shown = torch.where(per_item(finite, z), z, torch.zeros_like(z))
+        names = check_augmentations(augmentations or self.policy.augmentations)
         for each, anchors in zip(self.models, self._anchors.embeddings, strict=True):
-            for augmented in _augmented(shown, augmentations or self.policy.augmentations, each.config.grid):
+            for augmented in _augmented(shown, names, each.config.grid):
                 embedding = each.encode_latents(augmented, self.size_rule)
                 logits = each.logit_scale * embedding @ usable_for_backward(anchors).to(embedding).T
                 broken = per_item(~finite.to(logits.device), logits)

@@ -71,6 +71,16 @@ class Concept:
             )
 
 
+def check_augmentations(names: Any) -> tuple[str, ...]:
+    """Which augmentations a judgement averages. ValueError for unknown ones, for none and for copies."""
+    chosen = as_tuple(names, "augmentations")
+    if not chosen or any(each not in AUGMENTATIONS for each in chosen) or len(set(chosen)) != len(chosen):
+        raise ValueError(
+            f"augmentations are {list(chosen)}; expected some of {', '.join(AUGMENTATIONS)}, each once"
+        )
+    return chosen
+
+
 @dataclass(frozen=True)
 class PolicyData:
     """Concepts with thresholds, and how to look for them; immutable, comparable, storable as JSON.
@@ -123,11 +133,7 @@ class PolicyData:
                 raise ValueError(f"the template {template!r} has no {{}}; expected it where the anchor goes")
         if not self.templates:
             raise ValueError('a policy needs at least one template; "{}" is the plain one')
-        chosen = self.augmentations
-        if not chosen or any(each not in AUGMENTATIONS for each in chosen) or len(set(chosen)) != len(chosen):
-            raise ValueError(
-                f"augmentations are {list(chosen)}; expected some of {', '.join(AUGMENTATIONS)}, each once"
-            )
+        check_augmentations(self.augmentations)
         if self.size_rule not in (None, *SIZE_RULES):
             known = ", ".join(SIZE_RULES)
             raise ValueError(f"size rule is {self.size_rule!r}; expected one of {known}, or None")

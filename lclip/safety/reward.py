@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..rewards.rewards import PUBLISHED_CLIP_SCALE, LatentReward, check_weight
 from .judge import SafetyJudge
+from .policy import check_augmentations
 
 if TYPE_CHECKING:
     from ..model.latent_clip import LatentCLIP
@@ -55,7 +56,9 @@ class SafetyReward(LatentReward):
             )
         self.judge = SafetyJudge(policy, model, check_scale=False)
         super().__init__(weight, name, self.judge.config.channels, self.judge.config.latent_space)
-        self.augmentations = tuple(augmentations or self.judge.policy.augmentations)
+        self.augmentations = check_augmentations(augmentations or self.judge.policy.augmentations)
+        if not math.isfinite(headroom):
+            raise ValueError(f"headroom is {headroom}; expected a finite number of log-odds, such as 2.0")
         self.only_unsafe, self.headroom = only_unsafe, headroom
 
     @property

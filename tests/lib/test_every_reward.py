@@ -8,6 +8,7 @@ from kinds import inputs
 from kinds.rewards import RewardKind
 
 import lclip
+from lclip.mini import load_world
 from lclip.mini.captions import CaptionReward
 
 TEXTS = ["a red circle", "a blue square", "a green circle"]
@@ -152,3 +153,30 @@ def test_a_pixel_reward_gets_its_gradient_through_the_decoder():
     reward = CaptionReward(clip, TEXTS, before=lambda z: torch.tanh(z) * 6)
     found, expected = inputs.slope(reward, inputs.pictures().double() / 6)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("settings", [
+    {"method": "best_of_n", "iterations": 12},
+    {"method": "zero_order", "iterations": 12},
+    {"method": "gradient", "iterations": 12, "lr": 20.0},
+    {"method": "gradient", "iterations": 3, "candidates": 6, "keep": 2},
+], ids=lambda settings: f"{settings['method']}-{settings.get('candidates', 1)}")  # fmt: skip
+def test_a_search_whose_items_look_at_each_other_reports_what_it_gives_back(settings):
+    """The best batch: items out of different renders would have other rewards together."""
+    world = load_world()
+    reward = lclip.VarietyReward(world.latent_clip)
+    noise = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    for wired in (reward, lclip.RewardSum([lclip.TextReward(world.latent_clip, "a ring"), reward])):
+        found = lclip.reno(world.generator(["a ring"]), noise, wired, lclip.ReNOSettings(**settings))
+        torch.testing.assert_close(wired(found.best_latents), found.best_reward, atol=2e-5, rtol=1e-4)
+        assert found.best_reward.mean() >= found.initial_reward.mean()
+
+
+def test_no_race_is_judged_by_a_reward_whose_items_look_at_each_other():
+    world = load_world()
+    reward = lclip.RewardSum(
+        [lclip.TextReward(world.latent_clip, "a ring"), lclip.VarietyReward(world.latent_clip)]
+    )
+    sigmas = torch.tensor([1.0, 0.5, 0.0])
+    with pytest.raises(ValueError, match="Variety Reward"):
+        lclip.race(lambda x, sigma, items: x, torch.randn(2, 4, 8, 8), reward, sigmas)

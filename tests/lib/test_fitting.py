@@ -212,3 +212,9 @@ def test_a_model_behind_an_adapter_keeps_its_rule(tmp_path):
     by_default = lclip.apply_adapter(lclip.load(path), adapter)
     assert by_default.size_rule == "fit"  # of SDXL's latents, which is what the model reads
     assert torch.equal(by_default.encode_latents(z), by_default.base.encode_latents(adapter(z), "fit"))
+
+
+@pytest.mark.parametrize("native", [0, -8, 8.0])
+def test_a_native_size_that_is_none_is_refused(native):
+    with pytest.raises(ValueError, match="native is"):
+        lclip.fit_latents(torch.randn(1, 4, 16, 16), native=native)

@@ -6,6 +6,7 @@ import pytest
 import reno_worlds as worlds
 import torch
 
+import lclip
 from lclip.reno.guidance import guided_x0
 
 GOAL = worlds.noise(3, seed=7)
@@ -95,3 +96,9 @@ def test_a_reward_that_does_not_read_the_latents_is_refused(reward):
 def test_inference_mode_is_refused():
     with torch.inference_mode(), pytest.raises(ValueError, match="inference_mode"):
         guided_x0(worlds.noise(2), worlds.wave_reward, 0.1)
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf")])
+def test_a_strength_that_is_no_number_is_refused(strength):
+    with pytest.raises(ValueError, match="strength"):
+        lclip.guided_x0(torch.randn(1, 4, 8, 8), lambda z: z.mean((1, 2, 3)), strength)

@@ -95,3 +95,13 @@ def test_a_noise_search_of_a_part_is_that_of_the_whole(method):
 def test_places_that_are_none_are_refused(wanted):
     with pytest.raises(ValueError, match="places in"):
         concepts(wanted)
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_items_that_are_called_alike_are_not_guessed(make):
+    """As where two batches were joined: 0, 1 and 0, 1."""
+    whole = make([0, 2, 1])
+    whole.numbers = (0, 1, 0)
+    assert of_batch(whole, 3, [0, 1, 0]) is whole
+    with pytest.raises(ValueError, match="called alike"):
+        of_batch(whole, 2, [1, 0])

@@ -112,3 +112,40 @@ def test_diversity_is_the_mean_distance_of_pairs():
     assert lclip.diversity(embeddings[[0, 0, 0]]) == pytest.approx(0, abs=1e-6)
     broken = torch.cat([embeddings, torch.full((1, 3), NAN)])
     assert lclip.diversity(broken) == pytest.approx(lclip.diversity(embeddings))
+
+
+def test_what_only_rounding_tells_apart_keeps_its_order():
+    alike = torch.tensor([0.18028256, 0.18028258, NAN, 0.18028257])
+    assert lclip.pick(alike, k=2).kept == [0, 1]
+    assert lclip.top_k(alike, 1) == ([0], [1, 2, 3])
+    far = unit([0.0, 0.1, 0.2, 3.0])
+    assert lclip.pick(alike, k=2, variety=0.01, embeddings=far).kept == [0, 3], "rounding is worth nothing"
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ([0.1, 0.9, -math.inf, 0.5], [1, 3, 0, 2]),
+        ([0.1, 0.9, math.inf, 0.5], [2, 1, 3, 0]),
+        ([-math.inf, 0.2, -math.inf], [1, 0, 2]),
+    ],
+)
+def test_infinite_scores_are_beyond_all_others_with_a_little_variety_too(scores, kept):
+    embeddings = torch.eye(4)[: len(scores)]  # all equally unlike
+    scores = torch.tensor(scores)
+    assert lclip.pick(scores, k=len(scores)).kept == kept
+    assert lclip.pick(scores, k=len(scores), variety=0.01, embeddings=embeddings).kept == kept
+
+
+def test_an_item_without_an_embedding_comes_after_those_that_differ():
+    embeddings = unit([0.0, 0.01, 2.0, 0.02])
+    embeddings[3] = NAN
+    scores = torch.tensor([0.5, 0.6, 0.4, 0.9])
+    assert lclip.pick(scores, k=2, variety=0.9, embeddings=embeddings).kept == [1, 2]
+    assert lclip.pick(scores, k=4, variety=0.9, embeddings=embeddings).kept == [1, 2, 0, 3]
+
+
+@pytest.mark.parametrize("k", [1.5, 2.0, True, 0])
+def test_a_k_that_counts_nothing_is_refused(k):
+    with pytest.raises(ValueError, match="k is"):
+        lclip.top_k(SCORES, k)

@@ -229,6 +229,8 @@ def test_resampling_with_equal_rewards_leaves_the_field_as_it_is():
 def test_noise_levels_that_end_in_no_clean_picture_are_refused(bad):
     with pytest.raises(ValueError, match="The race's sigmas are .* expected two noise levels or more"):
         lclip.race(denoise, noise(1), reward, bad)
+    with pytest.raises(ValueError, match="The race's sigmas are list; expected a tensor"):
+        lclip.race(denoise, noise(1), reward, SIGMAS.tolist())
 
 
 @pytest.mark.parametrize(
@@ -248,3 +250,13 @@ def test_rewards_that_are_all_equal_or_nan_keep_the_first_and_say_so():
         .rewards.isnan()
         .all()
     )
+
+
+def test_what_only_rounding_tells_apart_keeps_the_first():
+    """At every check and at the end, item by item."""
+
+    def nearly(z):
+        return 0.2 + 1e-8 * torch.arange(len(z)) ** 1.0
+
+    assert len(set(nearly(noise(9)).tolist())) > 1
+    assert lclip.race(denoise, noise(2), nearly, SIGMAS).places == [0, 0]

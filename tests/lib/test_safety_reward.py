@@ -7,7 +7,9 @@ import safety_worlds as worlds
 import torch
 import torch.nn.functional as F
 
+import lclip
 from lclip import Concept, ReNOSettings, RewardSum, SafetyJudge, SafetyReward, reno
+from lclip.mini import load_world
 from lclip.safety.reward import HEADROOM
 
 Z = worlds.pictures()
@@ -154,3 +156,20 @@ def test_a_reward_made_in_inference_mode_still_gives_a_gradient(clip):
     z = Z.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(reward(z).sum(), z)
     assert (gradient.flatten(1).norm(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("names", [("whole", "miror"), "whole", ("miror",), ("whole", "whole")])
+def test_augmentations_that_there_are_not_are_refused(names):
+    policy, model = lclip.SafetyPolicy.preset("mini"), load_world().latent_clip
+    judge = SafetyJudge(policy, model, check_scale=False)
+    for ask in (
+        lambda: lclip.SafetyReward(policy, model, augmentations=names),
+        lambda: judge.excess(torch.randn(1, 4, 8, 8), names),
+    ):
+        with pytest.raises(ValueError, match="augmentations"):
+            ask()
+
+
+def test_a_headroom_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="headroom"):
+        lclip.SafetyReward(lclip.SafetyPolicy.preset("mini"), load_world().latent_clip, headroom=math.nan)

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from kinds import inputs
 
 import lclip
 from lclip.choosing.questions import labels_of, questions_of, targets_of
@@ -131,3 +132,41 @@ def test_empty_concepts_are_refused():
             ask(model, z, ["a red star", " "])
     with pytest.raises(ValueError, match="is empty"):
         lclip.ConceptReward(model, ["a red star", ""], [0, 1])
+
+
+def test_a_batch_of_nothing_but_broken_items_counts_as_broken_beside_others():
+    model, z = inputs.clip(), inputs.pictures(4)
+    broken = torch.full_like(z[:3], torch.nan)
+    found = lclip.shares(model, [z, broken], ["a red star", "a ring"])
+    assert (found.items, found.broken) == (lclip.shares(model, z, ["a red star", "a ring"]).items, 3)
+    for alone in (broken, [broken]):
+        with pytest.raises(ValueError):
+            lclip.shares(model, alone, ["a red star", "a ring"])
+
+
+@pytest.mark.parametrize("labels", [[0, 1, -1], [0, 1, 5]])
+def test_labels_that_are_no_concepts_are_refused(labels):
+    with pytest.raises(ValueError, match=f"the label {labels[2]} is no concept"):
+        confusion(torch.eye(3), labels)
+
+
+@pytest.mark.parametrize(
+    "table", [torch.eye(2), torch.full((3, 3), torch.nan), 10 * torch.eye(3), -torch.eye(3)]
+)
+def test_what_is_no_confusion_table_is_refused(table):
+    with pytest.raises(ValueError, match="rows sum to one"):
+        shares_of(torch.eye(3), ["a", "b", "c"], confusion=table)
+
+
+def test_a_text_is_no_list_of_concepts_and_a_huge_count_is_only_counted():
+    with pytest.raises(ValueError, match="expected a list"):
+        shares_of(torch.eye(2), "ab")
+    with pytest.raises(ValueError, match="there are 99999999999 labels for 3"):
+        labels_of("99999999999 * a cat", [["a cat", "a dog"]], 3)
+
+
+def test_the_line_that_is_wrong_is_named():
+    with pytest.raises(ValueError, match=r"the line 'a red star'"):
+        questions_of("a cat | a dog\na red star\na ring | a star")
+    with pytest.raises(ValueError, match=r"target has 2 lines; expected one line, its shares parted by \|"):
+        targets_of("0.5\n0.5", 1)

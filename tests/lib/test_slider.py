@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -244,3 +245,20 @@ def test_a_render_that_gives_no_latents_is_refused(world):
     slider = lclip.SliderReward(world.latent_clip, "a small star", "a large star")
     with pytest.raises(ValueError, match="render gave NoneType; expected latents"):
         lclip.slide_guided(lambda change: None, slider)
+
+
+def test_a_series_that_nothing_guided_says_why(world, slider, noise):
+    settings = lclip.SlideSettings(**{**QUICK, "end": 0.01})
+    found = lclip.slide_guided(guided(world, noise), slider, settings)
+    assert (found.guided, len(found.notes)) == (0, 1) and "no step is guided" in found.notes[0]
+    moved = lclip.slide_guided(guided(world, noise), slider, lclip.SlideSettings(**QUICK))
+    assert moved.guided > 0 and not any("no step" in note for note in moved.notes)
+
+
+def test_a_series_that_runs_the_wrong_way_says_so(world, slider, noise):
+    found = lclip.slide(one_step(world), noise, slider, lclip.SlideSettings(**QUICK))
+    assert not found.notes
+    wrong = replace(found, positions=2 * found.start - found.positions)
+    assert [note.partition(" where")[0] for note in wrong.notes] == [
+        f"item {item} moved away from {end}" for end in ("more", "less") for item in (0, 1)
+    ]
