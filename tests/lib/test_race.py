@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from typing import Any, cast
 
 import pytest
 import torch
@@ -230,7 +231,7 @@ def test_noise_levels_that_end_in_no_clean_picture_are_refused(bad):
     with pytest.raises(ValueError, match="The race's sigmas are .* expected two noise levels or more"):
         lclip.race(denoise, noise(1), reward, bad)
     with pytest.raises(ValueError, match="The race's sigmas are list; expected a tensor"):
-        lclip.race(denoise, noise(1), reward, SIGMAS.tolist())
+        lclip.race(denoise, noise(1), reward, cast(Any, SIGMAS.tolist()))
 
 
 @pytest.mark.parametrize(
