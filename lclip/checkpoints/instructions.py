@@ -24,6 +24,23 @@ DTYPES = {
     "Bool": torch.bool,
 }  # fmt: skip
 STORAGES = {f"torch {name}Storage": dtype for name, dtype in DTYPES.items()}
+# Newer kinds of numbers have no storage of their own: bytes, and the kind with the tensor. Of one byte each,
+# they lie right wherever they lie, and have no byte order.
+STORAGES["torch.storage UntypedStorage"] = torch.uint8
+BYTE_KINDS = {
+    f"torch {name}": getattr(torch, name)
+    for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
+    if hasattr(torch, name)  # not every PyTorch has them all
+}
+BYTES = "torch._utils _rebuild_tensor_v3"
+# A tensor that was to be trained; it is the tensor, without what else was noted on it.
+PARAMETERS = ("torch._utils _rebuild_parameter", "torch._utils _rebuild_parameter_with_state")
+# Numbers that do no harm, and that nothing here reads.
+UNREAD = frozenset(
+    ("torch uint16", "torch uint32", "torch uint64", "torch ComplexFloatStorage",
+     "torch ComplexDoubleStorage", "torch QInt8Storage", "torch QUInt8Storage", "torch QInt32Storage",
+     "torch._utils _rebuild_sparse_tensor", "torch._utils _rebuild_qtensor")
+)  # fmt: skip
 TENSORS = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor")
 DICTIONARY = "collections OrderedDict"
 # Numpy's scalars, which only an optimizer's state holds, are never built.
@@ -33,7 +50,7 @@ NEVER_BUILT = (
     "numpy.core.multiarray scalar",
     "numpy._core.multiarray scalar",
 )
-ALLOWED = frozenset((*STORAGES, *TENSORS, DICTIONARY, *NEVER_BUILT))
+ALLOWED = frozenset((*STORAGES, *BYTE_KINDS, *TENSORS, BYTES, *PARAMETERS, DICTIONARY, *NEVER_BUILT))
 VALUES = frozenset(
     ("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
      "SHORT_BINSTRING", "BINSTRING", "SHORT_BINBYTES", "BINBYTES")
@@ -172,9 +189,14 @@ class _Machine:
         _enter(self.stack[-1], list(zip(values[::2], values[1::2], strict=True)))
 
     def do_global(self, argument: str) -> None:
+        if argument in UNREAD:
+            raise CheckpointError(
+                f"refused: it holds numbers of a kind that is not read, {_dotted(argument)}. Load it "
+                "with torch.load(..., weights_only=True) and save them as float32. Nothing was run."
+            )
         if argument not in ALLOWED:
             raise CheckpointError(
-                f"refused: it wants to call {argument.replace(' ', '.')[:80]!r}, which no Latent-CLIP "
+                f"refused: it wants to call {_dotted(argument)[:80]!r}, which no Latent-CLIP "
                 "checkpoint needs. Nothing was run. Do not use this file."
             )
         self.stack.append(_Name(argument))
@@ -190,6 +212,10 @@ class _Machine:
             self.stack.append(_Unbuilt())
         elif name in TENSORS:
             self.stack.append(_tensor(*arguments[:4]))
+        elif name == BYTES:
+            self.stack.append(_tensor(_of_kind(arguments[0], arguments[6]), *arguments[1:4]))
+        elif name in PARAMETERS:
+            self.stack.append(_parameter(arguments[0]))
         elif name == DICTIONARY:
             found: dict[Any, Any] = {}
             _enter(found, *arguments)
@@ -222,6 +248,10 @@ class _Machine:
         self.stack.append(_Storage(dtype, number, content))
 
 
+def _dotted(name: str) -> str:
+    return name.replace(" ", ".")
+
+
 def _enter(target: Any, pairs: Any = ()) -> None:
     """Add to a dictionary. Keys are texts or whole numbers: a deep tuple could take for ever to compare."""
     if type(target) is not dict:
@@ -242,6 +272,20 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any) -> Tensor | _Unbu
     if storage.content is None:
         return _Unbuilt()
     return torch.empty(0, dtype=storage.dtype).set_(storage.content, offset, size, stride)
+
+
+def _of_kind(storage: Any, kind: Any) -> _Storage:
+    """A storage of bytes as one of the kinds of one byte."""
+    dtype = BYTE_KINDS.get(kind.name) if isinstance(kind, _Name) else None
+    if dtype is None or not isinstance(storage, _Storage) or storage.dtype.itemsize != 1:
+        raise CheckpointError("damaged: a tensor's numbers are of another kind than its storage")
+    return _Storage(dtype, storage.count, storage.content)
+
+
+def _parameter(data: Any) -> Tensor | _Unbuilt:
+    if not isinstance(data, (Tensor, _Unbuilt)):
+        raise CheckpointError("damaged: a parameter is no tensor")
+    return data
 
 
 def _whole_numbers(*values: Any) -> None:

@@ -70,7 +70,14 @@ def calls(canary: Path) -> dict[str, object]:
         "torch zeros": Calls(torch.zeros, 1 << 40),
         "numpy array": np.arange(4),
         "Counter": Calls(importlib.import_module("collections").Counter, "abc"),
-        "rebuild parameter": torch.nn.Parameter(torch.zeros(2)),
+        "call in a parameter": Calls(torch._utils._rebuild_parameter, evil, True, OrderedDict()),
+        "hooks of a parameter": Calls(torch._utils._rebuild_parameter, torch.zeros(2), True, evil),
+        "state of a parameter": Calls(
+            torch._utils._rebuild_parameter_with_state, torch.zeros(2), True, OrderedDict(), {"a": evil}
+        ),
+        "parameter of a list": Calls(torch._utils._rebuild_parameter, Calls(list, [1]), True, OrderedDict()),
+        "call in a tensor": Calls(torch._utils._rebuild_tensor_v3, evil, 0, (2,), (1,), False, OrderedDict()),
+        "complex": torch.zeros(2, dtype=torch.complex64),
         "sparse": torch.zeros(3, 3).to_sparse(),
         "module": torch.nn.Linear(2, 2),
         "dtype": torch.float32,
@@ -140,6 +147,16 @@ RAW_INSTRUCTIONS = {
         b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x0b\x00\x00\x00V2147483647\x85R\x85R."
     ),
     "object scalar": b"\x80\x02cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nX\x01\0\0\0O\x85R]\x86R.",
+    "parameter of no tensor": b"\x80\x02ctorch._utils\n_rebuild_parameter\n}\x89}\x87R.",
+    "parameter of a name": (
+        b"\x80\x02ctorch._utils\n_rebuild_parameter\nccollections\nOrderedDict\n\x89}\x87R."
+    ),
+    "type that is a function": tensor_of((4,), (1,))
+    .replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v3")
+    .replace(b"\x89}t", b"\x89}ccollections\nOrderedDict\nt"),
+    "tensor of one byte each past its storage": tensor_of((65,), (1,))
+    .replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v3")
+    .replace(b"\x89}t", b"\x89}ctorch\nfloat8_e4m3fn\nt"),
     "codec": b"\x80\x02c_codecs\nencode\nX\x03\x00\x00\x00abcX\x05\x00\x00\x00rot13\x86R.",
 }
 

@@ -124,6 +124,32 @@ def test_latents_of_any_age_are_read_from_files_and_from_bytes(tmp_path, layout)
     assert torch.equal(torch.stack(parse_latents(path.read_bytes(), "a.pt")), z)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_parameter_is_a_tensor(tmp_path, layout):
+    weight, marked = torch.nn.Parameter(torch.randn(3, 5)), torch.nn.Parameter(torch.randn(2))
+    marked.note = "what someone wrote on it"
+    found = read_pickle(saved({"a": weight, "b": marked}, tmp_path / "a.pt", layout))
+    assert same({"a": weight.detach(), "b": marked.detach()}, found)
+    assert all(type(value) is torch.Tensor and not value.requires_grad for value in found.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_numbers_of_one_byte_are_read(tmp_path, layout, dtype):
+    z = torch.randn(4, 6).to(dtype).T[2:]
+    found = read_pickle(saved({"z": z}, tmp_path / "a.pt", layout))["z"]
+    assert found.dtype == dtype and torch.equal(found.float(), z.float())
+
+
+@pytest.mark.parametrize(
+    "z", [torch.ones(2, dtype=torch.uint16), torch.ones(2) * 1j, torch.eye(2).to_sparse()]
+)
+def test_a_kind_of_numbers_that_is_not_read_is_no_danger(tmp_path, z):
+    with pytest.raises(lclip.CheckpointError, match="kind that is not read.*save them as float32") as caught:
+        read_pickle(saved({"z": z}, tmp_path / "a.pt", "zip"))
+    assert "Do not use" not in str(caught.value)
+
+
 def test_a_part_of_a_storage_in_an_old_file_is_that_part(tmp_path):
     """Before 1.6 a storage could be a view of another; torch.load still reads it, and nothing writes it."""
     whole = torch.arange(10.0)
