@@ -28,6 +28,7 @@ def convert(
     dst: str | os.PathLike[str],
     dtype: torch.dtype | None = None,
     to: str = "safetensors",
+    overwrite: bool = False,
 ) -> Path:
     """Write a released .pt (or anything that `load` reads) without optimizer and VAE, for us or for others.
 
@@ -35,6 +36,8 @@ def convert(
     which computes in the type that is stored. to: "safetensors", one file; or "transformers", a folder that
     its CLIPModel.from_pretrained reads, and `load` too. The source is mapped, not read into memory, and dst
     appears only when it is whole. It names the source and its SHA-256. Returns dst.
+    A file that is there is replaced, and a folder that was written so; overwrite: another model's folder too.
+    The source never is.
     Raises ValueError for the arguments, FileNotFoundError, and CheckpointError for a source that is not a
     Latent-CLIP or that float16 cannot hold.
     """
@@ -44,13 +47,25 @@ def convert(
         raise ValueError(f"the layout is {to!r}; {reason}")
     if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype is {dtype}; expected one of {', '.join(map(str, DTYPES))}")
-    check_folder(dst) if to == "transformers" else check_target(dst)
+    _check_no_source(dst, [src] if src.exists() else [])
+    check_folder(dst, overwrite) if to == "transformers" else check_target(dst)
     checkpoint = read_checkpoint(src)
+    _check_no_source(dst, checkpoint.files)
     source = {"source_name": src.resolve().name, "source_sha256": files_sha256(checkpoint.files)}
     stored = dtype or LAYOUTS[to]
     if to == "transformers":
-        return write_for_transformers(dst, checkpoint, stored, source)
+        return write_for_transformers(dst, checkpoint, stored, source, overwrite)
     return write_checkpoint(dst, checkpoint.weights, checkpoint.config, checkpoint.tokenizer, stored, source)
+
+
+def _check_no_source(dst: Path, files: Sequence[Path]) -> None:
+    """ValueError where what is to be written would take the place of what is read."""
+    for file in files:
+        for place in (file.absolute(), file.resolve()):
+            if dst.resolve() == place.resolve():
+                raise ValueError(f"{dst} is the source; give another name, so that it is kept")
+            if dst.resolve() in place.parents:
+                raise ValueError(f"{dst} holds the source, {place.name}; give the name of a new folder")
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

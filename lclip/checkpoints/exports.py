@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from ..errors import CheckpointError
 from .checkpoint import FOLDER_ENTRY, FORMAT, Checkpoint, check_written
-from .folders import CONFIG, WEIGHTS
+from .folders import CONFIG, WEIGHTS, read_json
 from .layouts import clip_model_config, to_transformers
 from .tensors import write_tensors
 from .tokenizer_files import tokenizer_files
@@ -51,12 +52,16 @@ The licence is that of the weights.
 
 
 def write_for_transformers(
-    folder: Path, checkpoint: Checkpoint, dtype: torch.dtype, source: Mapping[str, str]
+    folder: Path,
+    checkpoint: Checkpoint,
+    dtype: torch.dtype,
+    source: Mapping[str, str],
+    overwrite: bool = False,
 ) -> Path:
     """Write config, weights, tokenizer and a note on what goes in, as one step. Returns the folder.
 
-    A folder of that name is replaced where it holds nothing else than such files.
-    Raises ValueError, FileNotFoundError, CheckpointError.
+    A folder of that name is replaced where it was written so, or with `overwrite`, and holds nothing else
+    than such files. Raises ValueError, FileNotFoundError, CheckpointError.
     """
     weights = {name: tensor.to(dtype) for name, tensor in checkpoint.weights.items()}
     check_written(weights, folder, dtype)
@@ -64,15 +69,18 @@ def write_for_transformers(
     texts[CONFIG] = _json(_about(checkpoint, dtype, source))
     texts[NOTE] = _json(_preprocessing(checkpoint))
     texts[README] = _card(checkpoint, source)
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, overwrite) as temporary:
         write_tensors(temporary / WEIGHTS, to_transformers(weights), {"format": "pt"})
         for name, text in texts.items():
             (temporary / name).write_text(text, encoding="utf-8")
     return folder
 
 
-def check_folder(folder: Path) -> Path:
-    """A folder that can be written or replaced. Raises ValueError, FileNotFoundError."""
+def check_folder(folder: Path, overwrite: bool = False) -> Path:
+    """A folder that can be written, or replaced: one of ours, or any model's with `overwrite`.
+
+    Raises ValueError, FileNotFoundError.
+    """
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"the folder {folder.parent} does not exist; create it first")
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -80,24 +88,54 @@ def check_folder(folder: Path) -> Path:
     others = sorted({path.name for path in folder.iterdir()} - KNOWN) if folder.is_dir() else []
     if others:
         raise ValueError(f"{folder} holds other files, such as {others[0]}; give the name of a new folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (overwrite or _ours(folder)):
+        raise ValueError(
+            f"{folder} holds a model that another program wrote; remove it first, or give the name of a new "
+            "folder. In Python, overwrite=True replaces it"
+        )
     return folder
 
 
+def _ours(folder: Path) -> bool:
+    """Whether the folder was written here, as its config.json says."""
+    try:
+        return FOLDER_ENTRY in read_json(folder / CONFIG)
+    except (OSError, CheckpointError):
+        return False
+
+
 @contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside the final one: it takes its place on success, and is removed on failure."""
-    check_folder(folder)
+def atomic_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside the final one: it takes its place on success, and is removed on failure.
+
+    The old folder is gone only when the new one is there.
+    """
+    check_folder(folder, overwrite)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
         temporary.mkdir()
         yield temporary
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(temporary, folder)
+        _take_place(temporary, folder, old)
     finally:
-        for left in (temporary, old):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(new: Path, folder: Path, old: Path) -> None:
+    """The new folder in the place of the old one, which is put back where that fails."""
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except BaseException as error:
+        try:
+            os.replace(old, folder)
+        except OSError:
+            raise OSError(f"{error}. What was in {folder} is in {old} now; give it its name back") from error
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _about(checkpoint: Checkpoint, dtype: torch.dtype, source: Mapping[str, str]) -> dict[str, Any]:

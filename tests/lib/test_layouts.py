@@ -1,6 +1,7 @@
 """Layouts that others read: transformers' CLIPModel gives our embeddings, and we read its folders."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -262,6 +263,70 @@ def test_a_failure_leaves_what_was_there(tmp_path, tiny_model, monkeypatch):
     (folder / "my notes.txt").touch()
     with pytest.raises(ValueError, match="other files, such as my notes.txt"):
         lclip.convert(source, folder, to="transformers")
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, tiny_model, monkeypatch, stubborn):
+    """Full at the last step: the old folder is put back; where that fails too, it is kept and named."""
+    folder = written(tiny_model, tmp_path)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    replace, tried = os.replace, []
+
+    def full(old, new):
+        if new == folder:
+            tried.append(old)
+            if len(tried) == 1 or stubborn:
+                raise OSError(28, "no space left on device")
+        replace(old, new)
+
+    monkeypatch.setattr("lclip.checkpoints.exports.os.replace", full)
+    with pytest.raises(OSError, match="no space") as caught:
+        lclip.convert(tmp_path / "model.safetensors", folder, to="transformers")
+    left = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert len(left) == 1 and (left[0] == folder) != stubborn
+    assert {path.name: path.read_bytes() for path in left[0].iterdir()} == before
+    assert not stubborn or str(left[0]) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "no JSON", None])
+def test_a_folder_of_others_is_replaced_only_when_asked(tmp_path, tiny_model, content):
+    source = lclip.save_checkpoint(tiny_model, tmp_path / "model.safetensors")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for name in ("model.safetensors", "README.md"):
+        (folder / name).write_text("theirs")
+    if content is not None:
+        (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="another program.*name of a new folder"):
+        lclip.convert(source, folder, to="transformers")
+    assert (folder / "model.safetensors").read_text() == "theirs"
+    lclip.convert(source, folder, to="transformers", overwrite=True)
+    assert lclip.load(folder).config == tiny_model.config
+
+
+def test_an_empty_folder_is_filled(tmp_path, tiny_model):
+    (tmp_path / "theirs").mkdir()
+    assert lclip.load(written(tiny_model, tmp_path)).config == tiny_model.config
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_source_is_never_replaced_by_its_copy(tmp_path, tiny_model, overwrite):
+    folder = written(tiny_model, tmp_path)
+    weights, link = folder / "model.safetensors", tmp_path / "link.safetensors"
+    link.symlink_to(weights)
+    before = weights.read_bytes()
+    said = {
+        weights: "theirs holds the source, model",
+        folder: "theirs is the source",
+        link: "theirs holds the",
+    }
+    for source, text in said.items():
+        with pytest.raises(ValueError, match=text):
+            lclip.convert(source, folder, to="transformers", overwrite=overwrite)
+    for source in (folder, weights):
+        with pytest.raises(ValueError, match=r"model\.safetensors is the source"):
+            lclip.convert(source, weights, overwrite=overwrite)
+    assert weights.read_bytes() == before and len(list(folder.iterdir())) > 3
 
 
 def test_what_cannot_be_said_elsewhere(tmp_path, tiny_model):
