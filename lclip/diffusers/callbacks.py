@@ -111,9 +111,10 @@ class SafetyGuard(StepCallback):
     """Judges what a pipeline is about to show.
 
     on_unsafe: "steer" moves every predicted x0 that is beyond a threshold along the policy's gradient.
-    "stop" lets nothing unsafe out: what is unsafe in the part of the steps, or at the end, ends as a grey
-    picture, and the pipeline stops sampling where nothing else is left. `verdicts` is what was said at the
-    end, one for each item, or what stopped it.
+    "stop" lets nothing unsafe out: what is unsafe in the part of the steps, or at the end, is a grey picture
+    from that step on, and the pipeline stops sampling where nothing else is left. `verdicts` is what was said
+    in this run: of what is stopped, at once; of every item, at the end. A run that others interrupt has no
+    end, so only what was stopped is told.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class SafetyGuard(StepCallback):
         self.reward = SafetyReward(policy, model, only_unsafe=True)
         self.verdicts: list[Verdict] = []
         self.stopped: dict[int, Verdict] = {}
+        self._grey: Tensor | None = None
 
     def move(self, x0: Tensor) -> Tensor:
         if self.on_unsafe == "steer":
@@ -148,34 +150,30 @@ class SafetyGuard(StepCallback):
 
     def finish(self, pipe: Any, latents: Tensor) -> Tensor:
         if self.step == 1:
-            self.stopped = {}
+            self.verdicts, self.stopped, self._grey = [], {}, None
         last = self.step >= pipe.num_timesteps
         if self.on_unsafe == "steer":
             self.verdicts = self.judge(self.latents.to_raw(latents)) if last else self.verdicts
             return latents
-        if last:
-            self.verdicts = self.judge(self.latents.to_raw(latents))
-            self._note(self.verdicts)
-            self.verdicts = [self.stopped.get(v.index, v) for v in self.verdicts]
-        if last or len(self.stopped) == len(latents):
-            return self._stop(pipe, latents, last)
-        return latents
+        said = self.judge(self.latents.to_raw(latents)) if last else []
+        self._note(said)
+        if not last and len(self.stopped) == len(latents):
+            pipe._interrupt = True
+            logger.warning("Safety guard: every item is unsafe; the pipeline ends here, with grey pictures.")
+        told = {verdict.index: verdict for verdict in said} | self.stopped
+        self.verdicts = [told[index] for index in sorted(told)]
+        return self._greyed(latents) if self.stopped else latents
 
     def _note(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
             if not verdict.safe:
                 self.stopped.setdefault(verdict.index, verdict)
 
-    def _stop(self, pipe: Any, latents: Tensor, last: bool) -> Tensor:
-        """Grey in the place of what is unsafe; an end of the sampling where that is all."""
-        if not self.stopped:
-            return latents
-        if not last:
-            pipe._interrupt = True
-            self.verdicts = [self.stopped[index] for index in sorted(self.stopped)]
-            logger.warning("Safety guard: every item is unsafe; the pipeline ends here, with grey pictures.")
+    def _greyed(self, latents: Tensor) -> Tensor:
+        """Grey in the place of what is unsafe; the sampler may go on from it, and it is put there again."""
         unsafe = torch.zeros(len(latents), dtype=torch.bool, device=latents.device)
         unsafe[list(self.stopped)] = True
-        raw = self.latents.to_raw(latents)
-        grey = self.latents.from_raw(self.latents.grey(raw), latents)
+        if self._grey is None:
+            self._grey = self.latents.grey(self.latents.to_raw(latents))
+        grey = self.latents.from_raw(self._grey, latents)
         return torch.where(per_item(unsafe, latents), grey, latents)

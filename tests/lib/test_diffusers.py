@@ -297,6 +297,79 @@ def test_a_guard_lets_nothing_unsafe_out(pipes, tiny_model, policy, steps):
     assert [v.safe for v in guard.verdicts] == [i not in unsafe for i in range(4)]
 
 
+def test_what_a_guard_has_stopped_stays_grey_even_where_a_run_is_interrupted(pipes, tiny_model):
+    """And the other items are bit for bit what they are without a guard."""
+    pipe = pipes["SDXL"]
+    form, seen = wing.PipelineLatents.of(pipe), []
+
+    def look(end):
+        def call(pipe, step, timestep, kwargs):
+            seen.append((kwargs["latents"].clone(), list(guard.verdicts), dict(guard.stopped)))
+            pipe._interrupt = step + 1 == end
+            return kwargs
+
+        return call
+
+    def run(first, end=None, steps=6):
+        seen.clear()
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in range(2)]
+        other = {} if first is None else {"callback_on_step_end": two(first, look(end))}
+        found = latents(pipe, "SDXL", steps, generator=generators, num_images_per_prompt=2, **other)
+        return found, list(seen)
+
+    def two(*callbacks):
+        def call(pipe, step, timestep, kwargs):
+            for callback in callbacks:
+                kwargs = callback(pipe, step, timestep, kwargs)
+            return kwargs
+
+        return call
+
+    def nothing(pipe, step, timestep, kwargs):
+        return kwargs
+
+    guard = wing.SafetyGuard(pipe, with_threshold(0.999), tiny_model, start=0.0)
+    guard.judge = guard.early  # random weights make no picture, and so no scale of one
+    _, plain = run(nothing)
+    guard.early = only_first(guard)
+    grey = form.from_raw(form.grey(torch.zeros(2, 4, 8, 8)), plain[0][0])
+    found, states = run(guard, end=3)
+    assert set(guard.stopped) == {0} and torch.equal(found[1], plain[2][0][1])
+    assert [v.index for v in guard.verdicts] == [0] and not guard.verdicts[0].safe
+    torch.testing.assert_close(found[0], grey[0])
+    whole, states = run(guard)
+    assert len(states) == 6 and states[0][1:] == ([], {})  # of this run alone
+    for number, (state, verdicts, stopped) in enumerate(states):
+        assert torch.equal(state[1], plain[number][0][1]) and bool(state.isfinite().all())
+        assert (0 in stopped) == (number > 0)
+        if 0 in stopped:
+            torch.testing.assert_close(state[0], grey[0])
+            assert not next(v for v in verdicts if v.index == 0).safe
+    torch.testing.assert_close(whole[0], grey[0])
+    assert [v.index for v in guard.verdicts] == [0, 1] and [v.safe for v in guard.verdicts] == [False, True]
+
+
+def only_first(guard):
+    """The guard's early judgement, of which the first item alone is unsafe."""
+    early = guard.early
+
+    def judge(z):
+        strict = lclip.SafetyJudge(with_threshold(1e-6), early.models, check_scale=False)
+        return [strict(z)[0], *early(z)[1:]]
+
+    return judge
+
+
+@pytest.mark.parametrize("on_unsafe", ["stop", "steer"])
+def test_a_guard_that_is_used_again_forgets_what_it_said(pipes, tiny_model, policy, on_unsafe):
+    pipe = pipes["SDXL"]
+    guard = wing.SafetyGuard(pipe, policy, tiny_model, on_unsafe)
+    latents(pipe, "SDXL", 2, callback_on_step_end=guard)
+    assert len(guard.verdicts) == 1
+    guard.callback_fn(pipe, 0, None, {"latents": torch.randn(1, 4, 8, 8)})
+    assert guard.verdicts == []
+
+
 def test_a_guard_ends_what_is_all_unsafe(pipes, tiny_model, policy):
     pipe = pipes["SDXL"]
     strict = with_threshold(1e-6)
