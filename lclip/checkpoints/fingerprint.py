@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,8 +18,18 @@ _KNOWN: weakref.WeakKeyDictionary[LatentCLIP, tuple[bytes, str]] = weakref.WeakK
 AT_ONCE = 1 << 24  # numbers that a glance holds in float32
 
 
+@runtime_checkable
+class BesideWeights(Protocol):
+    """A part of a model of which the weights do not say all."""
+
+    def beside_weights(self, device: torch.device) -> str:
+        """What else changes its answers, as a text; empty where nothing does."""
+        ...
+
+
 def fingerprint(model: LatentCLIP) -> str:
-    """16 hex digits of the SHA-256 over the weights, rounded to float16, and over a vocabulary of its own.
+    """16 hex digits of the SHA-256 over the weights, rounded to float16, over a vocabulary of its own,
+    and over what else a part of it says (`BesideWeights`).
 
     float32 and float16 copies of a checkpoint agree. bfloat16 has lost digits, so it counts as another model.
     CLIP's own vocabulary adds nothing. Worked out again only where a glance at the weights finds a change.
@@ -43,8 +53,15 @@ def _worked_out(model: LatentCLIP) -> str:
     for name, weight in sorted((stored_name(name), weight) for name, weight in model.named_parameters()):
         digest.update(name.encode())
         digest.update(weight.detach().to(torch.float16).cpu().contiguous().numpy().tobytes())
-    digest.update(model.vocabulary_digest().encode())
+    digest.update(_beside_weights(model).encode())
     return digest.hexdigest()[:16]
+
+
+def _beside_weights(model: LatentCLIP) -> str:
+    """The vocabulary, and what parts of the model say; empty for most."""
+    parts = [part for part in model.modules() if isinstance(part, BesideWeights)]
+    device = next(model.parameters()).device
+    return model.vocabulary_digest() + "".join(part.beside_weights(device) for part in parts)
 
 
 @torch.no_grad()
@@ -55,7 +72,7 @@ def _glance(model: LatentCLIP) -> bytes:
     the version, inference tensors have none, and a host moves weights about.
     """
     rows = [_row_sums(weight.detach()) for _, weight in sorted(model.named_parameters())]
-    seen = hashlib.sha256(f"{model.config.to_json()}{model.vocabulary_digest()}".encode())
+    seen = hashlib.sha256(f"{model.config.to_json()}{_beside_weights(model)}".encode())
     for device in dict.fromkeys(row.device for row in rows):
         values = torch.cat([row for row in rows if row.device == device])
         seen.update(values.cpu().numpy().tobytes())

@@ -1,5 +1,6 @@
 """Other latents read through two VAEs, and through published interposers."""
 
+import functools
 import re
 
 import pytest
@@ -11,6 +12,7 @@ from tiny import random_model, tiny_config
 import lclip
 from lclip.adapters.adapter import AdapterShape
 from lclip.adapters.interposer import Interposer
+from lclip.checkpoints.fingerprint import fingerprint
 
 WORDS = ("a", "red", "blue", "ring")
 
@@ -67,6 +69,81 @@ def test_a_bridge_refuses_other_channels_and_unknown_spaces():
         lclip.bridge(decode, encode, "flux")(torch.randn(1, 4, 8, 8))
     with pytest.raises(ValueError, match="no latent space"):
         lclip.bridge(decode, encode, "nobody's")
+
+
+def told(decoder, encoder, native=8):
+    return fingerprint(lclip.apply_adapter(reader(), lclip.bridge(decoder, encoder, "flux", native=native)))
+
+
+def scaled(z, factor):
+    return decode(z * factor)
+
+
+def through(layer, scale):
+    """A decoder that hides its weights in a function."""
+    return lambda z: decode(layer(z) * scale)
+
+
+class Network(torch.nn.Module):
+    def __init__(self, channels, calls):
+        super().__init__()
+        self.inside, self.calls = layer_of(channels, 1), calls
+
+    def forward(self, x):
+        return self.calls(self.inside(x))
+
+    def shown(self, x):
+        return self(x)
+
+
+def layer_of(channels, seed):
+    torch.manual_seed(seed)
+    return torch.nn.Conv2d(channels, channels, 1)
+
+
+def test_a_fingerprint_tells_bridges_apart():
+    one, other = (layer_of(16, seed) for seed in (1, 2))
+    first = told(through(one, 1), encode)
+    assert first == told(through(layer_of(16, 1), 1), encode)  # the same, made anew
+    found = [first, told(through(other, 1), encode), told(through(one, 1.5), encode)]
+    found += [told(functools.partial(scaled, factor=2.0), encode), told(decode, encode)]
+    found += [told(decode, lambda pixels: encode(pixels) * 1.1), told(decode, encode, None)]
+    found += [told(decode, encode, 7), told(decode, encode, 64)]
+    found += [told(Network(16, decode), encode)]  # by its weights
+    assert first == told(Network(16, decode).shown, encode)
+    assert len(set(found)) == len(found)
+
+
+def test_a_function_whose_weights_change_is_seen_and_noise_is_not():
+    layer = layer_of(16, 1)
+    model = lclip.apply_adapter(reader(), lclip.bridge(through(layer, 1), encode, "flux"))
+    before = fingerprint(model)
+    torch.manual_seed(5)
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    assert fingerprint(model) == before and torch.equal(torch.rand(3), drawn)
+    layer.weight.data.mul_(-1)
+    assert fingerprint(model) != before
+    noisy = lclip.bridge(lambda z: decode(z + torch.randn_like(z)), lambda x: encode(x + 1e-7), "flux")
+    model = lclip.apply_adapter(reader(), noisy)
+    assert fingerprint(model) == fingerprint(model)
+
+
+def test_two_networks_are_told_by_their_weights_as_ever():
+    """Recorded before anything else counted; a policy that was calibrated behind such a bridge still fits."""
+    networks = Network(16, decode), Network(3, encode)
+    assert told(*networks, native=64) == "be9dd960d3552e90"
+    assert told(*networks, native=8) != told(*networks, native=64)
+
+
+def test_a_bridge_that_cannot_be_told_says_how_to_mend_it():
+    def fails(z):
+        raise RuntimeError("only 128x128")
+
+    with pytest.raises(ValueError, match="decode.*only 128x128.*torch.nn.Module"):
+        told(fails, encode)
+    with pytest.raises(ValueError, match="encode.*torch.nn.Module"):
+        told(decode, lambda pixels: None)
 
 
 NAME = "fx-to-xl_interposer-v4.0.safetensors"
