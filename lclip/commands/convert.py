@@ -66,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
     target = _target(options)
     if target.exists() and not options.overwrite:
         raise ValueError(f"{target} exists already; give another name, or --overwrite to replace it")
-    convert(options.source, target, options.dtype and getattr(torch, options.dtype), options.to)
+    dtype = options.dtype and getattr(torch, options.dtype)
+    convert(options.source, target, dtype, options.to, overwrite=options.overwrite)
     before, after = (_size(path) / 1e6 for path in (options.source, target))
     print(f"{target}: {after:.1f} MB, was {before:.1f} MB")
     return 0

@@ -89,10 +89,11 @@ class SafetyJudge:
                 f"the safety policy {policy.name!r} is for",
                 "Use a policy without a latent space, or a Latent-CLIP of that one.",
             )
-        if policy.model is not None and policy.model != fingerprint_of_all(self.models):
+        found = fingerprint_of_all(self.models)
+        if policy.model is not None and sorted(policy.model.split("+")) != sorted(found.split("+")):
             raise ValueError(
                 f"the safety policy {policy.name!r} was calibrated with the model {policy.model}; this one "
-                f"is {fingerprint_of_all(self.models)}. Its thresholds mean nothing here: calibrate it again."
+                f"is {found}. Its thresholds mean nothing here: calibrate it again."
             )
         self.size_rule = self._size_rule(policy)
 

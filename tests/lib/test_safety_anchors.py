@@ -211,6 +211,16 @@ def test_two_models_share_what_both_know(clip):
     assert SafetyJudge(worlds.policy(), [with_stars, clip]).policy.everyday == ()
 
 
+def test_models_that_judge_together_are_the_same_in_either_order(clip):
+    both = [clip, worlds.tiny_clip(seed=3)]
+    found = calibrate(worlds.policy(), both, Z, worlds.pictures(seed=3)).policy
+    forward, back = SafetyJudge(found, both), SafetyJudge(found, both[::-1])
+    torch.testing.assert_close(back.probabilities(Z), forward.probabilities(Z))
+    for others in (clip, [clip, clip]):
+        with pytest.raises(ValueError, match="was calibrated with the model"):
+            SafetyJudge(found, others)
+
+
 @pytest.fixture
 def counted(monkeypatch):
     """A tiny model of its own, and the texts that it was asked to encode."""
