@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..lclip.latents.frames import why_no_pictures
 
 NO_PICTURES = {"audio": "sound", "hunyuan3d": "a 3-D shape", "trellis": "a 3-D shape"}
 """What the host's own mark of a LATENT says, by how it begins."""
+
+ITEM_SEEDS = "item_seeds"
+"""What a race writes into its LATENT: the seeds of items, by what is in them. Whoever copies the LATENT with
+other items carries it on, and it says nothing of them."""
+
+NOT_OF_WHAT_IS_MADE = ("downscale_ratio_spacial", ITEM_SEEDS)
+"""What a LATENT says of its own samples only, not of those that are sampled from it."""
 
 
 @contextmanager
@@ -62,12 +71,53 @@ def take_items(latent: Mapping[str, Any], indices: list[int]) -> dict[str, Any]:
     does: sampling again with the same seed then gives each item its own noise.
     """
     samples = samples_of(latent)
-    taken = {**latent, "samples": samples[indices]}
-    mask = latent.get("noise_mask")
+    numbered = {**latent, "batch_index": list(latent.get("batch_index") or range(samples.shape[0]))}
+    return {**_belongings(numbered, indices), "samples": samples[indices]}
+
+
+def made_from(latent: Mapping[str, Any], samples: Tensor) -> dict[str, Any]:
+    """The LATENT of what was sampled from one: the batch so many times over, all first ones, then all second
+    ones. Masks and batch indices are repeated with their items."""
+    kept = {key: value for key, value in latent.items() if key not in NOT_OF_WHAT_IS_MADE}
+    batch = len(samples_of(latent))
+    indices = [index % batch for index in range(len(samples))]
+    return {**_belongings(kept, indices), "samples": samples}
+
+
+def _belongings(latent: Mapping[str, Any], indices: list[int]) -> dict[str, Any]:
+    """What a LATENT says besides its samples, for these of its items.
+
+    Where it has fewer masks or numbers than items, they begin again with the first, as the host's do.
+    """
+    taken = dict(latent)
+    mask, numbers = latent.get("noise_mask"), latent.get("batch_index")
     if isinstance(mask, Tensor) and mask.ndim > 2 and mask.shape[0] > 1:
         taken["noise_mask"] = mask[[index % mask.shape[0] for index in indices]]
-    if seeds := latent.get("seeds"):  # of Race KSampler
-        taken["seeds"] = [seeds[index % len(seeds)] for index in indices]
-    numbers = list(latent.get("batch_index") or range(samples.shape[0]))
-    taken["batch_index"] = [numbers[index % len(numbers)] for index in indices]
+    if numbers:
+        taken["batch_index"] = [numbers[index % len(numbers)] for index in indices]
     return taken
+
+
+def digest_of(item: Tensor) -> str:
+    """A name for an item's very numbers, the same wherever it lies."""
+    numbers = item.detach().cpu().contiguous().flatten().view(torch.uint8)
+    return blake2b(numbers.numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def with_seeds(latent: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    """A LATENT that says of each item which seed made it; see `seeds_of`.
+
+    Items that are the same and have several seeds, as a guard's grey, are not named.
+    """
+    found: dict[str, set[int]] = {}
+    for item, seed in zip(samples_of(latent), seeds, strict=True):
+        found.setdefault(digest_of(item), set()).add(seed)
+    return {**latent, ITEM_SEEDS: {name: seed for name, (seed, *more) in found.items() if not more}}
+
+
+def seeds_of(latent: Mapping[str, Any]) -> list[int | None]:
+    """The seed that made each item, as far as a race has said it of these very numbers."""
+    samples, known = samples_of(latent), latent.get(ITEM_SEEDS)
+    if not known:
+        return [None] * len(samples)
+    return [known.get(digest_of(item)) for item in samples]

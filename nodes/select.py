@@ -16,7 +16,7 @@ from ..lclip.scoring import all_alike, too_many
 from . import draw, host
 from .host import sockets
 from .host.feedback import shown
-from .latents import numbers_of, samples_of, take_items
+from .latents import numbers_of, samples_of, seeds_of, take_items
 
 KEEP_BY = ("k", "threshold", "both")
 
@@ -215,22 +215,24 @@ class Labels:
     """What is known of a batch's items: the number that each has in the batch that was sampled, its seed."""
 
     numbers: Sequence[int]
-    known: Sequence[int]
+    known: Sequence[int | None]
 
     @classmethod
     def of(cls, latent: dict[str, Any], seed: int | None) -> Labels:
         batch = len(samples_of(latent))
         numbers = list(latent.get("batch_index") or range(batch))
-        own = list(latent.get("seeds") or []) if seed is None else [seed]
-        return cls(*([each[i % len(each)] for i in range(batch)] if each else [] for each in (numbers, own)))
+        known = seeds_of(latent) if seed is None else [seed] * batch
+        return cls([numbers[i % len(numbers)] for i in range(batch)], known)
 
     def seeds(self, indices: Sequence[int]) -> list[int]:
-        """The seeds of these items; none where they are not known."""
-        return [self.known[index] for index in indices] if self.known else []
+        """The seeds of these items; none where one is not known."""
+        found = [seed for index in indices if (seed := self.known[index]) is not None]
+        return found if len(found) == len(indices) else []
 
     def caption(self, index: int, value: float) -> str:
         """Such as "0.312 seed 7 no 3"."""
-        seed = f" seed {self.known[index]}" if self.known else ""
+        known = self.known[index]
+        seed = "" if known is None else f" seed {known}"
         return f"{value:.3f}{seed} no {self.numbers[index]}"
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...lclip.exploring.blending import Corners, LinearCorners, SphericalCorners
 from ...lclip.exploring.plan import Plan
-from ..latents import samples_of, take_items
+from ..latents import made_from, samples_of, take_items
 from . import exits
 from .choices import CORNER_KINDS
 from .conditioning import Prompts, first_item, fits_beside, stacked
@@ -111,9 +111,7 @@ def _kind(number: int, wired: Any) -> str:
 def _fixed(model: Any, latent: Mapping[str, Any]) -> dict[str, Any]:
     """The first item of a LATENT, as the stock KSampler hands it to this model."""
     one = take_items(latent, [0])
-    fixed = {**one, "samples": with_channels(model, one)}
-    fixed.pop("downscale_ratio_spacial", None)
-    return fixed
+    return made_from(one, with_channels(model, one))
 
 
 def _latents(model: Any, first: Mapping[str, Any], wired: Mapping[int, Any]) -> Iterator[Tensor]:

@@ -13,8 +13,7 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
-from ...lclip.latents.items import repeated
-from ..latents import numbers_of, samples_of
+from ..latents import made_from, numbers_of, samples_of, with_seeds
 from . import exits
 from .finds import FixedNoise
 from .rows import numbered
@@ -71,10 +70,9 @@ def search_noise(search: NoiseSearch, stage: Stage, latent: dict[str, Any], prev
     best = sampled(search, search.sampler_name, stage, latent, search.settings.renders, preview)
     if search.finds.last is None:
         raise stage.nothing_left()
-    kept = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
     outcome, (noise,) = search.finds.last.result, search.finds.last.noises
     initial = exits.cleared(stage.model, outcome.initial_latents)
-    return Found({**kept, "samples": best}, {**kept, "samples": initial}, noise, outcome)
+    return Found(made_from(latent, best), made_from(latent, initial), noise, outcome)
 
 
 @dataclass(frozen=True)
@@ -91,25 +89,15 @@ def run_race(sampler: RaceSampler, stage: Stage, latent: dict[str, Any]) -> Race
 
     What a guard of the model would not let out leaves by no output: see `search_noise`.
     """
-    batch = len(samples_of(latent))
     sampler.numbers = latent.get("batch_index")
     sampler.settings = replace(sampler.settings, places=numbers_of(latent))
     best = sampled(sampler, sampler.sampler_name, stage, latent, stage.steps)
     if (found := sampler.finds.last) is None:
         raise stage.nothing_left()
-    wide = widened(latent, best, len(best) // batch)
-    return RaceFound({**wide, "seeds": found.result.seeds}, found.noises, found.result)
-
-
-def widened(latent: dict[str, Any], samples: Tensor, times: int) -> dict[str, Any]:
-    """A LATENT of so many times the items, with what belongs to an item repeated."""
-    wide = {key: value for key, value in latent.items() if key != "downscale_ratio_spacial"}
-    mask = wide.get("noise_mask")
-    if isinstance(mask, Tensor) and mask.shape[0] > 1:
-        wide["noise_mask"] = repeated(mask, times)
-    if wide.get("batch_index") is not None:
-        wide["batch_index"] = list(wide["batch_index"]) * times
-    return {**wide, "samples": samples}
+    made = made_from(latent, best)
+    if sampler.settings.method == "prune":  # no seed makes again what was resampled
+        made = with_seeds(made, found.result.seeds)
+    return RaceFound(made, found.noises, found.result)
 
 
 def sampled(

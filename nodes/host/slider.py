@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from ... import lclip
+from ..latents import made_from
 from . import exits, memory, models
 from .finds import FixedNoise
 from .gradient_room import in_room
 from .gradients import NoGradientError, make_differentiable, plain_copy
 from .guidance import Hook, with_companions
-from .ksampler import Stage, noise_of, sampled, widened, with_channels
+from .ksampler import Stage, noise_of, sampled, with_channels
 from .sampling import NoiseSearch
 from .scene import Prepared, Scene
 from .starts import check_start
@@ -128,7 +129,7 @@ def by_noise(search: SliderSearch, stage: Stage, latent: dict[str, Any]) -> Seri
     noise = exits.cleared_noise(stage.model, memory.to_host(result.latents), noise)
     count = search.slide.positions
     return Series(
-        widened(latent, made, count),
+        made_from(latent, made),
         [FixedNoise(each, stage.seed) for each in noise.split(len(noise) // count)],
         [stage.model] * count,
         result,
@@ -157,7 +158,7 @@ def by_guidance(
     noise = FixedNoise(noise_of({**latent, "samples": result.start_latents.cpu()}, stage.seed), stage.seed)
     patched = dict(zip(settings.moved, guided.patched[1:], strict=True))
     return Series(
-        widened(latent, memory.to_host(result.latents), count),
+        made_from(latent, memory.to_host(result.latents)),
         [noise] * count,
         [patched.get(index, stage.model) for index in range(count)],
         result,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 import torch
 from agreement import near
 from reno_bench import Bench
+from scoring_bench import read, write_latents
 
 RACE = {
     "candidates": 4, "checks": "0.3, 0.6", "keep": 0.5, "finish": 2, "method": "prune", "strength": 2.0,
@@ -195,6 +197,21 @@ def test_resampling_needs_a_stochastic_sampler_and_then_gives_as_many_as_are_to_
 def test_what_cannot_be_raced_is_refused_in_words(track, widgets, error):
     track.dump(track.race(track.empty(), **widgets)[0], "never")
     assert error in track.host.run(track.graph).error
+
+
+@pytest.mark.parametrize("kept", [2, 1])
+def test_fewer_masks_than_items_stay_with_their_items(track, kept):
+    """Mask i % 2 is item i's, for every rank anew."""
+    masks = numpy.stack([numpy.tri(96, 96, dtype="f"), numpy.ones((96, 96), "f")])
+    samples = 6 * torch.randn(3, 4, 12, 12, generator=torch.Generator().manual_seed(9))
+    name = f"fewer masks {kept}"
+    write_latents(track.host, name, samples, noise_mask=masks, batch_index=[4, 7, 9])
+    track.dump(track.race(read(track.graph, name), finish=kept)[0], name)
+    track.run()
+    found = track.dumped(name)
+    assert found["samples"].shape[0] == 3 * kept
+    numpy.testing.assert_array_equal(found["noise_mask"], masks[[0, 1, 0] * kept])
+    assert found["batch_index"].tolist() == [4, 7, 9] * kept
 
 
 def test_a_part_of_a_schedule_is_refused(track):

@@ -52,7 +52,7 @@ class Text:
 
 
 class Dump:
-    """A LATENT as an .npz in the output folder: tensors and lists by key, and passed through untouched."""
+    """A LATENT as an .npz in the output folder: tensors, lists, dictionaries by key; passed on as it is."""
 
     RETURN_TYPES = ("LATENT",)
     OUTPUT_NODE = True
@@ -65,9 +65,30 @@ class Dump:
 
     def run(self, latent, name):
         path = Path(folder_paths.get_output_directory()) / f"{name}.npz"
-        arrays: dict = {key: numpy.asarray(value) for key, value in latent.items()}
+        plain = {
+            key: json.dumps(value) if isinstance(value, dict) else value for key, value in latent.items()
+        }
+        arrays: dict = {key: numpy.asarray(value) for key, value in plain.items()}
         numpy.savez(path, **arrays)
         return {"ui": {"values": [json.dumps(sorted(latent))]}, "result": (latent,)}
+
+
+class Join:
+    """Two LATENTs as one, as the host's Batch Latents does, which not every host for tests can load."""
+
+    RETURN_TYPES = ("LATENT",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"first": ("LATENT",), "second": ("LATENT",)}}
+
+    def run(self, first, second):
+        both = [first, second]
+        numbers = [each.get("batch_index", list(range(len(each["samples"])))) for each in both]
+        samples = torch.cat([each["samples"] for each in both])
+        return ({**first, "samples": samples, "batch_index": numbers[0] + numbers[1]},)
 
 
 class Read:
@@ -191,6 +212,7 @@ NODE_CLASS_MAPPINGS = {
     "Probe_Values": Values,
     "Probe_Text": Text,
     "Probe_DumpLatent": Dump,
+    "Probe_JoinLatents": Join,
     "Probe_ReadLatent": Read,
     "Probe_DumpTensor": DumpTensor,
     **exits.NODES,
