@@ -183,16 +183,11 @@ class Select(io.ComfyNode):
                 "variety to 0, or add a Text Reward to it."
             )
         by_k, by_value = keep_by != "threshold", keep_by != "k"
-        if by_k and (text := too_many(k, len(samples))) is not None:
-            cautions.append(text)
-        if all_alike(values):
-            cautions.append(
-                "all rewards are equal, so they choose nothing: the first are kept. Check the reward."
-            )
         found = lclip.pick(
             values, k if by_k else None, threshold if by_value else None, sort, variety, embeddings
         )
         kept = found.kept
+        cautions += doubts(values, k, keep_by, variety, len(kept))
         labels = Labels.of(latent, seed)
         previews = host.memory.to_host(host.spaces.preview(samples, reward.space))
         return io.NodeOutput(
@@ -234,6 +229,20 @@ class Labels:
         known = self.known[index]
         seed = "" if known is None else f" seed {known}"
         return f"{value:.3f}{seed} no {self.numbers[index]}"
+
+
+def doubts(values: Tensor, k: int, keep_by: str, variety: float, kept: int) -> list[str]:
+    """What to say of a choice, in words. kept: how many it kept."""
+    told = [] if keep_by != "k" else [text for text in (too_many(k, len(values)),) if text]
+    if not all_alike(values):
+        return told
+    if keep_by == "threshold" or not kept:
+        what = "all rewards are equal: the threshold keeps all of them or none"
+    elif variety:
+        what = "all rewards are equal: variety alone chooses"
+    else:
+        what = "all rewards are equal, so they choose nothing: the first are kept"
+    return [*told, f"{what}. Check the reward."]
 
 
 def _embeddings(reward: host.models.WiredReward, samples: Tensor) -> Tensor | None:

@@ -82,6 +82,34 @@ def test_without_a_seed_captions_tell_none(host, graph, values):
     assert seeds not in result.entry["outputs"]
 
 
+K_TOO_LARGE = "k is 9, and there are 4 items: all of them are kept"
+FIRST = "all rewards are equal, so they choose nothing: the first are kept. Check the reward."
+BY_THRESHOLD = "all rewards are equal: the threshold keeps all of them or none. Check the reward."
+BY_VARIETY = "all rewards are equal: variety alone chooses. Check the reward."
+
+
+@pytest.mark.parametrize(
+    ("rewards", "k", "keep_by", "variety", "kept", "told"),
+    [
+        ("1 2 3 4", 9, "k", 0.0, 4, [K_TOO_LARGE]),
+        ("1 2 3 4", 9, "both", 0.0, 1, []),  # the threshold leaves fewer than the batch
+        ("1 2 3 4", 9, "threshold", 0.0, 1, []),
+        ("2 2 2 2", 2, "k", 0.0, 2, [FIRST]),
+        ("2 2 2 2", 2, "k", 0.5, 2, [BY_VARIETY]),
+        ("2 2 2 2", 2, "threshold", 0.0, 4, [BY_THRESHOLD]),
+        ("2 2 2 2", 2, "threshold", 0.5, 0, [BY_THRESHOLD]),
+        ("2 2 2 2", 2, "both", 0.0, 2, [FIRST]),
+        ("2 2 2 2", 2, "both", 0.5, 2, [BY_VARIETY]),
+        ("2 2 2 2", 2, "both", 0.0, 0, [BY_THRESHOLD]),
+        ("2 2 2 2", 9, "k", 0.5, 4, [K_TOO_LARGE, BY_VARIETY]),
+    ],
+)
+def test_what_chose_is_said_only_where_it_is_so(host, graph, rewards, k, keep_by, variety, kept, told):
+    inputs = {"rewards": rewards, "k": k, "keep_by": keep_by, "variety": variety, "kept": kept}
+    doubts = graph.add("Probe_Values", value=graph.add("Probe_SelectDoubts", **inputs)[0])
+    assert host.run(graph).require_ok().values(doubts) == [told]
+
+
 def test_variety_is_the_librarys_and_the_diversity_a_number(host, graph, values, model):
     with numpy.load(host.input / "six.npz") as arrays:
         embeddings = model.encode_latents(torch.from_numpy(arrays["samples"]))

@@ -9,7 +9,7 @@ import folder_paths
 import numpy
 import torch
 
-from . import exits, full_size, graphs, previews, sampling, spaces, tiny_sdxl
+from . import exits, full_size, graphs, previews, sampling, schemas, spaces, tiny_sdxl
 from .anything import ANY
 
 
@@ -220,6 +220,7 @@ NODE_CLASS_MAPPINGS = {
     **graphs.NODES,
     **previews.NODES,
     **sampling.NODES,
+    **schemas.NODES,
     **spaces.NODES,
     **tiny_sdxl.NODES,
 }

@@ -1,0 +1,64 @@
+"""What the pack says from within: the defaults of its schemas and of its functions, and its words."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+import torch
+
+import nodes
+
+from .anything import ANY
+
+MISSING = "none"
+
+
+def _defaults(node) -> dict[str, list[str]]:
+    """Optional input -> what its schema says and what `execute` takes where an API graph has none of it."""
+    signature = inspect.signature(node.execute).parameters
+    lists = node.GET_SCHEMA().is_input_list
+    found = {}
+    for name, (_, options) in node.INPUT_TYPES().get("optional", {}).items():
+        if "default" not in options or options.get("forceInput"):
+            continue  # a socket: where nothing is wired there is nothing
+        taken = signature[name].default if name in signature else MISSING
+        found[name] = [repr(options["default"]), repr(taken[0] if lists else taken)]
+    return found
+
+
+class Defaults:
+    """Of every node of the pack."""
+
+    RETURN_TYPES = (ANY,)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def run(self):
+        every = nodes.NODE_CLASS_MAPPINGS.items()
+        return ({name: _defaults(node) for name, node in every if name.startswith("LatentCLIP_")},)
+
+
+class SelectDoubts:
+    """What Select Best Latents says below its picture of rewards that it chose by."""
+
+    RETURN_TYPES = (ANY,)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        widgets = {"rewards": ("STRING",), "k": ("INT",), "keep_by": ("STRING",), "variety": ("FLOAT",)}
+        return {"required": {**widgets, "kept": ("INT",)}}
+
+    def run(self, rewards, k, keep_by, variety, kept):
+        select = sys.modules[nodes.NODE_CLASS_MAPPINGS["LatentCLIP_Select"].__module__]
+        values = torch.tensor([float(part) for part in rewards.split()])
+        return (select.doubts(values, k, keep_by, variety, kept),)
+
+
+NODES = {"Probe_Defaults": Defaults, "Probe_SelectDoubts": SelectDoubts}
