@@ -167,7 +167,7 @@ class Select(io.ComfyNode):
         reward: host.models.WiredReward,
         k: int,
         keep_by: str = "k",
-        threshold: float = 0.0,
+        threshold: float = 0.3,
         sort: bool = True,
         variety: float = 0.0,
         seed: int | None = None,

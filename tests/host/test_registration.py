@@ -413,3 +413,17 @@ def test_the_pack_adds_no_error_to_the_log(host):
     ours = [line for line in lines if "custom_nodes/latent-clip" in line.replace("\\", "/")]
     assert any("seconds" in line for line in ours), "the host did not list the pack among those it imported"
     assert not [line for line in ours if "import" in line.lower() or "fail" in line.lower()]
+
+
+def test_what_an_api_graph_leaves_out_counts_as_the_schema_says(host, graph):
+    """The host hands no default of an optional input on: what the function takes must be the same."""
+    shown = graph.add("Probe_Values", value=graph.add("Probe_Defaults")[0])
+    (found,) = host.run(graph).require_ok().values(shown)
+    differ = {
+        f"{node}.{name}": pair
+        for node, inputs in found.items()
+        for name, pair in inputs.items()
+        if pair[0] != pair[1]
+    }
+    assert "threshold" in found["LatentCLIP_Select"] and "margin" in found["LatentCLIP_Shares"]
+    assert not differ, f"schema and function take another default: {differ}"
