@@ -211,6 +211,11 @@ class _Lap:
             disable=True,
             **self.stock.extra_options,
         )
+        if self.draws is not None and not self.draws.drawn and self.steps == 1:
+            raise ValueError(
+                "With one step no noise is drawn on the way, so that copies of a candidate stay copies: "
+                "more steps are needed. Set steps to 2 or more, or method to prune."
+            )
         if self.draws is None or not self.draws.drawn:
             raise ValueError(
                 "This sampler draws no noise on the way, so that copies of a candidate would stay copies. To "

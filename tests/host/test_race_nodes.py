@@ -199,6 +199,13 @@ def test_what_cannot_be_raced_is_refused_in_words(track, widgets, error):
     assert error in track.host.run(track.graph).error
 
 
+def test_resampling_in_one_step_asks_for_more_steps_and_not_for_the_sampler_it_has(track):
+    wanted = {"sampler_name": "euler_ancestral", "method": "resample", "steps": 1}
+    track.dump(track.race(track.empty(), **wanted)[0], "never")
+    error = track.host.run(track.graph).error
+    assert "more steps are needed" in error and "take a stochastic one" not in error
+
+
 @pytest.mark.parametrize("kept", [2, 1])
 def test_fewer_masks_than_items_stay_with_their_items(track, kept):
     """Mask i % 2 is item i's, for every rank anew."""
