@@ -151,7 +151,8 @@ class RaceKSampler(io.ComfyNode):
                     display_name="noise",
                     is_output_list=True,
                     tooltip="One for every rank: SamplerCustomAdvanced makes the same latents of it, with "
-                    "the same sampler and sigmas.",
+                    "the same sampler and sigmas. Not with resample; of a batch with a stochastic sampler "
+                    "only the first.",
                 ),
                 io.Float.Output(
                     display_name="rewards", is_output_list=True, tooltip="The reward of every latent in best."
@@ -159,7 +160,8 @@ class RaceKSampler(io.ComfyNode):
                 io.Int.Output(
                     display_name="seeds",
                     is_output_list=True,
-                    tooltip="The seed of every latent in best: KSampler makes the same of it.",
+                    tooltip="The seed of every latent in best: KSampler makes the same of it, but not with "
+                    "resample.",
                 ),
                 io.Float.Output(
                     display_name="saved",

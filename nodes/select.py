@@ -139,14 +139,14 @@ class Select(io.ComfyNode):
                 io.Int.Output(
                     display_name="seeds",
                     is_output_list=True,
-                    tooltip="The seed of every kept item: what Race KSampler wrote, or the one wired in. "
-                    "Where there is none, what hangs on this socket does not run.",
+                    tooltip="The seed of every kept item: what Race KSampler wrote of it, or the one wired "
+                    "in. Where one is not known, what hangs on this socket does not run.",
                 ),
                 io.String.Output(
                     display_name="captions",
                     is_output_list=True,
-                    tooltip="One text for every kept item, such as 0.312 seed 7 no 3: its reward, seed and "
-                    "number in the batch that was sampled. Fit for filename_prefix.",
+                    tooltip="One text for every kept item, such as 0.312 seed 7 no 3: its reward, seed if "
+                    "known, and number in the batch that was sampled. Fit for filename_prefix.",
                 ),
                 io.Float.Output(
                     display_name="diversity",
