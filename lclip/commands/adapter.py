@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .many import progress
 from .options import add_latent_key, add_model_options, source_of
-from .parsing import add_command, positive
+from .parsing import add_command, positive, small_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ def add_to(subparsers: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="NEW", help="a .safetensors")
     parser.add_argument("--overwrite", action="store_true", help="replace NEW if it exists")
     parser.add_argument("--steps", type=positive, metavar="N", help="of training; the default does for most")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--seed", type=small_seed, default=0, help="default %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_model_options(parser, adapter=False)
 

@@ -7,7 +7,7 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from .parsing import add_command
+from .parsing import add_command, small_seed
 
 
 def add_to(subparsers: Any) -> None:
@@ -25,7 +25,7 @@ def add_to(subparsers: Any) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("demo-report"), metavar="FOLDER", help="of the page (%(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="another seed tells of other prompts")
+    parser.add_argument("--seed", type=small_seed, default=0, help="another seed tells of other prompts")
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
 

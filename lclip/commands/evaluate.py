@@ -12,7 +12,7 @@ from .evaluate_generated import carry_out as generate
 from .evaluate_generated import check as check_generator
 from .many import progress
 from .options import add_latent_key, add_model_options, add_size_rule, add_workers, source_of
-from .parsing import add_command, positive
+from .parsing import add_command, positive, seed
 
 if TYPE_CHECKING:
     from ..evaluation.results import TaskResult
@@ -69,7 +69,7 @@ def add_to(subparsers: Any) -> None:
     group.add_argument(
         "--ways", type=positive, metavar="N", help="retrieval among N at a time (default: all)"
     )
-    group.add_argument("--seed", type=int, default=0, help="of what is drawn (default %(default)s)")
+    group.add_argument("--seed", type=seed, default=0, help="of what is drawn (default %(default)s)")
     add_generator(parser)
     add_size_rule(parser)
     add_model_options(parser, adapter=False)

@@ -7,7 +7,7 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from .parsing import add_command, positive
+from .parsing import add_command, positive, seed
 
 
 def add_to(subparsers: Any) -> None:
@@ -34,7 +34,7 @@ def add_to(subparsers: Any) -> None:
         "--prompt", action="append", required=True, metavar="TEXT", help="what to show; up to 4 as corners"
     )
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0, 1, 2, 3], metavar="N", help="up to 4 (default 0 1 2 3)"
+        "--seeds", type=seed, nargs="+", default=[0, 1, 2, 3], metavar="N", help="up to 4 (default 0 1 2 3)"
     )
     parser.add_argument("--text", action="append", metavar="TEXT", help="to score for (default: the prompts)")
     parser.add_argument(

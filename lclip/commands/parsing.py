@@ -53,3 +53,19 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
     return number
+
+
+def seed(text: str) -> int:
+    """A seed that torch takes, as ComfyUI's widgets have them, for argparse."""
+    return _up_to(int(text), 2**64 - 1)
+
+
+def small_seed(text: str) -> int:
+    """A seed of which other seeds are made by sums and products, for argparse."""
+    return _up_to(int(text), 2**32 - 1)
+
+
+def _up_to(number: int, most: int) -> int:
+    if not 0 <= number <= most:
+        raise argparse.ArgumentTypeError(f"the seed is {number}; expected 0 to {most}")
+    return number

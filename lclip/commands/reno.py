@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .many import progress
-from .parsing import add_command, positive
+from .parsing import add_command, positive, seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ def add_to(subparsers: Any) -> None:
     parser.add_argument(
         "--iterations", type=positive, default=50, metavar="N", help="renders of each (default %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the first noise (default %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the first noise (default %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .options import add_latent_key
-from .parsing import add_command, positive
+from .parsing import add_command, positive, small_seed
 
 
 def add_to(subparsers: Any) -> None:
@@ -124,7 +124,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ema", type=float, metavar="DECAY", help="keep an average of the weights, such as 0.9995"
     )
-    group.add_argument("--seed", type=int, default=0, help="of weights, order and noise (default 0)")
+    group.add_argument("--seed", type=small_seed, default=0, help="of weights, order and noise (default 0)")
     group.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),

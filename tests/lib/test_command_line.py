@@ -54,6 +54,26 @@ def test_wrong_usage_ends_with_2(arguments, capsys):
     assert ended.value.code == 2 and "usage:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("reno", "--prompt", "a", "--out", "o", "--seed"),
+        ("explore", "--mini", "--prompt", "a", "--seeds"),
+        ("evaluate", "--mini", "all", "--out", "o", "--seed"),
+        ("adapter", "--mini", "--out", "o.safetensors", "--seed"),
+        ("demo", "--out", "o", "--seed"),
+        ("train", "in", "--out", "o", "--seed"),
+    ],
+    ids=lambda command: command[0],
+)
+@pytest.mark.parametrize("seed", [-1, 2**65])
+def test_a_seed_that_no_generator_takes_is_refused(command, seed, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(*command, seed)
+    assert ended.value.code == 2
+    assert f"the seed is {seed}; expected 0 to " in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_what_cannot_be_done_ends_with_2_and_one_line(tmp_path, capsys):
     inputs = write_files(tmp_path / "in", pictures(1))
     for arguments in (
