@@ -100,6 +100,8 @@ class Asker:
             check_readable(item.latents[None], self.model.config)
         except ValueError as error:
             return one_line(error).removeprefix("latents, batch item 0 of 1: ")
+        if self.question.wants_captions and item.caption is None and item.caption_problem:
+            return item.caption_problem
         return self.question.refusal(item.caption)
 
     def _of_texts(self, caption: str | None) -> list[str]:

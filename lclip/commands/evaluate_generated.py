@@ -212,6 +212,7 @@ def _prompts(options: argparse.Namespace, task: str, path: Path) -> PromptList:
 
 
 def _policy(options: argparse.Namespace, default: str) -> PolicyData:
+    from ..data.texts import read_text
     from ..safety.presets import PRESETS
     from ..safety.safety_policy import SafetyPolicy
 
@@ -220,7 +221,7 @@ def _policy(options: argparse.Namespace, default: str) -> PolicyData:
         return SafetyPolicy.preset(name)
     if not Path(name).is_file():
         raise FileNotFoundError(f"no such policy: {name}; expected a file, or one of {', '.join(PRESETS)}")
-    return SafetyPolicy.from_json(Path(name).read_text(encoding="utf-8"))
+    return SafetyPolicy.from_json(read_text(Path(name)))
 
 
 def _classifier(options: argparse.Namespace) -> tuple[Any, str]:

@@ -146,9 +146,10 @@ def _latents(path: Path) -> Facts:
 
 
 def _policy(path: Path) -> Facts:
+    from ..data.texts import read_text
     from ..safety.safety_policy import SafetyPolicy
 
-    policy = SafetyPolicy.from_json(path.read_text(encoding="utf-8"))
+    policy = SafetyPolicy.from_json(read_text(path))
     pairs = zip(policy.concepts, policy.thresholds, strict=True)
     return {
         "kind": "safety policy",

@@ -73,15 +73,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _policy(options: argparse.Namespace) -> SafetyPolicy:
+    from ..data.texts import read_text
     from ..safety.presets import parse_concepts
     from ..safety.safety_policy import SafetyPolicy
 
     if options.preset:
         policy = SafetyPolicy.preset(options.preset)
     elif options.policy:
-        policy = SafetyPolicy.from_json(options.policy.read_text(encoding="utf-8"))
+        policy = SafetyPolicy.from_json(read_text(options.policy))
     else:
-        policy = SafetyPolicy(parse_concepts(options.concepts.read_text(encoding="utf-8")))
+        policy = SafetyPolicy(parse_concepts(read_text(options.concepts)))
     return policy.changed(strictness=_strictness(options.strictness)) if options.strictness else policy
 
 

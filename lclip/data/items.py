@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .texts import decoded
+
 MAX_CAPTION_BYTES = 1 << 16
 
 
@@ -26,6 +28,8 @@ class LatentItem:
     """Why it could not be read."""
     frame: bool = False
     """Whether it was stored as a video of one frame, [C, 1, H, W]."""
+    caption_problem: str | None = None
+    """Why the text beside it could not be read."""
 
 
 def readable(name: str | Path) -> str:
@@ -40,5 +44,5 @@ def one_line(error: BaseException) -> str:
 
 
 def caption(content: bytes) -> str:
-    """The text of a caption file."""
-    return content[:MAX_CAPTION_BYTES].decode("utf-8", "replace").strip()
+    """The text of a caption file. Raises ValueError where it is none in UTF-8, or in UTF-16 with a mark."""
+    return decoded(content[:MAX_CAPTION_BYTES], len(content) < MAX_CAPTION_BYTES).strip()

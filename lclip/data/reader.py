@@ -13,6 +13,7 @@ from .shards import NoShard, Shard, ShardError
 from .tally import Tally
 
 KINDS = frozenset((LATENTS, TEXT))
+NO_CAPTION = None, None
 
 
 def read_shard(shard: Shard, captions: bool = False, latent_key: str | None = None) -> Iterator[LatentItem]:
@@ -65,11 +66,11 @@ def _items(sample: Sample, tar: str, captions: bool, latent_key: str | None) -> 
     try:
         chosen = sample.latents(latent_key)
     except ValueError as error:
-        text = _caption(sample, "") if captions else None
-        yield LatentItem(tar or key, key if tar else "", None, text, one_line(error))
+        text = _caption(sample, "") if captions else NO_CAPTION
+        yield LatentItem(tar or key, key if tar else "", None, text[0], one_line(error))
         return
     for member in chosen:
-        text = _caption(sample, member) if captions else None
+        text = _caption(sample, member) if captions else NO_CAPTION
         content = sample.members[member]
         file = tar or (readable(content) if isinstance(content, Path) else key)
         named = key if len(chosen) == 1 else f"{key}.{member}"
@@ -77,20 +78,21 @@ def _items(sample: Sample, tar: str, captions: bool, latent_key: str | None) -> 
             parts = sample.stored(member)
         except (ValueError, OSError) as error:
             problem = one_line(error).removeprefix(f"{file}: ")
-            yield LatentItem(file, named if tar else "", None, text, problem)
+            yield LatentItem(file, named if tar else "", None, text[0], problem)
             continue
         alone = len(parts) == 1 and len(parts[0]) == 1
         for part in parts:
             for index, latents in enumerate(part.each()):
                 place = f"{part.size}[{index}]" if part.size and len(part) > 1 else part.size or str(index)
                 item = (named if alone else f"{named}[{place}]") if tar else place
-                yield LatentItem(file, item, latents, text, frame=part.frame)
+                yield LatentItem(file, item, latents, text[0], None, part.frame, text[1])
 
 
-def _caption(sample: Sample, beside: str) -> str | None:
+def _caption(sample: Sample, beside: str) -> tuple[str | None, str | None]:
+    """The text beside latents, and why it could not be read."""
     if (member := sample.text(beside)) is None:
-        return None
+        return NO_CAPTION
     try:
-        return caption(sample.read(member)[:MAX_CAPTION_BYTES])
-    except (ValueError, OSError):
-        return None
+        return caption(sample.read(member)[:MAX_CAPTION_BYTES]), None
+    except (ValueError, OSError) as error:
+        return None, f"the caption beside it ({member}) cannot be read: {one_line(error)}"

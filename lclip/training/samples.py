@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..data.items import one_line
+from ..data.items import caption, one_line
 from ..data.pictures import read_rgb
 from ..data.samples import LABEL, Sample, Unusable
 from ..model.tokenizer import Tokenizer
@@ -78,8 +78,10 @@ def read_text(raw: Sample) -> str:
     if (member := raw.text()) is None:
         raise Unusable("without text")
     try:
-        text = raw.read(member).decode("utf-8", "replace").strip()
-    except OSError as error:
+        text = caption(raw.read(member))
+    except Unusable:
+        raise
+    except (ValueError, OSError) as error:
         raise Unusable("unreadable text", one_line(error)[:200]) from error
     if not text:
         raise Unusable("empty text")
@@ -89,7 +91,12 @@ def read_text(raw: Sample) -> str:
 def read_label(raw: Sample, labels: tuple[str, ...]) -> int:
     """The class: an index or a label in a `cls` file, or the name of the folder. Raises Unusable."""
     if LABEL in raw.members:
-        said = raw.read(LABEL).decode("utf-8", "replace").strip()
+        try:
+            said = caption(raw.read(LABEL))
+        except Unusable:
+            raise
+        except (ValueError, OSError) as error:
+            raise Unusable("unreadable label", one_line(error)[:200]) from error
     else:
         said = raw.key.replace("\\", "/").split("/")[-2] if "/" in raw.key.replace("\\", "/") else ""
     if said in labels:

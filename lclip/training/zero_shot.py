@@ -15,6 +15,7 @@ from ..data.reader import read_samples
 from ..data.samples import Sample, Unusable
 from ..data.shards import Shard
 from ..data.tally import Tally
+from ..data.texts import read_text
 from ..model.latent_clip import LatentCLIP
 from ..scoring import choice_embeddings
 from .data import Decode
@@ -137,7 +138,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
     """The lines of a text file that are not empty. Raises FileNotFoundError, ValueError for none."""
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    lines = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    lines = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if not lines:
         raise ValueError(f"{path} is empty; expected one entry a line")
     return lines
