@@ -25,6 +25,7 @@ from ..data.tally import Tally
 from .asking import BLOCKED, FAILED, NOTED, Asker
 from .questions import ModelSource, Question
 from .results import begun_in, check_settings
+from .sources import shard_state
 from .tables import LINES, all_columns, require_pyarrow, write_table
 
 TABLE = re.compile(r".+-[0-9a-f]{8}\.(csv|jsonl|parquet)")
@@ -103,6 +104,7 @@ class PartsFolder:
         check_settings(about, {**settings, "tables": suffix}, folder if about.exists() else None)
         self.where = Whereabouts(begun_in(about))
         self.finished = {entry["shard"]: entry for entry in self._read_log()}
+        self._seen: dict[str, list[int]] = {}
 
     def _clear(self, names: re.Pattern[str]) -> None:
         for path in list(self.folder.iterdir()):
@@ -114,23 +116,31 @@ class PartsFolder:
 
         They are then divided in another way, and some would be in two tables.
         """
-        number, loose = 0, set()
+        number, loose, stale = 0, set(), set()
         for shard in shards:
-            number += not self.is_done(shard)
+            if not self.is_done(shard):
+                number += 1
+                stale.add(table_name(shard, self.where))
             if shard.loose:
                 loose.add(table_name(shard, self.where))
-        if {name for name, entry in self.finished.items() if not entry["state"]} - loose:
+        # Loose files had no state in the first results.
+        if {name for name, entry in self.finished.items() if entry.get("loose", not entry["state"])} - loose:
             raise ValueError(
                 f"{self.folder} holds tables of loose files, and files have come or gone since; give another "
                 "name, or --overwrite to start anew"
             )
+        self.finished = {name: entry for name, entry in self.finished.items() if name not in stale}
         return number
 
     def is_done(self, shard: Shard) -> bool:
         """Whether the shard's table is there, and the shard is still the one that was read."""
         name = table_name(shard, self.where)
         entry, there = self.finished.get(name), (self.folder / f"{name}{self.suffix}").exists()
-        return entry is not None and there and entry["state"] == state_of(shard)
+        state = shard_state(shard)
+        done = entry is not None and there and entry["state"] == state
+        if not done:
+            self._seen[name] = state
+        return done
 
     def tally(self) -> Tally:
         """Counts over all finished tables."""
@@ -141,7 +151,9 @@ class PartsFolder:
 
     def note(self, shard: Shard, tally: Tally) -> None:
         """Remember a shard as done."""
-        entry = {"shard": table_name(shard, self.where), "state": state_of(shard), "tally": tally.plain()}
+        name = table_name(shard, self.where)
+        state = self._seen.pop(name, None) or shard_state(shard)  # as it was before it was read
+        entry = {"shard": name, "loose": shard.loose, "state": state, "tally": tally.plain()}
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self.finished[entry["shard"]] = entry
@@ -164,14 +176,6 @@ def table_name(shard: Shard, where: Whereabouts | None = None) -> str:
     stem = shard.name if shard.loose else Path(shard.name).name.partition(".")[0]
     digest = shard.digest() if where is None else shard.digest(where.beside)
     return f"{plain_name(readable(stem), '')}-{digest}"
-
-
-def state_of(shard: Shard) -> list[int]:
-    """Size and time of a tar file: whether it is still the one that was read."""
-    if shard.loose:
-        return []
-    stat = Path(shard.name).stat()
-    return [stat.st_size, stat.st_mtime_ns]
 
 
 def tally_of(entry: Mapping[str, Any]) -> Tally:

@@ -1,7 +1,8 @@
 """One table that grows while a run goes on, and from which an interrupted run goes on.
 
 Rows are appended batch by batch. Beside the table lies NAME.settings.json, which says what was asked, so that
-answers to different questions never share a table.
+answers to different questions never share a table, and NAME.sources.jsonl, which says of which files: rows of
+a file that has changed since are taken out when the table is opened, and made again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,6 +25,7 @@ from ..data.items import LatentItem
 from ..data.tally import Tally
 from .asking import Block
 from .questions import Question
+from .sources import Sources
 from .tables import LINES, all_columns, block_of, format_of, header, lines, parse_lines, write_table
 
 ROWS_AT_ONCE = 1024  # read back together
@@ -44,17 +47,24 @@ class GrowingTable:
         self.growing = path.with_name(f"{path.name}.unfinished.jsonl") if self.parquet else path
         self.suffix = self.growing.suffix.lower()
         self.about = path.with_name(f"{path.name}.settings.json")
+        sources = path.with_name(f"{path.name}.sources.jsonl")
         if overwrite:
-            for old in (self.path, self.growing, self.about):
+            for old in (self.path, self.growing, self.about, sources):
                 old.unlink(missing_ok=True)
         elif self.parquet and path.exists():
             raise ValueError(f"{path} is finished already; give another name, or --overwrite to start anew")
         check_writable(self.path)
-        for beside in {self.growing, self.about}:
+        for beside in {self.growing, self.about, sources}:
             check_writable(beside)
         check_settings(self.about, settings, self.growing if self.growing.exists() else None)
+        if not self.growing.exists():
+            sources.unlink(missing_ok=True)
         self.where = Whereabouts(begun_in(self.about))
+        self.sources = Sources(sources, self.where, question.wants_captions)
+        self.changed = 0
+        """Rows that were taken out, as their files have changed."""
         self._known = self._read_back()
+        self._given = np.zeros(len(self._known), bool)
         self.old = self.tally.items
         self._file: TextIO | None = None
 
@@ -64,9 +74,12 @@ class GrowingTable:
 
     def has(self, file: str, item: str) -> bool:
         """Whether the table has had a row for this item when it was opened."""
-        key = self._key(self.where.shown(file), item)
-        place = int(np.searchsorted(self._known, key))
-        return place < len(self._known) and self._known[place] == key
+        shown = self.where.shown(file)
+        if (place := self._place(shown, item)) is None:
+            self.sources.see(shown)
+            return False
+        self._given[place] = True
+        return True
 
     def write(self, block: Block) -> None:
         """Append rows. Where the process ends within, the next run cuts off the half line and goes on."""
@@ -75,6 +88,7 @@ class GrowingTable:
             if self._file.tell() == 0:
                 self._file.write(header(self.columns, self.suffix))
         block.values["file"] = [self.where.shown(file) for file in block.values["file"]]
+        self.sources.note(block.values["file"])
         self._file.write(lines(block, self.columns, self.suffix))
         self._file.flush()
         self.tally.add(block.tally())
@@ -91,6 +105,7 @@ class GrowingTable:
         if self.parquet:
             write_table(self.path, self._blocks(), self.columns, ".parquet")
             self.growing.unlink()
+            self.sources.path.unlink(missing_ok=True)
         return self.path
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -100,15 +115,30 @@ class GrowingTable:
         with self.growing.open(encoding="utf-8", newline="") as file:
             yield from parse_lines(file, self.columns, self.suffix)
 
-    def _blocks(self) -> Iterator[Block]:
-        rows: list[dict[str, Any]] = []
-        for row in self.rows():
-            rows.append(row)
-            if len(rows) == ROWS_AT_ONCE:
-                yield block_of(rows, self.columns)
-                rows = []
-        if rows:
-            yield block_of(rows, self.columns)
+    def rows_given(self) -> Iterator[dict[str, Any]]:
+        """The rows of the items that this run has come by, without those of other runs' inputs."""
+        for number, row in enumerate(self.rows()):
+            place = None if number >= self.old else self._place(row["file"], row["item"] or "")
+            if number >= self.old or (place is not None and self._given[place]):
+                yield row
+
+    def tally_given(self) -> tuple[Tally, int]:
+        """Counts over those rows, and how many of them are of earlier runs."""
+        tally = Tally()
+        for block in self._blocks(self.rows_given()):
+            tally.add(block.tally())
+        return tally, int(self._given.sum())
+
+    def _blocks(self, rows: Iterable[dict[str, Any]] | None = None) -> Iterator[Block]:
+        waiting = iter(self.rows() if rows is None else rows)
+        while some := list(islice(waiting, ROWS_AT_ONCE)):
+            yield block_of(some, self.columns)
+
+    def _place(self, file: str, item: str) -> int | None:
+        """Where the key of a row is among those of the table as it was opened."""
+        key = self._key(file, item)
+        place = int(np.searchsorted(self._known, np.uint64(key)))
+        return place if place < len(self._known) and int(self._known[place]) == key else None
 
     def _key(self, file: str, item: str) -> int:
         text = f"{self.where.identity(file)}\0{item}"
@@ -117,14 +147,15 @@ class GrowingTable:
         )
 
     def _read_back(self) -> np.ndarray:
-        """Cut off a half line, count what is there, and keep 8 bytes of each item."""
+        """Cut off a half line, take out what has changed, count the rest, and keep 8 bytes of each item."""
         keys = array("Q")
         _cut_half_line(self.growing)
+        _cut_half_line(self.sources.path)
         try:
+            self._take_out_changed()
             for block in self._blocks():
                 self.tally.add(block.tally())
                 items = (item or "" for item in block.values["item"])
-                self.where.check(block.values["file"][0])
                 keys.extend(map(self._key, block.values["file"], items))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
@@ -132,6 +163,19 @@ class GrowingTable:
                 "start anew"
             ) from error
         return np.sort(np.frombuffer(keys, np.uint64)) if keys else np.empty(0, np.uint64)
+
+    def _take_out_changed(self) -> None:
+        if (first := next(self.rows(), None)) is None:
+            return
+        self.where.check(first["file"])
+        self.sources.read()
+        self.changed = sum(self._is_changed(row) for row in self.rows())
+        if self.changed:
+            kept = self._blocks(row for row in self.rows() if not self._is_changed(row))
+            write_table(self.growing, kept, self.columns, self.suffix)
+
+    def _is_changed(self, row: Mapping[str, Any]) -> bool:
+        return self.sources.changed(row["file"])
 
 
 def check_settings(path: Path, settings: Mapping[str, Any], results: Path | None) -> None:

@@ -140,6 +140,9 @@ def _into_file(options: argparse.Namespace, asker: Asker) -> int:
 
 def fill(options: argparse.Namespace, asker: Asker, table: GrowingTable) -> None:
     """Ask about every item that a growing table does not have yet."""
+    if table.changed:
+        told = f"{table.changed} rows were of files that have changed since; they are done again"
+        print(f"{options.command}: {told}", file=sys.stderr)
     try:
         with progress(options, " latents") as bar:
             items = items_with_bar(options, bar, asker.question.wants_captions)

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ SELECTED = re.compile(r"\d{4,}_.*\.latent")
 """What a selection's files are called."""
 Row = tuple[str, str, float]
 """File, item and score."""
+Identity = Callable[[str], str]
+"""The same for every name of a file, in the list as in the input."""
 
 
 def add_to(subparsers: Any) -> None:
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     if options.save_to:
         _check_target(options)
     asker = Asker(Score(tuple(options.text), options.size_rule), source_of(options).load(), options.batch)
-    best, code = _claimed_table(options, asker) if options.scores else _from_stream(options, asker)
+    best, code, identity = _claimed_table(options, asker) if options.scores else _from_stream(options, asker)
     if (text := too_many(options.k, len(best))) is not None:
         print(f"select: {text}", file=sys.stderr)
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -83,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         writer.writerow([rank, file, item, f"{score:.7g}"])
     if options.save_to:
         with claimed(options.save_to, lock_of(options.save_to)):
-            _save(options, best)
+            code = max(code, _save(options, best, identity))
     return code
 
 
@@ -107,7 +109,7 @@ def _check_target(options: argparse.Namespace) -> None:
     check_folder(target, ("x" * 200,))
 
 
-def _claimed_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int]:
+def _claimed_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int, Identity]:
     from ..checkpoints.claims import claimed, lock_of
     from ..checkpoints.targets import check_writable
 
@@ -116,7 +118,7 @@ def _claimed_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row]
         return _from_table(options, asker)
 
 
-def _from_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int]:
+def _from_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int, Identity]:
     from ..bulk.results import GrowingTable
     from ..bulk.tables import LINES
 
@@ -124,12 +126,14 @@ def _from_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], i
         raise ValueError(f"--scores is {options.scores}; expected a name that ends in {' or '.join(LINES)}")
     table = GrowingTable(options.scores, asker.question, settings_of(options, asker), options.overwrite)
     fill(options, asker, table)
-    scored = (row for row in table.rows() if not row["error"])
+    scored = (row for row in table.rows_given() if not row["error"])
     rows = ((row["file"], row["item"], [row[text] for text in options.text]) for row in scored)
-    return _best(rows, options.k), report(options.command, asker, table.tally, table.old)
+    best = _best(rows, options.k)
+    code = report(options.command, asker, *table.tally_given())
+    return best, code, lambda name: table.where.identity(table.where.shown(name))
 
 
-def _from_stream(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int]:
+def _from_stream(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int, Identity]:
     from ..data.tally import Tally
 
     tally = Tally()
@@ -144,7 +148,7 @@ def _from_stream(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], 
 
     with progress(options, " latents") as bar:
         best = _best(rows(bar), options.k)
-    return best, report(options.command, asker, tally)
+    return best, report(options.command, asker, tally), str
 
 
 def _best(rows: Iterator[tuple[str, str, list[float | None]]], k: int) -> list[Row]:
@@ -158,8 +162,11 @@ def _best(rows: Iterator[tuple[str, str, list[float | None]]], k: int) -> list[R
     return [(file, item, score if number else math.nan) for number, score, _, file, item in best]
 
 
-def _save(options: argparse.Namespace, best: list[Row]) -> None:
-    """Read the chosen ones again and write each as a file of its own, its rank first in the name."""
+def _save(options: argparse.Namespace, best: list[Row], identity: Identity) -> int:
+    """Read the chosen ones again and write each as a file of its own, its rank first in the name.
+
+    Returns 1 where some of them are no longer there.
+    """
     from ..checkpoints.targets import plain_name
     from ..data.files import write_latents
     from ..data.items import readable
@@ -168,16 +175,21 @@ def _save(options: argparse.Namespace, best: list[Row]) -> None:
     for old in list(options.save_to.iterdir()):
         if SELECTED.fullmatch(old.name):
             old.unlink()
-    ranks = {(file, item): rank for rank, (file, item, _) in enumerate(best, 1)}
-    files = {file for file, _ in ranks}
+    left = {(identity(file), item): rank for rank, (file, item, _) in enumerate(best, 1)}
+    files = {file for file, _ in left}
     for shard in shards_of(options):
         paths = shard.files or (Path(shard.name),)
-        if files.isdisjoint(map(readable, paths)):
+        if files.isdisjoint(identity(readable(path)) for path in paths):
             continue
         for item in read_all([shard], latent_key=options.latent_key):
-            rank = ranks.get((item.file, item.item))
-            if rank is not None and item.latents is not None:
-                stem = Path(item.file).name.partition(".")[0]
+            key = identity(item.file), item.item
+            if key in left and item.latents is not None:
+                rank, stem = left.pop(key), Path(item.file).name.partition(".")[0]
                 z = item.latents[None, :, None] if item.frame else item.latents[None]  # as it was stored
                 write_latents(z, options.save_to / plain_name(f"{rank:04}_{stem}_{item.item}", ".latent"))
-    print(f"select: {len(best)} latents written to {options.save_to}", file=sys.stderr)
+    told = f"select: {len(best) - len(left)} latents written to {options.save_to}"
+    if left:
+        file, item, _ = best[min(left.values()) - 1]
+        told += f"; {len(left)} could not be read again, the first: {file} {item}".rstrip()
+    print(told, file=sys.stderr)
+    return 1 if left else 0

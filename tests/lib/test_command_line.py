@@ -67,7 +67,8 @@ def test_wrong_usage_ends_with_2(arguments, capsys):
     ids=lambda command: command[0],
 )
 @pytest.mark.parametrize("seed", [-1, 2**65])
-def test_a_seed_that_no_generator_takes_is_refused(command, seed, capsys):
+def test_a_seed_that_no_generator_takes_is_refused(command, seed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         run(*command, seed)
     assert ended.value.code == 2

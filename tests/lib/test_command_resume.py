@@ -64,6 +64,8 @@ def test_a_parquet_that_was_interrupted_goes_on(tmp_path, tiny, capsys):
     (tmp_path / "e.parquet.unfinished.jsonl").write_bytes(lines[: lines.index(b"00003.npy")])
     settings = (tmp_path / "e.jsonl.settings.json").read_text()
     (tmp_path / "e.parquet.settings.json").write_text(settings)
+    sources = (tmp_path / "e.jsonl.sources.jsonl").read_text()
+    (tmp_path / "e.parquet.sources.jsonl").write_text(sources)
     assert run(*ask, out) == 0
     assert "3 of them in earlier runs" in capsys.readouterr().err
     found = pq.read_table(out).to_pylist()
