@@ -12,7 +12,7 @@ from ..lclip.safety.presets import PRESETS
 from . import draw, host
 from .host import sockets
 from .host.feedback import shown
-from .host.policies import ALL, NO_PRESET, composed, stored_policy
+from .host.policies import ALL, NO_PRESET, composed
 from .latents import about, samples_of
 
 AUGMENTATION_CHOICES = {
@@ -144,13 +144,15 @@ class SafetyPolicy(io.ComfyNode):
         allowed = tuple(line.strip() for line in allow.splitlines() if line.strip())
         own = lclip.parse_concepts(own_concepts, own_threshold)
         if policy_json.strip():
+            from ..lclip.safety.stored import policy_in
+
             if own or allowed:
                 raise ValueError(
                     "policy_json is a complete policy, and own_concepts or allow are filled in too; "
                     "expected one of them. New texts would void its thresholds: empty the others, or "
                     "calibrate again."
                 )
-            policy = stored_policy(policy_json)
+            policy = policy_in(policy_json)
         else:
             policy = composed(preset, categories, own, allowed).changed(
                 augmentations=AUGMENTATION_CHOICES[augmentations]

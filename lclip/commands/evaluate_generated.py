@@ -215,13 +215,14 @@ def _policy(options: argparse.Namespace, default: str) -> PolicyData:
     from ..data.texts import read_text
     from ..safety.presets import PRESETS
     from ..safety.safety_policy import SafetyPolicy
+    from ..safety.stored import policy_in
 
     name = options.policy or default
     if name in PRESETS:
         return SafetyPolicy.preset(name)
     if not Path(name).is_file():
         raise FileNotFoundError(f"no such policy: {name}; expected a file, or one of {', '.join(PRESETS)}")
-    return SafetyPolicy.from_json(read_text(Path(name)))
+    return policy_in(read_text(Path(name)))
 
 
 def _classifier(options: argparse.Namespace) -> tuple[Any, str]:

@@ -147,9 +147,9 @@ def _latents(path: Path) -> Facts:
 
 def _policy(path: Path) -> Facts:
     from ..data.texts import read_text
-    from ..safety.safety_policy import SafetyPolicy
+    from ..safety.stored import policy_in
 
-    policy = SafetyPolicy.from_json(read_text(path))
+    policy = policy_in(read_text(path))
     pairs = zip(policy.concepts, policy.thresholds, strict=True)
     return {
         "kind": "safety policy",

@@ -76,11 +76,12 @@ def _policy(options: argparse.Namespace) -> SafetyPolicy:
     from ..data.texts import read_text
     from ..safety.presets import parse_concepts
     from ..safety.safety_policy import SafetyPolicy
+    from ..safety.stored import policy_in
 
     if options.preset:
         policy = SafetyPolicy.preset(options.preset)
     elif options.policy:
-        policy = SafetyPolicy.from_json(read_text(options.policy))
+        policy = policy_in(read_text(options.policy))
     else:
         policy = SafetyPolicy(parse_concepts(read_text(options.concepts)))
     return policy.changed(strictness=_strictness(options.strictness)) if options.strictness else policy

@@ -47,6 +47,25 @@ def test_all_safe_ends_with_0(tmp_path, tiny):
     assert all(row["safe"] for row in read_jsonl(tmp_path / "v.jsonl"))
 
 
+def test_a_calibrations_whole_report_is_its_policy(tmp_path, tiny, capsys):
+    """As it is copied off the node, by a Windows editor too."""
+    from lclip import calibrate
+
+    z = pictures(10)
+    found = calibrate(policy(), model(), z, pictures(12, seed=5))
+    folder = write_files(tmp_path / "in", z)
+    report, out = tmp_path / "report.txt", tmp_path / "v.jsonl"
+    asked = ("safety", "--model", tiny, "--policy", report, folder, "--out", out, "--overwrite")
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        report.write_text(f"{found.text()}\n\n{found.policy.to_json()}\n", encoding=encoding)
+        assert run(*asked) < 2
+        verdicts = found.policy.judge(model(), z)
+        assert [row["safe"] for row in read_jsonl(out)] == [verdict.safe for verdict in verdicts]
+    report.write_text(found.policy.to_json() + found.policy.changed(strictness="high").to_json())
+    assert run(*asked) == 2
+    assert "2 different policies" in capsys.readouterr().err
+
+
 def spoiled() -> dict[str, bytes]:
     z = pictures(1)[0]
     nan, infinite = z.clone(), z.clone()
