@@ -195,7 +195,7 @@ class Explore(io.ComfyNode):
         wired = {
             number: others[name] for number, name in enumerate(CORNERS, 2) if others.get(name) is not None
         }
-        seeds = host.explore.parsed_seeds(other_seeds)
+        seeds = host.explore.parsed_seeds(other_seeds, stage.seed)
         scenery = host.explore.Scenery.of(stage, sampler_name, latent_image, seeds, wired)
         check_shape(scenery.latent["samples"], latent_clip.config)
         plan = Plan.of(scenery.kinds, cells, x_axis, y_axis, elsewhere)

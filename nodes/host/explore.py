@@ -287,13 +287,19 @@ def _same(one: Any, other: Any) -> bool:
     return isinstance(one, (str, int, float, bool, type(None))) and type(one) is type(other) and one == other
 
 
-def parsed_seeds(text: str) -> list[int]:
-    """ "7, 8" -> seeds. ValueError for what is none."""
+def parsed_seeds(text: str, own: int) -> list[int]:
+    """ "7, 8" -> seeds of the corners beside the one of its own. ValueError for what is none, and for equal
+    ones, between which nothing lies."""
     seeds = []
     for part in filter(None, text.replace(",", " ").replace(";", " ").split()):
         if not part.isascii() or not part.isdigit() or int(part) >= 2**64:
             raise ValueError(
                 f"other_seeds has {part!r}; expected whole numbers from 0 to 2^64 - 1, such as 7, 8"
+            )
+        if int(part) in (own, *seeds):
+            again = ", which is the seed itself" if int(part) == own else " twice"
+            raise ValueError(
+                f"other_seeds has {part}{again}: nothing lies between equal corners. Give another number"
             )
         seeds.append(int(part))
     return seeds

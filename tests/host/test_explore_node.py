@@ -283,7 +283,8 @@ def test_a_cell_beyond_the_map_is_its_last_one_and_said_so(atlas):
     [
         ({"other_seeds": ""}, "one corner only"),
         ({"other_seeds": "6, 7, 8, 9"}, "5 corners; expected 1 to 4"),
-        ({"other_seeds": "5"}, "corners 1 and 2 of the noise are equal"),
+        ({"other_seeds": "5"}, "other_seeds has 5, which is the seed itself"),
+        ({"other_seeds": "6, 7, 6"}, "other_seeds has 6 twice"),
         ({"other_seeds": "six"}, "other_seeds has 'six'"),
         ({"other_seeds": "-1"}, "other_seeds has '-1'"),
         ({"other_seeds": str(2**64)}, "expected whole numbers from 0 to 2^64 - 1"),
