@@ -48,7 +48,7 @@ RADII = {"small": 9.5, "large": 15.0, None: 11.0}
 
 
 def sample_scenes(number: int, seed: int, split: str = "train") -> list[Scene]:
-    """Draw `number` random scenes of a split ("train", "held-out", "all"); the same for the same seed."""
+    """Draw `number` random scenes of a split ("train", "dev", "test", "all"); the same for the same seed."""
     check_split(split)
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     return [place(random_content(rng, split), rng) for _ in range(number)]

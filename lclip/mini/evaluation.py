@@ -41,7 +41,7 @@ def write_captioned(folder: Path, number: int = 64, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     (folder / "captioned").mkdir(parents=True, exist_ok=True)
     for index in range(number):
-        content = random_content(rng, "held-out")
+        content = random_content(rng, "dev")
         Image.fromarray(render(place(content, rng))).save(folder / "captioned" / f"{index:03}.png")
         (folder / "captioned" / f"{index:03}.txt").write_text(caption(content), "utf-8")
     return folder

@@ -1,4 +1,4 @@
-"""Scenes of the mini world: what they contain, how they read as a caption, which captions are held out.
+"""Scenes of the mini world: what they contain, how they read as a caption, which split they are in.
 
 A scene is one object, two objects in a relation, or two or three equal objects, on a plain ground. The
 skull is the "unsafe" concept; the mushroom has its outline without the eyes, and the ring is as round and
@@ -24,8 +24,8 @@ KINDS = ("single", "pair", "count")
 COUNT_WORDS = {2: "two", 3: "three"}
 
 CANVAS = 64  # pixels a side; every coordinate below is in these units
-SPLITS = ("train", "held-out", "all")
-HELD_OUT_SHARE = 0.2
+SPLITS = ("train", "dev", "all", "test")  # a scene's random numbers depend on the place in this list
+SHARES = {"dev": 0.2, "test": 0.15}  # of the captions, kept out of all training
 KIND_SHARES = (0.4, 0.4, 0.2)
 
 
@@ -104,13 +104,19 @@ def vocabulary() -> list[str]:
     return [*words, *nouns, *plurals, *COLOURS, *GROUNDS, *SIZES, *extras]
 
 
-def is_held_out(content: Content) -> bool:
-    """Whether this content's full caption is kept out of all training, by a hash of its meaning.
+def split_of(content: Content) -> str:
+    """The split of this content's full caption, by a hash of its meaning: "train", "dev" or "test".
 
-    "a left of b" and "b right of a" say the same and fall on the same side.
+    "dev" is what choices are made on, "test" what is published: it is run at the end, and nothing is chosen
+    by it. "a left of b" and "b right of a" say the same and fall into the same split.
     """
     digest = hashlib.sha256(caption(canonical(content)).encode()).digest()
-    return int.from_bytes(digest[:4], "big") / 2**32 < HELD_OUT_SHARE
+    place, edge = int.from_bytes(digest[:4], "big") / 2**32, 0.0
+    for split, share in SHARES.items():
+        edge += share
+        if place < edge:
+            return split
+    return "train"
 
 
 def canonical(content: Content) -> Content:
@@ -137,7 +143,7 @@ def random_content(rng: np.random.Generator, split: str = "train") -> Content:
     check_split(split)
     while True:
         content = _draw_content(rng)
-        if split == "all" or is_held_out(content) == (split == "held-out"):
+        if split in ("all", split_of(content)):
             return content
 
 

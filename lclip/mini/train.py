@@ -4,6 +4,7 @@ vae -> generator
 vae, vae16, generator -> generator16
 vae, pixel_clip, generator -> latent_clip
 vae, latent_clip -> half
+vae, pixel_clip, generator -> alone
 
 Two stages are at work at a time. Every stage writes one file of half-precision weights, can be stopped at any
 moment and goes on where it was. The same seed, thread count, torch and kind of processor give the same
@@ -29,6 +30,7 @@ from ..adapters.files import save_adapter
 from ..checkpoints.checkpoint import load, save_checkpoint
 from ..checkpoints.tensors import write_tensors
 from .drawing import render_batch, sample_scenes
+from .train_alone import new_alone, train_alone
 from .train_clip import GROUPS, POOL_GROUPS, Pool, draw_pool, tokenizer, train_clip
 from .train_generator import Generator, draw_pairs, train_generator
 from .train_latent_clip import NAMELESS, PICTURES_SEED, new_student, train_latent_clip
@@ -37,7 +39,7 @@ from .train_twin import PAIRS as TWIN_PAIRS
 from .train_twin import make_ways, train_twin
 from .train_vae import TWIN, to_pixels, train_vae
 from .vae import RAW_STD, TWIN_STD, MiniVAE, twin_vae
-from .world import FORMAT, HALF, WEIGHTS, load_module, load_world
+from .world import ALONE, FORMAT, HALF, WEIGHTS, load_module, load_world
 
 logger = logging.getLogger("latent-clip")
 
@@ -83,6 +85,18 @@ def make_latent_clip(work: Path, out: Path, steps: int | None) -> None:
     save_checkpoint(model, out / "latent_clip.safetensors", torch.float16, source_name="lclip.mini.train")
 
 
+def make_alone(work: Path, out: Path, steps: int | None) -> None:
+    """Train and ship the CLIP that reads latents and had no teacher; a pixel CLIP only fills the world."""
+    world = load_world(folder=out, latent_clip=new_alone())
+
+    def pools(seed: int, nameless: float) -> tuple[Pool, torch.Tensor]:
+        pool = draw_pool(seed, nameless, POOL_GROUPS if steps is None else GROUPS)
+        return pool, encode_pool(world.vae, pool)
+
+    model = train_alone(world, pools, work, steps)
+    save_checkpoint(model, out / ALONE, torch.float16, source_name="lclip.mini.train")
+
+
 def make_size_map(work: Path, out: Path, steps: int | None) -> None:
     """Train and ship the map that halves latents, for the size rule "fit"; short enough to begin anew."""
     vae, _ = load_module(MiniVAE(), out / "vae.safetensors")
@@ -113,6 +127,7 @@ STAGES = {
     "latent_clip": Stage(make_latent_clip, ("vae", "pixel_clip", "generator")),
     "generator16": Stage(make_twin_generator, ("vae", "generator", "vae16")),
     "half": Stage(make_size_map, ("vae", "latent_clip")),
+    "alone": Stage(make_alone, ("vae", "pixel_clip", "generator")),
 }
 WORKERS = 2
 

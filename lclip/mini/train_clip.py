@@ -21,11 +21,11 @@ from .scenes import (
     Content,
     Scene,
     caption,
-    is_held_out,
     mention,
     neighbours,
     phrase,
     random_content,
+    split_of,
     vague,
     vocabulary,
 )
@@ -94,7 +94,7 @@ def draw_pool(seed: int, nameless: float = 0.0, groups: int = POOL_GROUPS) -> Po
     scenes: list[Scene] = []
     while len(scenes) < groups * GROUP_SIZE:
         content = random_content(rng, "train")
-        others = [other for other in neighbours(content, rng, 8) if not is_held_out(other)]
+        others = [other for other in neighbours(content, rng, 8) if split_of(other) == "train"]
         if len(others) >= GROUP_SIZE - 1:
             group = [place(member, rng) for member in (content, *others[: GROUP_SIZE - 1])]
             if rng.random() < nameless:
@@ -116,51 +116,81 @@ def speak(content: Content, rng: np.random.Generator) -> tuple[Content, Content]
     return about_all, about_one
 
 
-def train_clip(checkpoint: Path, steps: int | None = None) -> LatentCLIP:
-    """Train the pixel CLIP; keeps resumable checkpoints named after `checkpoint`."""
-    torch.manual_seed(SETTINGS.seed)
-    model = LatentCLIP(PIXEL_CONFIG, tokenizer=tokenizer())
+def start(config: LatentCLIPConfig, seed: int) -> LatentCLIP:
+    """An untrained CLIP that begins with a mild logit scale."""
+    torch.manual_seed(seed)
+    model = LatentCLIP(config, tokenizer=tokenizer())
     with torch.no_grad():
         model.log_logit_scale.fill_(float(np.log(START_SCALE)))
+    return model
+
+
+def train_clip(checkpoint: Path, steps: int | None = None) -> LatentCLIP:
+    """Train the pixel CLIP; keeps resumable checkpoints named after `checkpoint`."""
+    model = start(PIXEL_CONFIG, SETTINGS.seed)
     for number, cycle in enumerate(CYCLES):
         file = checkpoint.with_stem(f"{checkpoint.stem}_{number}")
         pool = draw_pool(cycle.seed, cycle.nameless, POOL_GROUPS if steps is None else GROUPS)
-        loss_of = loss_on(model, pool, cycle.adversarial)
+        pictures = torch.from_numpy(pool.pictures).permute(0, 3, 1, 2).float() / 255.0
+        loss_of = loss_on(model, pool, pictures, EPSILON if cycle.adversarial else None)
         average = fit(model, loss_of, cycle.settings.shortened(steps), file, FAST)
         model.load_state_dict(average.state_dict())
     return model.eval().requires_grad_(False)
 
 
 def loss_on(
-    model: LatentCLIP, pool: Pool, adversarial: bool = False
+    model: LatentCLIP,
+    pool: Pool,
+    inputs: torch.Tensor,
+    epsilon: float | None = None,
+    noise: float = 0.0,
 ) -> Callable[[np.random.Generator], torch.Tensor]:
-    """The loss of a random batch of the pool, as `fit` wants it."""
-    inputs = torch.from_numpy(pool.pictures).permute(0, 3, 1, 2).float() / 255.0
-    words = model.tokenizer
+    """The loss of a random batch of the pool, as `fit` wants it.
+
+    inputs: the pool's pictures as the model reads them, [N, C, H, W]. epsilon: the largest rms of an
+    adversarial change; None for none. noise: the largest std of normal noise on each of them.
+    """
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
         singles = rng.integers(len(inputs), size=SINGLES)
         groups = rng.integers(len(inputs) // GROUP_SIZE, size=GROUPS)
         grouped = (groups[:, None] * GROUP_SIZE + np.arange(GROUP_SIZE)).ravel()
         chosen = np.concatenate([singles, grouped])
-        pictures = inputs[torch.from_numpy(chosen)]
         sayings = list(zip(*(speak(pool.contents[index], rng) for index in chosen), strict=True))
-        true = [torch.from_numpy(true_of(Facts.of(said), pool.facts[chosen]).T) for said in sayings]
-        typed = [phrase(caption(content), rng) for said in sayings for content in said]
-        texts = encode_by_length(model, words.encode(typed)).split(len(chosen))
-
-        def loss(texts: Sequence[torch.Tensor], pictures: torch.Tensor) -> torch.Tensor:
-            images = model.encode_latents(pictures)
-            scale = model.log_logit_scale
-            pairs = zip(texts, true, strict=True)
-            return torch.stack([contrastive_loss(images, text, scale, also) for text, also in pairs]).mean()
-
-        if adversarial:
-            fixed = [text.detach() for text in texts]
-            pictures = adversarial_examples(pictures, lambda changed: loss(fixed, changed), EPSILON)
-        return loss(texts, pictures)
+        pictures = inputs[torch.from_numpy(chosen)]
+        if noise:
+            pictures = noisy(pictures, noise)
+        return captions_loss(model, pictures, sayings, pool.facts[chosen], rng, epsilon)
 
     return loss_of
+
+
+def captions_loss(
+    model: LatentCLIP,
+    pictures: torch.Tensor,
+    sayings: Sequence[Sequence[Content]],
+    facts: Facts,
+    rng: np.random.Generator,
+    epsilon: float | None = None,
+) -> torch.Tensor:
+    """The contrastive loss of pictures [N, C, H, W] and captions of them, mean over the sayings.
+
+    sayings: lists of N contents, each of which says all or less of its picture. facts: of the pictures.
+    """
+    true = [torch.from_numpy(true_of(Facts.of(said), facts).T) for said in sayings]
+    typed = [phrase(caption(content), rng) for said in sayings for content in said]
+    texts = encode_by_length(model, model.tokenizer.encode(typed)).split(len(pictures))
+
+    def loss(texts: Sequence[torch.Tensor], pictures: torch.Tensor) -> torch.Tensor:
+        images = model.encode_latents(pictures)
+        scale = model.log_logit_scale
+        pairs = zip(texts, true, strict=True)
+        return torch.stack([contrastive_loss(images, text, scale, also) for text, also in pairs]).mean()
+
+    if epsilon is not None:
+        fixed = [text.detach() for text in texts]
+        pictures = adversarial_examples(pictures, lambda changed: loss(fixed, changed), epsilon)
+    return loss(texts, pictures)
 
 
 def encode_by_length(model: LatentCLIP, ids: torch.Tensor, parts: int = 4) -> torch.Tensor:
@@ -168,6 +198,11 @@ def encode_by_length(model: LatentCLIP, ids: torch.Tensor, parts: int = 4) -> to
     order = ids.argmax(dim=-1).argsort()
     encoded = torch.cat([model.encode_tokens(ids[part]) for part in order.chunk(parts)])
     return encoded[order.argsort()]
+
+
+def noisy(inputs: torch.Tensor, largest: float) -> torch.Tensor:
+    """Inputs [N, C, H, W] with normal noise, of a random std of up to `largest` for each."""
+    return inputs + largest * torch.rand(len(inputs), 1, 1, 1) * torch.randn_like(inputs)
 
 
 def adversarial_examples(

@@ -29,7 +29,7 @@ from ..training.losses import distillation_loss
 from .captions import CaptionReward
 from .cycles import Cycle
 from .scenes import caption, phrase, random_content
-from .train_clip import CONFIG, adversarial_examples, speak
+from .train_clip import CONFIG, adversarial_examples, noisy, speak
 from .world import World
 
 
@@ -193,8 +193,7 @@ def train_latent_clip(world: World, encoded: Tensor, work: Path, steps: int | No
     frozen = {name: value.clone() for name, value in student.state_dict().items() if _is_text(name)}
 
     def loss_of(lesson: Lesson) -> Tensor:
-        latents = lesson.latents
-        latents = latents + LATENT_NOISE * torch.rand(len(latents), 1, 1, 1) * torch.randn_like(latents)
+        latents = noisy(lesson.latents, LATENT_NOISE)
         if lesson.texts is not None:
             texts = lesson.texts
             latents = adversarial_examples(

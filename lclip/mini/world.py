@@ -25,6 +25,7 @@ from .vae import MiniVAE, twin_vae
 
 WEIGHTS = Path(__file__).parent / "weights"
 HALF = "half.safetensors"  # its size map
+ALONE = "alone.safetensors"  # a Latent-CLIP that had no teacher
 FORMAT = Format("latent-clip-mini", "file of the mini world")
 
 M = TypeVar("M", bound=nn.Module)
