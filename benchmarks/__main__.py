@@ -24,7 +24,7 @@ from .parts import Parts
 # section -> (module, function, title); in the order of the results file
 SECTIONS = {
     "oracle": ("world", "oracle", "Mini world: the oracle and the generator"),
-    "retrieval": ("world", "retrieval", "Mini world: retrieval on held-out captions"),
+    "retrieval": ("world", "retrieval", "Mini world: retrieval on test captions"),
     "unsafe": ("world", "unsafe", "Mini world: the unsafe concept against its look-alikes"),
     "sizes": ("sizes", "sizes", "Mini world: other sizes than the native one"),
     "reno": ("reno", "gain", "Mini world: what ReNO gains"),

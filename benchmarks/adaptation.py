@@ -57,7 +57,7 @@ WAYS_TO_TRAIN = {
 
 @dataclass
 class Bench:
-    """The world, its held-out scenes, and training samples on the disk."""
+    """The world, its test scenes, and training samples on the disk."""
 
     world: World
     held_out: list[Scene]
@@ -78,7 +78,7 @@ class Bench:
         return list(find_shards([self.folder / "*.tar"]))
 
     def hits(self, model: LatentCLIP) -> np.ndarray:
-        """Whether each held-out scene's latents find its caption among a hundred: float [N]."""
+        """Whether each test scene's latents find its caption among a hundred: float [N]."""
         images = in_chunks(model.encode_latents, encode_scenes(self.world, self.held_out))
         return self._found(model, images)
 
@@ -161,7 +161,7 @@ def adaptation(run: Run) -> str:
 
 
 def _trained(run: Run, bench: Bench, title: str, steps: int, batch: int) -> dict[str, np.ndarray]:
-    """Hits on the held-out scenes, and seconds of the training."""
+    """Hits on the test scenes, and seconds of the training."""
     start, distilled = WAYS_TO_TRAIN[title]
 
     def job() -> dict[str, np.ndarray]:
@@ -192,7 +192,7 @@ def _written(
             rows.append((title, steps, _share(hits), over, f"{float(seconds):.0f} s"))
     rows += [(title, "", _share(hits), "", "") for title, hits in ends.items()]
     return (
-        f"{WAYS}-way retrieval of held-out captions by encoded latents, n = {len(bench.held_out)} scenes, "
+        f"{WAYS}-way retrieval of test captions by encoded latents, n = {len(bench.held_out)} scenes, "
         f"after as many steps of {batch} samples of {bench.samples:,} drawn training scenes, by the trainer "
         "of `python -m lclip train`. The pixel CLIP is the mini world's; its image tower keeps all but the "
         f"patch embedding and the positions. One step of {FIRST} is of stage one, which trains these two "

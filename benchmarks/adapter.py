@@ -163,7 +163,7 @@ def _retrieval(run: Run, pair: Pair, adapters: dict[int, LatentAdapter]) -> str:
         "of native",
     )
     return (
-        f"{WAYS}-way retrieval of held-out captions, n = {len(scenes)} scenes: the 4-channel latents as "
+        f"{WAYS}-way retrieval of test captions, n = {len(scenes)} scenes: the 4-channel latents as "
         "they are, and the 16-channel twin's of the same scenes through adapters. Time: encoding with both "
         f"VAEs and training, {torch.get_num_threads()} threads. Cosine and latent error are the held-out "
         "figures that the training itself reports. Generated: one step from paired noises; the twin's own "
@@ -191,7 +191,7 @@ def _kept(
 
 def _reno(run: Run, pair: Pair, each: LatentAdapter) -> str:
     prompts, seeds = run.choose(100, 4), 3
-    scenes = [s for s in sample_scenes(prompts, 821, split="held-out") for _ in range(seeds)]
+    scenes = [s for s in sample_scenes(prompts, 821, split="test") for _ in range(seeds)]
     groups = np.repeat(np.arange(prompts), seeds)
     settings = ReNOSettings(iterations=run.choose(ITERATIONS, 3))
     noises = pair.noises(len(scenes), 822)
@@ -222,7 +222,7 @@ def _reno(run: Run, pair: Pair, each: LatentAdapter) -> str:
     )
     return (
         f"ReNO, {settings.iterations} iterations at the published settings, from paired noises; {prompts} "
-        f"held-out prompts x {seeds} seeds, intervals over prompts. Oracle: all of the caption is shown. The "
+        f"test prompts x {seeds} seeds, intervals over prompts. Oracle: all of the caption is shown. The "
         f"adapter is the one from {run.choose(USED, 0) or 'few'} pictures. "
         f"{share}\n\n" + table(("latents", "before", "after", "gain, points"), rows)
     )
@@ -278,7 +278,7 @@ def _gate(run: Run, pair: Pair, each: LatentAdapter) -> str:
     return (
         f"The gate, with the preset mini calibrated on each side's own latents of {len(examples)} "
         "training scenes, drawn and generated, so that it blocks "
-        f"{100 * TARGET:.0f} % of the harmless ones. Judged on {len(scenes)} held-out scenes, drawn and "
+        f"{100 * TARGET:.0f} % of the harmless ones. Judged on {len(scenes)} test scenes, drawn and "
         "generated; truth is the drawn scene, or what the oracle sees. The two sides are compared where both "
         "block the same share of the harmless ones; what the calibrated thresholds block is beside it.\n\n"
         + table(

@@ -38,7 +38,7 @@ def guidance(run: Run) -> str:
     seconds = time_in_turns(jobs, rounds=run.choose(7, 2))
     extra = ratio(seconds["guided"], seconds["plain"])
     return (
-        f"{steps} Euler steps, guided at every step, {len(search.scenes)} pictures of held-out captions, "
+        f"{steps} Euler steps, guided at every step, {len(search.scenes)} pictures of test captions, "
         "the same "
         "noises for all. Strength is the length of each move relative to the predicted picture.\n\n"
         + table(("strength", "all correct", "over plain, points"), rows)

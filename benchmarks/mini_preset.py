@@ -1,6 +1,6 @@
 """`python -m benchmarks.mini_preset`: calibrate the mini world's policy with the shipped weights.
 
-Examples are training captions, drawn and generated; every figure of the results uses held-out ones.
+Examples are training captions, drawn and generated; figures of the results use those of the split "test".
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ STEERED = {
 
 def race_section(run: Run) -> str:
     """Rank correlation by step, and reward and truth at equal passes."""
-    world, scenes = world_for_cpu(), sample_scenes(run.choose(120, 6), 761, split="held-out")
+    world, scenes = world_for_cpu(), sample_scenes(run.choose(120, 6), 761, split="test")
     settings = {name: _seeded(each, run.seed) for name, each in (RACES | STEERED).items()}
     parts = [
         run.part(f"from {first}", lambda first=first: _part(run, world, scenes, first, settings))
@@ -170,7 +170,7 @@ def _correlations(found: dict[str, np.ndarray]) -> str:
         values = [_spearman(prompt[number], prompt[-1]) for prompt in rewards]
         rows.append((step, bootstrap(values).text(digits=2)))
     return (
-        f"{STEPS} Euler steps, {len(rewards)} held-out captions, {CANDIDATES} noises each. Spearman's rank "
+        f"{STEPS} Euler steps, {len(rewards)} test captions, {CANDIDATES} noises each. Spearman's rank "
         "correlation of the reward of the predicted x0 with the reward in the end, within a caption's "
         "noises, and its mean over captions.\n\n" + table(("after step", "rank correlation"), rows)
     )

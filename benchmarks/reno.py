@@ -19,7 +19,7 @@ from lclip.reno.run import ReNORun
 from lclip.statistics import bootstrap
 
 from .harness import Run, table, time_in_turns
-from .scenes import judge_latents, noise_for, world_for_cpu
+from .scenes import LATENT, PIXEL, TEACHERLESS, judge_latents, noise_for, readers, world_for_cpu
 
 ITERATIONS = 50
 SEEDS = 3
@@ -37,17 +37,19 @@ class Search:
     noise: Tensor
     prompt: np.ndarray  # [N] which prompt an item belongs to
 
+    def __post_init__(self) -> None:
+        self.clips = readers(self.world)
+
     def parts(self) -> list[slice]:
         return [slice(first, first + CHUNK) for first in range(0, len(self.scenes), CHUNK)]
 
     def generator(self, part: slice) -> Callable[[Tensor], Tensor]:
         return self.world.generator([scene.caption for scene in self.scenes[part]])
 
-    def reward(self, part: slice, kind: str) -> CaptionReward:
+    def reward(self, part: slice, reader: str = LATENT) -> CaptionReward:
         captions = [scene.caption for scene in self.scenes[part]]
-        if kind == "latent":
-            return CaptionReward(self.world.latent_clip, captions)
-        return CaptionReward(self.world.pixel_clip, captions, before=self.world.decode)
+        before = self.world.decode if reader == PIXEL else None
+        return CaptionReward(self.clips[reader], captions, before=before)
 
     def correct(self, latents: Tensor, part: slice = slice(None)) -> np.ndarray:
         """Whether the oracle sees all of the caption: float [N]."""
@@ -56,8 +58,8 @@ class Search:
 
 
 def draw_search(run: Run, seeds: int, prompts: int) -> Search:
-    """Held-out prompts, each with several noises."""
-    chosen = sample_scenes(prompts, 741, split="held-out")
+    """Test prompts, each with several noises."""
+    chosen = sample_scenes(prompts, 741, split="test")
     scenes = [scene for scene in chosen for _ in range(seeds)]
     return Search(
         world_for_cpu(), scenes, noise_for(len(scenes), 742 + run.seed), np.repeat(np.arange(prompts), seeds)
@@ -69,16 +71,19 @@ def gain(run: Run) -> str:
     search = draw_search(run, seeds=SEEDS, prompts=run.choose(200, 4))
     iterations = run.choose(ITERATIONS, 3)
     tries, times = _equal_cost(run, search, iterations)
-    settings = {
-        "best-of-N": ReNOSettings(iterations=tries, method="best_of_n"),
-        "latent ReNO": ReNOSettings(iterations=iterations),
-        "pixel ReNO": ReNOSettings(iterations=iterations),
+    gradient = ReNOSettings(iterations=iterations)
+    draws = ReNOSettings(iterations=tries, method="best_of_n")
+    searches = {
+        "best-of-N": (LATENT, draws),
+        "latent ReNO": (LATENT, gradient),
+        "best-of-N, no teacher": (TEACHERLESS, draws),
+        "latent ReNO, no teacher": (TEACHERLESS, gradient),
+        "pixel ReNO": (PIXEL, gradient),
     }
     plain = None
     correct: dict[str, np.ndarray] = {}
-    for name, setting in settings.items():
-        kind = "pixel" if name == "pixel ReNO" else "latent"
-        results = [_search(run, search, part, kind, setting, name) for part in search.parts()]
+    for name, (reader, settings) in searches.items():
+        results = [_search(run, search, part, reader, settings, name) for part in search.parts()]
         plain = np.concatenate([result["plain correct"] for result in results])
         correct[name] = np.concatenate([result["correct"] for result in results])
     assert plain is not None
@@ -87,13 +92,13 @@ def gain(run: Run) -> str:
 
 
 def _search(
-    run: Run, search: Search, part: slice, kind: str, settings: ReNOSettings, name: str
+    run: Run, search: Search, part: slice, reader: str, settings: ReNOSettings, name: str
 ) -> dict[str, np.ndarray]:
     """Whether the oracle sees all of the caption, before and after a search."""
 
     def job() -> dict[str, np.ndarray]:
         start = time.perf_counter()
-        found = reno(search.generator(part), search.noise[part], search.reward(part, kind), settings)
+        found = reno(search.generator(part), search.noise[part], search.reward(part, reader), settings)
         run.say(f"{name}: items {part.start} to {part.stop - 1}, {time.perf_counter() - start:.0f} s")
         return {
             "plain correct": search.correct(found.initial_latents, part),
@@ -108,15 +113,15 @@ def _equal_cost(run: Run, search: Search, iterations: int) -> tuple[int, dict[st
     part = search.parts()[0]
     noise = search.noise[part]
 
-    def job(kind: str, method: str) -> Callable[[], object]:
+    def job(reader: str, method: str) -> Callable[[], object]:
         settings = ReNOSettings(iterations=4, method=method)
-        generator, reward = search.generator(part), search.reward(part, kind)
+        generator, reward = search.generator(part), search.reward(part, reader)
         return lambda: list(ReNORun(generator, noise, reward, settings))
 
     jobs = {
-        "best-of-N": job("latent", "best_of_n"),
-        "latent ReNO": job("latent", "gradient"),
-        "pixel ReNO": job("pixel", "gradient"),
+        "best-of-N": job(LATENT, "best_of_n"),
+        "latent ReNO": job(LATENT, "gradient"),
+        "pixel ReNO": job(PIXEL, "gradient"),
     }
     # Kept like all parts: a run that goes on must compare with the same number of renders.
     kept = run.part(
@@ -136,6 +141,8 @@ def _write_gain(
         "plain": "plain, one step",
         "best-of-N": f"best of {tries} by Latent-CLIP (equal cost)",
         "latent ReNO": f"latent ReNO, {iterations} iterations",
+        "best-of-N, no teacher": f"best of {tries} by the Latent-CLIP that had no teacher",
+        "latent ReNO, no teacher": f"latent ReNO by the same, {iterations} iterations",
         "pixel ReNO": f"pixel ReNO through the VAE, {iterations} iterations",
     }
     rows = []
@@ -143,16 +150,23 @@ def _write_gain(
         over = "" if name == "plain" else bootstrap(values - correct["plain"], search.prompt).text(100, 1)
         cost = f"{1000 * np.median(times[name]) / 4 / CHUNK:.1f} ms" if name in times else ""
         rows.append((titles[name], bootstrap(values, search.prompt).percent(), over, cost))
-    against = {
-        "latent ReNO - pixel ReNO": correct["latent ReNO"] - correct["pixel ReNO"],
-        "latent ReNO - best of N": correct["latent ReNO"] - correct["best-of-N"],
-    }
-    differences = [(name, bootstrap(values, search.prompt).text(100, 1)) for name, values in against.items()]
+    against = (
+        ("latent ReNO", "pixel ReNO"),
+        ("latent ReNO", "best-of-N"),
+        ("latent ReNO, no teacher", "pixel ReNO"),
+        ("latent ReNO, no teacher", "best-of-N, no teacher"),
+    )
+    differences = [
+        (f"{one} - {other}", bootstrap(correct[one] - correct[other], search.prompt).text(100, 1))
+        for one, other in against
+    ]
     prompts = len(set(search.prompt.tolist()))
     return (
-        f"Oracle: all of a held-out caption is shown. {prompts} prompts x "
+        f"Oracle: all of a test caption is shown. {prompts} prompts x "
         f"{len(search.scenes) // prompts} seeds, all "
-        "methods from the same noises, published ReNO settings, intervals over prompts.\n\n"
+        "methods from the same noises, published ReNO settings, intervals over prompts. The first "
+        "Latent-CLIP was distilled from the pixel CLIP, on such searches too; the one without a teacher "
+        "was trained on captions.\n\n"
         + table(("method", "all correct", "over plain, points", "per render and item"), rows)
         + "\n\n"
         + table(("paired difference", "points"), differences)
@@ -171,7 +185,7 @@ def hacking(run: Run) -> str:
     rows = [(mark, *_trace_row(traces[mark])) for mark in marks]
     kept = bootstrap(traces[_default(marks)]["best correct"] - traces[0]["best correct"])
     return (
-        f"{len(search.scenes)} held-out prompts, one seed, published settings. Best is what ReNO would "
+        f"{len(search.scenes)} test prompts, one seed, published settings. Best is what ReNO would "
         "return if it stopped there, current the iteration itself. The held-out reward is the "
         "pixel CLIP's, from which the Latent-CLIP was distilled. "
         f"Oracle at the default length ({_default(marks) + 1} iterations) minus plain: "
@@ -200,8 +214,8 @@ def _traced(
     """Each of `TRACED` at each mark, as "mark name", and which items the result calls hacked."""
 
     def job() -> dict[str, np.ndarray]:
-        held_out = search.reward(part, "pixel")
-        generator, reward = search.generator(part), search.reward(part, "latent")
+        held_out = search.reward(part, PIXEL)
+        generator, reward = search.generator(part), search.reward(part, LATENT)
         settings = ReNOSettings(iterations=iterations)
         steps = ReNORun(generator, search.noise[part], reward, settings, held_out)
         notes: dict[str, np.ndarray] = {}

@@ -51,7 +51,7 @@ def rates(run: Run) -> str:
     rows = [_rate_row(groups, made, method) for method in made["unsafe"]]
     policy = groups["unsafe"].policy
     return (
-        f"{len(groups['unsafe'].scenes)} held-out prompts that ask for a skull and as many harmless ones, "
+        f"{len(groups['unsafe'].scenes)} test prompts that ask for a skull and as many harmless ones, "
         "one noise each, the same for all methods of a schedule. Policy: preset mini, threshold "
         f"{policy.thresholds[0]:.4g}. Rest of the caption: ground, count, colours, size or relation, "
         "without the shapes, over pictures that are not grey. Lost: paired difference to plain of the same "

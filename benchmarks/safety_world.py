@@ -33,10 +33,10 @@ STEPS, STEER = 20, 0.1
 
 
 def scenes_that(wanted: Callable[[Scene], bool], number: int, seed: int) -> list[Scene]:
-    """The first held-out scenes of a draw that are wanted."""
+    """The first test scenes of a draw that are wanted."""
     found: list[Scene] = []
     for part in range(100):
-        found += [s for s in sample_scenes(4 * number, seed * 100 + part, split="held-out") if wanted(s)]
+        found += [s for s in sample_scenes(4 * number, seed * 100 + part, split="test") if wanted(s)]
         if len(found) >= number:
             return found[:number]
     raise ValueError(f"only {len(found)} scenes are as wanted; expected {number}")

@@ -1,4 +1,4 @@
-"""What the mini-world sections share: held-out scenes, their latents, truth by the oracle, 100-way groups."""
+"""What the mini-world sections share: test scenes, their latents, truth by the oracle, 100-way groups."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from torch import Tensor
 from lclip.mini.drawing import render, sample_scenes
 from lclip.mini.oracle import Judgement, judge
 from lclip.mini.scenes import Scene, canonical, caption
-from lclip.mini.world import World, load_world
+from lclip.mini.world import ALONE, WEIGHTS, World, load_latent_clip, load_world
+from lclip.model.latent_clip import LatentCLIP
 
 WAYS = 100
 CHUNK = 200  # pictures per pass of a model
+LATENT, TEACHERLESS, PIXEL = "Latent-CLIP", "Latent-CLIP, no teacher", "decode + pixel CLIP"
 
 
 def world_for_cpu() -> World:
@@ -22,6 +24,12 @@ def world_for_cpu() -> World:
     world = load_world()
     world.vae.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return world
+
+
+def readers(world: World) -> dict[str, LatentCLIP]:
+    """Every CLIP of the mini world by its title; that of `PIXEL` reads decoded latents."""
+    alone = load_latent_clip(WEIGHTS / ALONE)
+    return {LATENT: world.latent_clip, TEACHERLESS: alone, PIXEL: world.pixel_clip}
 
 
 def to_pixels(pictures: np.ndarray) -> Tensor:
@@ -63,11 +71,11 @@ def noise_for(number: int, seed: int) -> Tensor:
 
 
 def hundred_way_groups(groups: int, seed: int, ways: int = WAYS) -> list[Scene]:
-    """groups x ways held-out scenes; within a group no two captions say the same."""
+    """groups x ways test scenes; within a group no two captions say the same."""
     scenes: list[Scene] = []
     for group in range(groups):
         chosen: dict[str, Scene] = {}
-        for scene in sample_scenes(40 * ways, seed * 1000 + group, split="held-out"):
+        for scene in sample_scenes(40 * ways, seed * 1000 + group, split="test"):
             chosen.setdefault(caption(canonical(scene.content)), scene)
             if len(chosen) == ways:
                 break

@@ -44,7 +44,7 @@ def sizes(run: Run) -> str:
         (f"{rule} (default)" if rule == DEFAULT_SIZE_RULE else rule, *cells) for rule, cells in rows.items()
     )
     return (
-        f"{WAYS}-way retrieval of held-out captions on encoded latents, n = {len(scenes)} scenes drawn "
+        f"{WAYS}-way retrieval of test captions on encoded latents, n = {len(scenes)} scenes drawn "
         "at each size. "
         "A 2:1 picture spreads the objects over the wider side without stretching them. fit reads as "
         "interpolate what is smaller than the native size.\n\n" + table(("rule", *PICTURES), named)

@@ -99,7 +99,7 @@ def between(picture: np.ndarray, less: str, more: str) -> float:
     return float((inside - ends[0]) @ way / (way @ way))
 
 
-def sliders(run: Run, split: str = "held-out", seed: int = 781, settings: SlideSettings = SETTINGS) -> str:
+def sliders(run: Run, split: str = "test", seed: int = 781, settings: SlideSettings = SETTINGS) -> str:
     """Order, and what else changed, of series by noise and by guidance."""
     world = world_for_cpu()
     found = {}
@@ -244,7 +244,7 @@ def _row(name: str, found: dict[str, np.ndarray]) -> tuple[str, ...]:
 def _written(rows: list[tuple[str, ...]], settings: SlideSettings) -> str:
     return (
         f"Series of {settings.positions} pictures from {settings.low:g} to {settings.high:g} around "
-        "the start, held-out captions, starts that show their caption. The slider's ends are the caption "
+        "the start, test captions, starts that show their caption. The slider's ends are the caption "
         "with either word. For size the prompt leaves that word out; for colour and count it is the mean of "
         "both ends' conditionings, so that the start is one of the two or between. Spearman's rank "
         "correlation of the measured position with the truth: size is the radius in pixels that the oracle "

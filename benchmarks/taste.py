@@ -85,7 +85,7 @@ def taste(run: Run) -> str:
         f"learnt {repeats} times from examples of its own; intervals are over these. Leave-one-out is what "
         f"the library reports. Held-out: the share on the right side of 0, of {held_out} other latents, half "
         "of them liked; chance is 50 %. All scenes have captions that the Latent-CLIP never saw. "
-        f"Best {BEST} of {BATCH}: of {len(made.views)} latents, generated in one step from held-out "
+        f"Best {BEST} of {BATCH}: of {len(made.views)} latents, generated in one step from test "
         f"captions, {BATCH} at a time, the {BEST} with the highest reward; the share of them in whose "
         f"picture the oracle sees the rule obeyed, with the share of all ({BEST} at random), and the largest "
         f"that there can be, as some batches hold fewer than {BEST}.\n\n"
@@ -104,7 +104,7 @@ def taste(run: Run) -> str:
 
 
 def _generated(world: World, batches: int) -> Made:
-    scenes = sample_scenes(batches * BATCH, 851, split="held-out")
+    scenes = sample_scenes(batches * BATCH, 851, split="test")
     latents = generate(world, [scene.caption for scene in scenes], noise_for(len(scenes), 852))
     pictures = in_chunks(world.decode, latents).permute(0, 2, 3, 1).numpy()
     embeddings = in_chunks(world.latent_clip.encode_latents, latents)
@@ -112,11 +112,11 @@ def _generated(world: World, batches: int) -> Made:
 
 
 def _sides(world: World, rule: Rule, number: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Latents of so many held-out scenes that obey a rule, and of as many that do not."""
+    """Latents of so many test scenes that obey a rule, and of as many that do not."""
     rng = np.random.default_rng(seed)
     scenes: dict[bool, list[Scene]] = {True: [], False: []}
     while min(map(len, scenes.values())) < number:
-        content = random_content(rng, "held-out")
+        content = random_content(rng, "test")
         side = scenes[rule(of_content(content))]
         if len(side) < number:
             side.append(place(content, rng))

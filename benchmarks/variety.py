@@ -21,7 +21,7 @@ STRENGTHS = (0.0, 0.02, 0.05, 0.1)
 
 def variety(run: Run) -> str:
     """Distance within a batch and oracle accuracy, plain and at three strengths, from the same noises."""
-    world, scenes = world_for_cpu(), sample_scenes(run.choose(40, 2), 771, split="held-out")
+    world, scenes = world_for_cpu(), sample_scenes(run.choose(40, 2), 771, split="test")
     found: dict[float, np.ndarray] = {}  # strength -> [captions, figures]
     for strength in STRENGTHS:
         run.say(f"strength {strength}")
@@ -41,7 +41,7 @@ def variety(run: Run) -> str:
             )
         )
     return (
-        f"{STEPS} Euler steps, guided by `VarietyReward` alone at every step; {len(scenes)} held-out "
+        f"{STEPS} Euler steps, guided by `VarietyReward` alone at every step; {len(scenes)} test "
         f"captions, batches of {BATCH}. Distance: mean of 1 - cosine over the pairs of a batch, by the "
         "Latent-CLIP that guides and by the pixel CLIP on the decoded pictures.\n\n"
         + table(

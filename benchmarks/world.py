@@ -11,10 +11,12 @@ from lclip.mini import World, load_world
 from lclip.mini.drawing import render, sample_scenes
 from lclip.mini.oracle import judge, shows_unsafe
 from lclip.mini.scenes import COLOURS, LOOK_ALIKES, SHAPES, UNSAFE_SHAPE, Scene
+from lclip.model.latent_clip import LatentCLIP
 from lclip.statistics import auc, bootstrap, wilson
 
 from .harness import Run, table
 from .scenes import (
+    PIXEL,
     WAYS,
     encode_scenes,
     generate,
@@ -22,6 +24,7 @@ from .scenes import (
     in_chunks,
     judge_latents,
     noise_for,
+    readers,
     retrieval_hits,
 )
 
@@ -31,7 +34,7 @@ TEMPLATES = ("a {}", *(f"a {colour} {{}}" for colour in COLOURS))
 def oracle(run: Run) -> str:
     """The judge itself on real scenes and through the VAE, and what the generator gets right."""
     world = load_world()
-    scenes = sample_scenes(run.choose(2000, 60), 701, split="held-out")
+    scenes = sample_scenes(run.choose(2000, 60), 701, split="test")
     real = [judge(render(scene), scene) for scene in scenes]
     coded = judge_latents(world, encode_scenes(world, scenes), scenes)
     rows = [
@@ -47,7 +50,7 @@ def oracle(run: Run) -> str:
         )
     parts = ("ground", "count", "shape", "colour")
     return (
-        "Share of pictures in which the oracle sees all that the held-out caption says; n = "
+        "Share of pictures in which the oracle sees all that the test caption says; n = "
         f"{len(scenes)} captions, "
         "one noise each. The last columns are single parts.\n\n"
         + table(("pictures", "all correct", *parts), rows)
@@ -63,7 +66,7 @@ def _accuracy(judgements: list) -> list[str]:
 
 
 def retrieval(run: Run) -> str:
-    """100-way: each picture must find its caption among a hundred held-out ones."""
+    """100-way: each picture must find its caption among a hundred test ones."""
     world = load_world()
     scenes = hundred_way_groups(run.choose(20, 1), seed=711)
     captions = [scene.caption for scene in scenes]
@@ -73,53 +76,49 @@ def retrieval(run: Run) -> str:
     )
     made = generate(world, captions, noise_for(len(scenes), 712))
     shown = np.array([item.correct for item in judge_latents(world, made, scenes)])
+    clips = readers(world)
     with torch.no_grad():
-        texts = {clip: getattr(world, clip).encode_text(captions) for clip in ("latent_clip", "pixel_clip")}
+        texts = {name: clip.encode_text(captions) for name, clip in clips.items()}
 
-    def hits(clip: str, inputs: Tensor) -> np.ndarray:
-        return retrieval_hits(in_chunks(getattr(world, clip).encode_latents, inputs), texts[clip])
+    def hits(name: str, inputs: Tensor) -> np.ndarray:
+        return retrieval_hits(in_chunks(clips[name].encode_latents, inputs), texts[name])
 
-    latent = {"encoded": hits("latent_clip", drawn), "generated": hits("latent_clip", made)}
-    pixel = {
-        "encoded": hits("pixel_clip", in_chunks(world.decode, drawn)),
-        "generated": hits("pixel_clip", in_chunks(world.decode, made)),
-    }
+    def all_hits(latents: Tensor) -> dict[str, np.ndarray]:
+        seen = {PIXEL: in_chunks(world.decode, latents)}
+        return {name: hits(name, seen.get(name, latents)) for name in clips}
+
+    encoded, generated = all_hits(drawn), all_hits(made)
     everything = np.ones(len(scenes), dtype=bool)
     rows = [
-        _versus("encoded, all", latent["encoded"], pixel["encoded"], everything),
-        _versus("generated, all", latent["generated"], pixel["generated"], everything),
-        _versus("generated, oracle: all correct", latent["generated"], pixel["generated"], shown),
+        _versus("encoded, all", encoded, everything),
+        _versus("generated, all", generated, everything),
+        _versus("generated, oracle: all correct", generated, shown),
     ]
-    original = hits("pixel_clip", pixels)
+    original = hits(PIXEL, pixels)
     return (
         f"{WAYS}-way retrieval of the caption; within a hundred, no two captions say the same. The pixel "
-        "CLIP has the same size, reads the decoded picture, and taught the Latent-CLIP; on the drawn "
+        "CLIP has the same size, reads the decoded picture, and taught the first Latent-CLIP; on the drawn "
         "originals, never encoded, it reaches "
-        f"{wilson(int(original.sum()), len(original)).percent()}. The difference is paired. On all "
-        "generated pictures "
-        "the generator's mistakes count as misses of both.\n\n"
-        + table(("latents", "n", "Latent-CLIP", "decode + pixel CLIP", "difference in points"), rows)
+        f"{wilson(int(original.sum()), len(original)).percent()}. Differences are paired, in points, less "
+        f"{PIXEL}. On all generated pictures the generator's mistakes count as misses of all.\n\n"
+        + table(("latents", "n", *clips, *(f"{name}, difference" for name in clips if name != PIXEL)), rows)
     )
 
 
-def _versus(name: str, latent: np.ndarray, pixel: np.ndarray, chosen: np.ndarray) -> tuple:
+def _versus(name: str, hits: dict[str, np.ndarray], chosen: np.ndarray) -> tuple:
     n = int(chosen.sum())
     if n == 0:
-        return (name, 0, "-", "-", "-")
-    difference = bootstrap(latent[chosen].astype(float) - pixel[chosen])
-    return (
-        name,
-        n,
-        wilson(int(latent[chosen].sum()), n).percent(),
-        wilson(int(pixel[chosen].sum()), n).percent(),
-        difference.text(scale=100, digits=1),
-    )
+        return (name, 0, *["-"] * (2 * len(hits) - 1))
+    shares = [wilson(int(found[chosen].sum()), n).percent() for found in hits.values()]
+    pixel = hits[PIXEL][chosen]
+    others = [found[chosen].astype(float) - pixel for who, found in hits.items() if who != PIXEL]
+    return (name, n, *shares, *(bootstrap(difference).text(scale=100, digits=1) for difference in others))
 
 
 def unsafe(run: Run) -> str:
     """ROC-AUC of the unsafe concept's zero-shot probability against the look-alikes alone."""
     world = load_world()
-    scenes = sample_scenes(run.choose(6000, 400), 721, split="held-out")
+    scenes = sample_scenes(run.choose(6000, 400), 721, split="test")
     with_it = [scene for scene in scenes if scene.content.unsafe]
     without = [
         scene for scene in scenes if not scene.content.unsafe and set(LOOK_ALIKES) & set(scene.content.shapes)
@@ -128,10 +127,10 @@ def unsafe(run: Run) -> str:
     for source in ("encoded", "generated"):
         run.say(source)
         positive, negative = _unsafe_latents(world, with_it, without, source)
-        for name, title in (("latent_clip", "Latent-CLIP"), ("pixel_clip", "decode + pixel CLIP")):
+        for title, clip in readers(world).items():
             area = "none on one side"
             if len(positive) and len(negative):
-                high, low = (_unsafe_probability(world, name, latents) for latents in (positive, negative))
+                high, low = (_unsafe_probability(world, clip, latents) for latents in (positive, negative))
                 area = auc(high, low).text(digits=3)
             rows.append((source, title, len(positive), len(negative), area))
     labels = ", ".join(SHAPES)
@@ -155,8 +154,7 @@ def _unsafe_latents(
     return latents[seen], latents[~seen]
 
 
-def _unsafe_probability(world: World, clip: str, latents: Tensor) -> np.ndarray:
-    model = getattr(world, clip)
-    inputs = latents if clip == "latent_clip" else in_chunks(world.decode, latents)
-    chances = in_chunks(lambda part: classify(model, part, SHAPES, TEMPLATES), inputs)
+def _unsafe_probability(world: World, clip: LatentCLIP, latents: Tensor) -> np.ndarray:
+    inputs = in_chunks(world.decode, latents) if clip is world.pixel_clip else latents
+    chances = in_chunks(lambda part: classify(clip, part, SHAPES, TEMPLATES), inputs)
     return chances[:, SHAPES.index(UNSAFE_SHAPE)].numpy()

@@ -52,7 +52,7 @@ class Job:
         return torch.randn(number, 4, 8, 8, generator=generator)
 
     def scenes(self, number: int, salt: int, wanted: Callable[[Content], bool] = bool) -> list[Scene]:
-        """The first held-out scenes of a draw that are wanted; only their captions are used."""
+        """The first "dev" scenes of a draw that are wanted; only their captions are used."""
         drawn = sample_scenes(40 * number, self.seed * 1000 + salt, split="dev")
         return [scene for scene in drawn if wanted(scene.content)][:number]
 

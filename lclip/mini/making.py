@@ -35,17 +35,17 @@ HELD_OUT, UNSAFE, HARMLESS = 16, 16, 8
 
 
 def contents(number: int, seed: int, unsafe: bool | None = None) -> list[Content]:
-    """Different held-out scenes. unsafe: only those that show the unsafe shape, or only the others."""
+    """Different scenes of the split "dev". unsafe: only those that show the unsafe shape, or only others."""
     rng, found = np.random.default_rng(seed), {}
     while len(found) < number:
-        content = random_content(rng, "held-out")
+        content = random_content(rng, "dev")
         if unsafe is None or (UNSAFE_SHAPE in content.shapes) == unsafe:
             found.setdefault(caption(content), content)
     return list(found.values())
 
 
 def write_geneval(folder: Path, seed: int = 0) -> Path:
-    """Held-out captions as GenEval's prompts file, and beside it as a text with a prompt a line."""
+    """Captions of the split "dev" as GenEval's prompts file, and beside it as a text with a prompt a line."""
     folder.mkdir(parents=True, exist_ok=True)
     scenes = contents(HELD_OUT, seed)
     entries = [{"tag": scene.kind, "include": [*scene.shapes], "prompt": caption(scene)} for scene in scenes]

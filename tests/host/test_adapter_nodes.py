@@ -210,7 +210,7 @@ def test_guidance_moves_the_twins_pictures(bench, file):
 
 def test_the_gate_blocks_skulls_and_lets_others_pass(bench, file):
     """Drawn pictures through the twin's VAE: what they show is known."""
-    drawn = sample_scenes(400, 31, split="held-out")
+    drawn = sample_scenes(400, 31, split="dev")
     kinds = [[s for s in drawn if s.content.unsafe is wanted][:20] for wanted in (True, False)]
     assert all(UNSAFE_SHAPE in scene.content.shapes for scene in kinds[0])
     counts = []

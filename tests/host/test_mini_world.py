@@ -46,7 +46,7 @@ def dumped(host, name: str) -> torch.Tensor:
 def contents():
     """Prompts whose pictures are not all right, so that there is something to choose."""
     rng = numpy.random.default_rng(11)
-    return [random_content(rng, "held-out") for _ in range(PROMPTS)]
+    return [random_content(rng, "dev") for _ in range(PROMPTS)]
 
 
 def test_the_chosen_pictures_have_the_wanted_colour_more_often_than_the_others(host, graph):

@@ -171,7 +171,7 @@ def test_equal_concepts_are_refused():
 
 def test_on_the_mini_world_the_chosen_are_what_was_drawn():
     world = load_world()
-    scenes = [s for s in sample_scenes(400, 5, split="held-out") if s.content.ground and s.content.count == 1]
+    scenes = [s for s in sample_scenes(400, 5, split="dev") if s.content.ground and s.content.count == 1]
     grounds = ("white", "black")
     some = [s for s in scenes if s.content.ground == "white"][:20]
     some += [s for s in scenes if s.content.ground == "black"][:6]

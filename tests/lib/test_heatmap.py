@@ -19,7 +19,7 @@ def hits(width, height, size_rule=None):
     """How often the highest value lies in the thing that is named, in held-out scenes of two, so large."""
     model = lclip.load(MODEL)
     vae, _ = load_module(MiniVAE(), WEIGHTS / "vae.safetensors")
-    scenes = [s for s in sample_scenes(300, 7, "held-out") if s.content.kind == "pair"][:60]
+    scenes = [s for s in sample_scenes(300, 7, "dev") if s.content.kind == "pair"][:60]
     found = []
     for scene in (s for s in scenes if len({(o.shape, o.colour) for o in s.objects}) == 2):
         pixels = torch.from_numpy(render(scene, width, height)).permute(2, 0, 1)[None].float() / 127.5 - 1

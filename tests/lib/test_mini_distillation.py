@@ -94,7 +94,7 @@ def test_a_search_that_has_had_its_iterations_makes_way_for_another(world, pictu
 def test_nothing_held_out_is_asked_for_and_the_captions_differ():
     asked = draw_captions(np.random.default_rng(0), 300)
     assert len(set(asked)) > 200
-    held_out = {caption(canonical(scene.content)) for scene in sample_scenes(2000, 5, split="held-out")}
+    held_out = {caption(canonical(scene.content)) for scene in sample_scenes(2000, 5, split="dev")}
     assert not held_out & set(asked)
 
 

@@ -20,7 +20,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def scenes():
-    return sample_scenes(500, seed=91, split="held-out")
+    return sample_scenes(500, seed=91, split="dev")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_the_unsafe_concept_stands_out_from_its_look_alikes(world, latents, scen
 
 def test_the_presets_threshold_is_the_one_that_was_calibrated(world):
     """For one harmless picture in 20, drawn and generated, of training captions; these are held-out ones."""
-    scenes = sample_scenes(800, 31, split="held-out")
+    scenes = sample_scenes(800, 31, split="dev")
     with torch.no_grad():
         drawn = world.encode(torch.from_numpy(render_batch(scenes)).permute(0, 3, 1, 2).float() / 255.0)
     verdicts = lclip.SafetyPolicy.preset("mini").judge(world.latent_clip, drawn)

@@ -1,5 +1,7 @@
 """Scenes, captions, the pairing of noise and pictures, and the oracle that judges them."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,9 +22,9 @@ from lclip.mini.scenes import (
     Content,
     canonical,
     caption,
-    is_held_out,
     neighbours,
     random_content,
+    split_of,
     vague,
     vocabulary,
 )
@@ -94,18 +96,26 @@ def test_captions_read_as_english(content, text):
     assert caption(content) == text
 
 
-def test_held_out_captions_never_occur_in_training():
-    held_out = {caption(canonical(content)) for content in contents("held-out", 400)}
-    train = {caption(canonical(content)) for content in contents("train", 2000)}
-    assert held_out.isdisjoint(train)
-    assert all(is_held_out(content) for content in contents("held-out", 50))
+def test_no_caption_is_in_two_splits():
+    number = {"train": 2000, "dev": 400, "test": 400}
+    said = {split: {caption(canonical(c)) for c in contents(split, n)} for split, n in number.items()}
+    for one, other in itertools.combinations(said.values(), 2):
+        assert one.isdisjoint(other)
+    for split in number:
+        assert {split_of(content) for content in contents(split, 50)} == {split}
+
+
+def test_the_splits_have_their_shares():
+    drawn = [split_of(content) for content in contents("all", 4000)]
+    for split, share in {"train": 0.65, "dev": 0.2, "test": 0.15}.items():
+        assert drawn.count(split) / len(drawn) == pytest.approx(share, abs=0.03)
 
 
 def test_a_pair_means_the_same_from_both_sides():
     right = Content("pair", ("ring", "star"), ("red", "blue"), "grey", relation="right of", count=2)
     left = Content("pair", ("star", "ring"), ("blue", "red"), "grey", relation="left of", count=2)
     assert canonical(right) == left
-    assert is_held_out(right) == is_held_out(left)
+    assert split_of(right) == split_of(left)
 
 
 def test_a_picture_shows_the_relation_in_its_caption():
@@ -126,8 +136,8 @@ def _first(scene):
 def test_sampling_is_deterministic_and_refuses_unknown_splits():
     first, second = (render_batch(sample_scenes(20, seed=3)) for _ in range(2))
     assert np.array_equal(first, second)
-    with pytest.raises(ValueError, match="held-out"):
-        sample_scenes(1, seed=0, split="test")
+    with pytest.raises(ValueError, match="dev"):
+        sample_scenes(1, seed=0, split="held-out")
 
 
 def test_a_larger_picture_is_the_same_scene():

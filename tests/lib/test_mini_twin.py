@@ -31,7 +31,7 @@ def twin():
 
 @pytest.fixture(scope="module")
 def scenes():
-    return sample_scenes(SCENES, 401, split="held-out")
+    return sample_scenes(SCENES, 401, split="dev")
 
 
 @pytest.fixture(scope="module")

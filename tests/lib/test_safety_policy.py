@@ -47,7 +47,7 @@ def test_the_mini_preset_is_calibrated_for_the_shipped_weights():
     model = load(WEIGHTS / "latent_clip.safetensors")
     policy = SafetyPolicy.preset("mini")
     assert policy.model == fingerprint(model)
-    scenes = sample_scenes(600, 5, split="held-out")
+    scenes = sample_scenes(600, 5, split="dev")
     vae, _ = load_module(MiniVAE(), WEIGHTS / "vae.safetensors")
     pixels = torch.from_numpy(np.stack([render(scene) for scene in scenes])).permute(0, 3, 1, 2) / 127.5 - 1
     verdicts = policy.judge(model, vae.encode(pixels))

@@ -74,7 +74,7 @@ def test_they_are_written_as_json_and_csv():
 
 def test_on_the_mini_world_they_are_those_of_the_drawn_scenes():
     world = load_world()
-    scenes = [s for s in sample_scenes(400, 5, split="held-out") if s.content.ground and s.content.count == 1]
+    scenes = [s for s in sample_scenes(400, 5, split="dev") if s.content.ground and s.content.count == 1]
     scenes = scenes[:60]
     grounds = ("white", "grey", "black")
     pixels = torch.stack([torch.from_numpy(render(scene)).permute(2, 0, 1) for scene in scenes]) / 255
