@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lclip import RaceResult, RaceSettings, TextReward, race
+from lclip import RaceResult, RaceSettings, ReNOSettings, TextReward, race, reno
 from lclip.choosing.race import Watch, euler
 from lclip.mini import World
 from lclip.mini.drawing import sample_scenes
@@ -35,6 +35,8 @@ STEERED = {
         FEW, checks=FOUR_LOOKS, method="resample"
     ),
 }
+BACKWARD = 2  # passes that going back through one costs
+SEARCHED = {f"ReNO, {iterations} iterations": ReNOSettings(iterations) for iterations in (3, 6)}
 
 
 def race_section(run: Run) -> str:
@@ -46,7 +48,7 @@ def race_section(run: Run) -> str:
         for first in range(0, len(scenes), AT_ONCE)
     ]
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return "\n\n".join((_correlations(found), _gains(found, list(settings)), _notes()))
+    return "\n\n".join((_correlations(found), _gains(found, [*settings, *SEARCHED]), _notes()))
 
 
 def _seeded(settings: RaceSettings, seed: int) -> RaceSettings:
@@ -78,6 +80,10 @@ def _prompt(
     for name, each in settings.items():
         result = stage.race(noise, each, _stochastic(each.seed) if name in STEERED else euler)
         row[name] = np.array([float(result.rewards[0]), stage.correct(result.latents)[0], result.passes])
+    for name, each in SEARCHED.items():
+        found = reno(world.generator([scene.caption], steps), noise, stage.text, each)
+        passes = steps * (each.iterations + BACKWARD * (each.iterations - 1))
+        row[name] = np.array([float(found.best_reward[0]), stage.seen_right(found.best_latents)[0], passes])
     return row
 
 
@@ -117,7 +123,10 @@ class _Stage:
 
     def correct(self, x0: Tensor) -> np.ndarray:
         """Whether the oracle sees all of the caption: float [N]."""
-        raw = self.world.latent_format.to_raw(x0)
+        return self.seen_right(self.world.latent_format.to_raw(x0))
+
+    def seen_right(self, raw: Tensor) -> np.ndarray:
+        """The same of raw latents."""
         seen = judge_latents(self.world, raw, [self.scene] * len(raw))
         return np.array([float(item.correct) for item in seen])
 
@@ -207,5 +216,7 @@ def _notes() -> str:
         f"All methods start from the same noises; plain and best of {FEW} are means over all choices of so "
         f"many of the {CANDIDATES}. Best of n is the random search of "
         "ComfyUI-InferenceTimeScaling, with the same verifier, in as many passes. Differences are paired. "
-        "The stochastic rows have noise in every step; resampling (Feynman-Kac steering) saves no passes."
+        "The stochastic rows have noise in every step; resampling (Feynman-Kac steering) saves no passes. "
+        f"ReNO takes its gradient through all {STEPS} steps, at the published settings; going back through a "
+        f"pass is counted as {BACKWARD} more, which leaves out the memory that it takes."
     )
