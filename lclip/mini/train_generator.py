@@ -13,8 +13,8 @@ from ..model.tokenizer import WordTokenizer
 from ..training.loop import FitSettings, fit
 from .drawing import render_batch
 from .generator import Denoiser, TextEncoder
-from .pairing import PairedNoise, draw_pair
-from .scenes import caption, random_content, vague
+from .pairing import Draw, PairedNoise, draw_pair
+from .scenes import Content, Scene, caption, random_content, split_of, vague
 from .train_vae import to_pixels
 from .vae import RAW_STD, MiniVAE
 
@@ -47,18 +47,29 @@ class Generator(nn.Module):
 def draw_pairs(
     vae: MiniVAE, words: WordTokenizer, number: int = PAIRS, seed: int = 31, raw_std: float = RAW_STD
 ) -> Pairs:
-    """Draw noises and captions and the pictures that belong to them; nothing held out is asked for."""
+    """Noises, captions and the pictures that belong to them; nothing held out is asked for or shown."""
     rng = np.random.default_rng(seed)
     captions, draws, latents = [], [], []
     for first in range(0, number, CHUNK):
         spoken = [vague(random_content(rng, "train"), rng) for _ in range(min(CHUNK, number - first))]
-        noise = rng.standard_normal((len(spoken), 4, 8, 8), dtype=np.float32)
-        scenes, drawn = zip(*(draw_pair(*pair, rng) for pair in zip(spoken, noise, strict=True)), strict=True)
+        scenes, drawn = zip(*(draw_shown(content, rng) for content in spoken), strict=True)
         with torch.no_grad():
             latents.append((vae.encode(to_pixels(render_batch(scenes))) - vae.shift) / raw_std)
         captions += ["" if rng.random() < WORDLESS_SHARE else caption(content) for content in spoken]
         draws += drawn
     return Pairs(words.encode(captions), torch.cat(latents).contiguous(), PairedNoise(draws))
+
+
+def draw_shown(content: Content, rng: np.random.Generator) -> tuple[Scene, Draw]:
+    """A noise for a content, and the scene that belongs to it.
+
+    What a vague content leaves open is the noise's to choose; noises that choose a held-out one are passed
+    over.
+    """
+    while True:
+        scene, drawn = draw_pair(content, rng.standard_normal((4, 8, 8), dtype=np.float32), rng)
+        if split_of(scene.content) == "train":
+            return scene, drawn
 
 
 def train_generator(pairs: Pairs, vocabulary_size: int, work: Path, steps: int | None = None) -> Generator:

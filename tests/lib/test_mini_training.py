@@ -12,7 +12,17 @@ from mini_stages import made_by
 
 from lclip.mini import train
 from lclip.mini.drawing import place, random_palette
-from lclip.mini.scenes import COLOURS, GROUNDS, SHAPES, canonical, caption, split_of
+from lclip.mini.pairing import draw_pair
+from lclip.mini.scenes import (
+    COLOURS,
+    GROUNDS,
+    SHAPES,
+    canonical,
+    caption,
+    random_content,
+    split_of,
+    vague,
+)
 from lclip.mini.train_clip import (
     CONFIG,
     GROUP_SIZE,
@@ -25,6 +35,7 @@ from lclip.mini.train_clip import (
 )
 from lclip.mini.train_generator import draw_pairs
 from lclip.mini.vae import MiniVAE
+from lclip.mini.train_generator import draw_shown
 from lclip.model.latent_clip import LatentCLIP
 
 
@@ -78,6 +89,15 @@ def test_adversarial_examples_climb_the_loss_within_epsilon():
     assert sizes.std() > 0.02  # of random size
     cosines = torch.cosine_similarity(change.flatten(1), slope.flatten(1))
     torch.testing.assert_close(cosines, torch.ones(6))
+
+
+def test_no_picture_of_the_generators_training_shows_what_is_held_out():
+    """A vague caption leaves much to its noise, which would choose held-out contents for some."""
+    rng = np.random.default_rng(0)
+    spoken = [vague(random_content(rng, "train"), rng) for _ in range(400)]
+    drawn = [draw_pair(content, rng.standard_normal((4, 8, 8)), rng)[0] for content in spoken]
+    assert {split_of(scene.content) for scene in drawn} == {"train", "dev", "test"}
+    assert {split_of(draw_shown(content, rng)[0].content) for content in spoken} == {"train"}
 
 
 def test_the_adversarial_cycle_is_harder_for_the_model():
