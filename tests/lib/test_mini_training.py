@@ -33,9 +33,8 @@ from lclip.mini.train_clip import (
     loss_on,
     tokenizer,
 )
-from lclip.mini.train_generator import draw_pairs
+from lclip.mini.train_generator import draw_pairs, draw_shown
 from lclip.mini.vae import MiniVAE
-from lclip.mini.train_generator import draw_shown
 from lclip.model.latent_clip import LatentCLIP
 
 
