@@ -62,9 +62,9 @@ def retrieval(model, images, scenes, ways=100):
 def test_everything_shipped_is_small():
     files = list(WEIGHTS.glob("*.safetensors"))
     assert {file.stem for file in files} == {
-        "vae", "generator", "latent_clip", "pixel_clip", "vae16", "generator16", "half",
+        "vae", "generator", "latent_clip", "pixel_clip", "vae16", "generator16", "half", "alone",
     }  # fmt: skip
-    assert sum(file.stat().st_size for file in files) < 10.5e6
+    assert sum(file.stat().st_size for file in files) < 12e6
 
 
 def test_the_vae_keeps_what_the_oracle_sees(world, latents, scenes):
