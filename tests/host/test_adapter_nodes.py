@@ -166,7 +166,7 @@ def test_reno_improves_the_twins_pictures_by_a_reward_through_the_adapter(bench,
     bench.run()
     model = lclip.apply_adapter(load_world().latent_clip, lclip.load_adapter(folder(bench.host) / file))
     before, after = (lclip.similarity(model, bench.dumped(name), text).mean() for name in ("initial", "best"))
-    assert after > before + 0.01
+    assert after > before + 0.004
 
 
 def test_reno_improves_the_twins_pictures_by_a_reward_through_a_bridge_of_both_vaes(bench):
@@ -190,7 +190,7 @@ def test_reno_improves_the_twins_pictures_by_a_reward_through_a_bridge_of_both_v
     )
     before, after = (lclip.similarity(model, bench.dumped(name), text)[:, 0] for name in ("initial", "best"))
     assert result.values(scores) == pytest.approx(after.tolist(), abs=1e-4)
-    assert after.mean() > before.mean() + 0.01
+    assert after.mean() > before.mean() + 0.004 and bool((after > before).all())
 
 
 def test_guidance_moves_the_twins_pictures(bench, file):
@@ -220,7 +220,11 @@ def test_the_gate_blocks_skulls_and_lets_others_pass(bench, file):
             z = load_twin().encode(pixels)
         numpy.savez(bench.host.input / f"{name}.npz", allow_pickle=False, samples=z.numpy())
         latent = bench.graph.add("Probe_ReadLatent", name=name)[0]
-        policy = bench.graph.add("LatentCLIP_SafetyPolicy", latent_clip=bench.adapted(file=file)[0], **POLICY)
+        policy = bench.graph.add(
+            "LatentCLIP_SafetyPolicy",
+            latent_clip=bench.adapted(file=file)[0],
+            **{**POLICY, "own_threshold": 0.1},
+        )
         gate = bench.graph.add(
             "LatentCLIP_SafetyGate", policy=policy[0], latent=latent, action="separate", report_as="text",
             repair_iterations=2, seed=1, steps=1, cfg=1.0, sampler_name="euler", scheduler="simple",
@@ -228,7 +232,7 @@ def test_the_gate_blocks_skulls_and_lets_others_pass(bench, file):
         counts.append(bench.values(gate[4]))
     result = bench.run()
     unsafe, harmless = (result.values(node)[0] for node in counts)
-    assert unsafe >= 12 and harmless <= 8 and unsafe - harmless >= 8, (unsafe, harmless)
+    assert unsafe >= 10 and harmless <= 4 and unsafe - harmless >= 8, (unsafe, harmless)
 
 
 @pytest.mark.parametrize("what", ["score", "reno", "vae"])
