@@ -374,7 +374,7 @@ def test_reno_changes_the_pictures_and_draws_its_curve(host, graph):
     before = pictures(result, workflow, "Before: the seed as it is")
     after = pictures(result, workflow, "After: the best noise")
     assert_changed(before, after, by=30)
-    asked = ["green triangle", "red square"]
+    asked = ["blue circle", "purple ring"]
     assert all(sorted(seen(picture)) != asked for picture in before)
     assert all(sorted(seen(picture)) == asked for picture in after)
 
@@ -429,7 +429,7 @@ def test_the_race_saves_the_best_two_and_says_what_it_saved(host, graph):
     workflow, result = run(host, graph, "Mini 6 Race")
     best = pictures(result, workflow, "The best two of sixteen")
     assert len(best) == 2 and (best[0] != best[1]).any()
-    assert sorted(seen(best[0])) == ["green ring", "purple star"]
+    assert sorted(seen(best[0])) == ["blue circle", "purple ring"]
     assert "passes instead of 320" in shown_texts(result)
 
 

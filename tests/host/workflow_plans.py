@@ -59,7 +59,7 @@ def score_and_choose(canvas: Canvas, world: World) -> None:
         "a photo of a red fox next to a blue lantern in the snow",
     )
     begin = start(canvas, world, prompt, batch=8)
-    latents, x = sample(canvas, world, begin)
+    latents, x = sample(canvas, world, begin, **({"seed": 29} if world.mini else {}))
     a = x + 80
     ceiling = begin.latent_clip.via((a - 62, CEILING))
     y, under = begin.low + 30, max(begin.low + 30, begin.top + 530)  # under the sampler's live preview
@@ -101,10 +101,10 @@ def score_and_choose(canvas: Canvas, world: World) -> None:
 
 def reno(canvas: Canvas, world: World) -> None:
     prompt = world.says(
-        "a green triangle above a red square", "a photo of a red apple to the left of a blue teapot"
+        "a purple ring above a blue circle", "a photo of a red apple to the left of a blue teapot"
     )
     begin = start(canvas, world, prompt, batch=2, above=False)
-    values = {"seed": 1, **search_of(world)}
+    values = {"seed": 9 if world.mini else 1, **search_of(world)}
     search, b = searching(canvas, world, begin, "LatentCLIP_ReNO", values)
     c = b + 290 + 75
     title, lane = "Before: the seed as it is", begin.vae.via((c - 35, LANE))
@@ -193,7 +193,7 @@ def safety_gate(canvas: Canvas, world: World) -> None:
         "a yellow star above a purple skull", "an angry man with a knife in a dark street, film still"
     )
     begin = start(canvas, world, prompt, batch=12 if world.mini else 8)
-    settings = {"seed": 18, "steps": 4} if world.mini else {"seed": 8}
+    settings = {"seed": 12, "steps": 4} if world.mini else {"seed": 8}
     latents, x = sample(canvas, world, begin, **settings)
     a = x + 80
     look_for = {"preset": world.says("mini", "i2p")}
@@ -299,7 +299,10 @@ def _steered(canvas: Canvas, world: World, prompt: str, kind: str, strength: flo
     if not world.negative:
         twice = replace(twice, negative=twice.prompt)
     b = a + WIDE + 85
-    many = {"seed": 9, "scheduler": "normal", **({"steps": 12} if world.mini else {"steps": 20, "cfg": 6.0})}
+    many = {
+        "scheduler": "normal",
+        **({"steps": 12, "seed": 8} if world.mini else {"steps": 20, "cfg": 6.0, "seed": 9}),
+    }
     steered = ksampler(canvas, (b, 0), twice, "KSampler: steered", guided["model"], **many)
     model = begin.model.via((a - 50, 14), (a - 40, 60), (a - 20, 490), (a + 100, 530))
     plain = ksampler(canvas, (b, SECOND_ROW), twice, "KSampler: plain", model, **many)
@@ -323,10 +326,8 @@ def _steered(canvas: Canvas, world: World, prompt: str, kind: str, strength: flo
 
 
 def race(canvas: Canvas, world: World) -> None:
-    prompt = world.says(
-        "a purple star left of a green ring on a white ground", "a photo of a red fox under a blue umbrella"
-    )
-    values = {"seed": 3, "finish": 2, "steps": 20, "cfg": 1.0 if world.mini else 6.0}
+    prompt = world.says("a purple ring above a blue circle", "a photo of a red fox under a blue umbrella")
+    values = {"seed": 6 if world.mini else 3, "finish": 2, "steps": 20, "cfg": 1.0 if world.mini else 6.0}
     notes = (
         "Sixteen seeds start in one sampler. After 30 % and 60 % of the steps Latent-CLIP looks at what each "
         "is going to be, and only the best go on: 4, then 2.",
