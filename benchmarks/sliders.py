@@ -136,8 +136,8 @@ def _starts(
 ) -> tuple[list[Content], Tensor]:
     """Captions with noises whose start shows what the caption says, all but what the slider moves."""
     kind = "count" if axis.attribute == "count" else "single"
-    drawn = [s.content for s in sample_scenes(40 * number, seed, split=split) if s.content.kind == kind]
-    drawn, noise = drawn[: 6 * number], noise_for(6 * number, seed)[: len(drawn)]
+    drawn = [s.content for s in sample_scenes(100 * number, seed, split=split) if s.content.kind == kind]
+    drawn, noise = drawn[: 16 * number], noise_for(16 * number, seed)[: len(drawn)]
     with torch.no_grad():
         starts = generate_from(world.denoiser, axis.context(world, drawn), noise, steps)
         pictures = _pictures(world, world.latent_format.to_raw(starts))

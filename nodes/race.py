@@ -128,7 +128,7 @@ class RaceKSampler(io.ComfyNode):
             category="latent-clip/sampling",
             description="KSampler that starts many seeds, judges their predicted pictures on the way and "
             "drops those that fall behind. By default it takes 40 % of the passes of best of 16, and on the "
-            "mini world it keeps 81 % of its gain in reward. It needs no gradient.",
+            "mini world it keeps 80 % of its gain in reward. It needs no gradient.",
             search_aliases=[*ALIASES, "ksampler"],
             inputs=[
                 *stage_inputs(
