@@ -361,7 +361,7 @@ def slider(canvas: Canvas, world: World) -> None:
     judge = judge.via((begin.right + 40, begin.low + 30), (begin.right + 75, 300))
     b = begin.right + 110
     values = {
-        "seed": 49, "less": "a small green square on a black ground",
+        "seed": 24, "less": "a small green square on a black ground",
         "more": "a large green square on a black ground", "low": -0.5, "high": 0.5, "anchor": 0.3,
     }  # fmt: skip
     series = canvas.node(

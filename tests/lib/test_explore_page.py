@@ -217,12 +217,17 @@ def test_the_command_says_where_each_text_is_best(world, tmp_path, capsys):
         (["--prompt", RED, "--cells", 1], "1 cells a side"),
         (["--prompt", " "], "no text"),
         (["--prompt", RED, "--axes", "noise 1-2", "prompt 1-2"], "y axis is 'prompt 1-2'"),
-        (["--prompt", RED, "--seeds", -1, 2], "the seed is -1"),
     ],
 )
 def test_what_makes_no_map_is_refused_in_words(arguments, said, tmp_path, capsys):
     assert run("explore", "--mini", *arguments, "--out", tmp_path / "never.html") == 2
     assert said in capsys.readouterr().err and not (tmp_path / "never.html").exists()
+
+
+def test_a_seed_that_no_generator_takes_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run("explore", "--mini", "--prompt", RED, "--seeds", -1, 2, "--out", tmp_path / "never.html")
+    assert "the seed is -1" in capsys.readouterr().err and not (tmp_path / "never.html").exists()
 
 
 def test_pairs_of_axes():
