@@ -168,8 +168,7 @@ class RaceRun:
         """Per batch item the row that was best at the last check; at first the caller's own. [B]"""
         if not self.checks:
             return torch.arange(self.batch)
-        rewards = torch.stack([as_ranked(own) for own in self.checks[-1].rewards])
-        best = rewards.nan_to_num(nan=-torch.inf).argmax(1)
+        best = _by_rank(self.checks[-1].rewards.T).argmax(0)
         return best * self.batch + torch.arange(self.batch)
 
     def result(self, latents: Tensor) -> RaceResult:
@@ -207,10 +206,8 @@ class RaceRun:
     def _ranking(self, rewards: Tensor) -> Tensor:
         """Row numbers by rank, best first: [candidates, B]. NaN comes after numbers, who is out last; ties,
         also those that only rounding breaks, keep their order."""
-        value = torch.stack([as_ranked(own) for own in rewards.view(-1, self.batch).T], dim=1)
-        value = value.nan_to_num(nan=-torch.inf)
         out = ~self.running.view(-1, self.batch)
-        order = value.argsort(dim=0, descending=True, stable=True)
+        order = _by_rank(rewards.view(-1, self.batch)).argsort(dim=0, descending=True, stable=True)
         order = order.gather(0, out.gather(0, order).int().argsort(dim=0, stable=True))
         return order * self.batch + torch.arange(self.batch)
 
@@ -262,3 +259,8 @@ class RaceRun:
 def _drawn(noise: Tensor, places: Sequence[int] | None, seed: int) -> Tensor:
     """Fresh N(0, I) noise like that, every item by seed and place."""
     return item_noise_source(noise, seed, places)()
+
+
+def _by_rank(rewards: Tensor) -> Tensor:
+    """Rewards [candidates, B] as each item's ranks see them; NaN is below all."""
+    return torch.stack([as_ranked(own) for own in rewards.T], dim=1).nan_to_num(nan=-torch.inf)

@@ -119,12 +119,13 @@ def shares(
     """
     check_concepts(concepts)
     require_distinct(model, concepts, templates)
-    found = [classify(model, z, concepts, templates)] if isinstance(z, Tensor) else []
-    for batch in () if isinstance(z, Tensor) else z:
-        if bool(finite_items(batch).any()):
-            found.append(classify(model, batch, concepts, templates))
-        else:  # one batch alone is refused, of several its items are broken ones
-            found.append(torch.full((len(batch), len(concepts)), torch.nan))
+    found = []
+    with torch.no_grad():
+        for batch in [z] if isinstance(z, Tensor) else z:
+            if batch is z or bool(finite_items(batch).any()):
+                found.append(classify(model, batch, concepts, templates))
+            else:  # one batch alone is refused, of several its items are broken ones
+                found.append(torch.full((len(batch), len(concepts)), torch.nan))
     if not found:
         raise ValueError("there is no batch of latents; expected at least one")
     return shares_of(torch.cat(found), concepts, target, margin, confusion)

@@ -170,3 +170,17 @@ def test_the_line_that_is_wrong_is_named():
         questions_of("a cat | a dog\na red star\na ring | a star")
     with pytest.raises(ValueError, match=r"target has 2 lines; expected one line, its shares parted by \|"):
         targets_of("0.5\n0.5", 1)
+
+
+def test_a_model_that_is_in_training_is_asked_as_any_other():
+    """No gradient is kept of what is only counted."""
+    model, z = inputs.clip(), inputs.pictures(4)
+    counts = []
+    for trained in (False, True):
+        model.requires_grad_(trained)
+        counts.append([
+            (found.items, found.unclear, found.to_json())
+            for found in (lclip.shares(model, each, ["a red star", "a ring"]) for each in (z, [z, z]))
+        ])  # fmt: skip
+    model.requires_grad_(False)
+    assert counts[0] == counts[1]
