@@ -11,7 +11,6 @@ import json
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,6 +23,7 @@ from ..data.identity import Whereabouts
 from ..data.items import LatentItem
 from ..data.tally import Tally
 from .asking import Block
+from .keys import key_of, place_of
 from .questions import Question
 from .sources import Sources
 from .tables import LINES, all_columns, block_of, format_of, header, lines, parse_lines, write_table
@@ -136,15 +136,10 @@ class GrowingTable:
 
     def _place(self, file: str, item: str) -> int | None:
         """Where the key of a row is among those of the table as it was opened."""
-        key = self._key(file, item)
-        place = int(np.searchsorted(self._known, np.uint64(key)))
-        return place if place < len(self._known) and int(self._known[place]) == key else None
+        return place_of(self._key(file, item), self._known)
 
     def _key(self, file: str, item: str) -> int:
-        text = f"{self.where.identity(file)}\0{item}"
-        return int.from_bytes(
-            blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little"
-        )
+        return key_of(f"{self.where.identity(file)}\0{item}")
 
     def _read_back(self) -> np.ndarray:
         """Cut off a half line, take out what has changed, count the rest, and keep 8 bytes of each item."""

@@ -14,6 +14,7 @@ import numpy as np
 from ..data.identity import Whereabouts
 from ..data.samples import TEXT
 from ..data.shards import Shard, is_shard
+from .keys import key_of, place_of
 
 State = list[list[int] | None]
 """Size and time in nanoseconds of some files; None for one that is not there."""
@@ -30,6 +31,7 @@ class Sources:
         self._same = np.empty(0, np.uint64)
         self._seen: dict[str, State] = {}
         self._last = ""
+        self._answered: tuple[str, bool] | None = None
 
     def read(self) -> None:
         """Read back which files are as they were; 8 bytes of each are kept. A damaged line says nothing."""
@@ -52,8 +54,13 @@ class Sources:
             self._same = found[order][ends & np.frombuffer(same, np.int8)[order].astype(bool)]
 
     def changed(self, file: str) -> bool:
-        """Whether a file of the table is there, and is not known to be the one that was read."""
-        return not self._is_same(file) and self._state(file) is not None
+        """Whether a file of the table is there, and is not known to be the one that was read.
+
+        Its rows come one after the other, and it is looked at once for all of them.
+        """
+        if self._answered is None or self._answered[0] != file:
+            self._answered = file, not self._is_same(file) and self._state(file) is not None
+        return self._answered[1]
 
     def see(self, file: str) -> None:
         """Keep the state of a file, by the table's name, that is being read; its items come in a row."""
@@ -72,9 +79,7 @@ class Sources:
                 log.write("".join(f"{entry}\n" for entry in entries))
 
     def _is_same(self, file: str) -> bool:
-        key = self._key(file)
-        place = int(np.searchsorted(self._same, np.uint64(key)))
-        return place < len(self._same) and int(self._same[place]) == key
+        return place_of(self._key(file), self._same) is not None
 
     def _state(self, file: str) -> State | None:
         path = Path(self.where.begun_in, file)
@@ -82,8 +87,7 @@ class Sources:
         return None if found[0] is None else found
 
     def _key(self, file: str) -> int:
-        name = self.where.identity(file).encode("utf-8", "surrogateescape")
-        return int.from_bytes(blake2b(name, digest_size=8).digest(), "little")
+        return key_of(self.where.identity(file))
 
 
 def shard_state(shard: Shard) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .finding import find_shards
-from .items import MAX_CAPTION_BYTES, LatentItem, caption, one_line, readable
+from .items import LatentItem, caption, one_line, readable
 from .samples import LATENTS, TEXT, Sample
 from .shards import NoShard, Shard, ShardError
 from .tally import Tally
@@ -66,11 +66,11 @@ def _items(sample: Sample, tar: str, captions: bool, latent_key: str | None) -> 
     try:
         chosen = sample.latents(latent_key)
     except ValueError as error:
-        text = _caption(sample, "") if captions else NO_CAPTION
-        yield LatentItem(tar or key, key if tar else "", None, text[0], one_line(error))
+        text, _ = _caption(sample, "") if captions else NO_CAPTION
+        yield LatentItem(tar or key, key if tar else "", None, text, one_line(error))
         return
     for member in chosen:
-        text = _caption(sample, member) if captions else NO_CAPTION
+        text, unread = _caption(sample, member) if captions else NO_CAPTION
         content = sample.members[member]
         file = tar or (readable(content) if isinstance(content, Path) else key)
         named = key if len(chosen) == 1 else f"{key}.{member}"
@@ -78,14 +78,14 @@ def _items(sample: Sample, tar: str, captions: bool, latent_key: str | None) -> 
             parts = sample.stored(member)
         except (ValueError, OSError) as error:
             problem = one_line(error).removeprefix(f"{file}: ")
-            yield LatentItem(file, named if tar else "", None, text[0], problem)
+            yield LatentItem(file, named if tar else "", None, text, problem)
             continue
         alone = len(parts) == 1 and len(parts[0]) == 1
         for part in parts:
             for index, latents in enumerate(part.each()):
                 place = f"{part.size}[{index}]" if part.size and len(part) > 1 else part.size or str(index)
                 item = (named if alone else f"{named}[{place}]") if tar else place
-                yield LatentItem(file, item, latents, text[0], None, part.frame, text[1])
+                yield LatentItem(file, item, latents, text, frame=part.frame, caption_problem=unread)
 
 
 def _caption(sample: Sample, beside: str) -> tuple[str | None, str | None]:
@@ -93,6 +93,6 @@ def _caption(sample: Sample, beside: str) -> tuple[str | None, str | None]:
     if (member := sample.text(beside)) is None:
         return NO_CAPTION
     try:
-        return caption(sample.read(member)[:MAX_CAPTION_BYTES]), None
+        return caption(sample.read(member)), None
     except (ValueError, OSError) as error:
         return None, f"the caption beside it ({member}) cannot be read: {one_line(error)}"
