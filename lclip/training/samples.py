@@ -77,26 +77,25 @@ def read_text(raw: Sample) -> str:
     """The caption. Raises Unusable where there is none, or an empty one."""
     if (member := raw.text()) is None:
         raise Unusable("without text")
+    if not (text := _written(raw, member, "text")):
+        raise Unusable("empty text")
+    return text
+
+
+def _written(raw: Sample, member: str, what: str) -> str:
+    """What a member says. Raises Unusable where it cannot be read."""
     try:
-        text = caption(raw.read(member))
+        return caption(raw.read(member))
     except Unusable:
         raise
     except (ValueError, OSError) as error:
-        raise Unusable("unreadable text", one_line(error)[:200]) from error
-    if not text:
-        raise Unusable("empty text")
-    return text
+        raise Unusable(f"unreadable {what}", one_line(error)[:200]) from error
 
 
 def read_label(raw: Sample, labels: tuple[str, ...]) -> int:
     """The class: an index or a label in a `cls` file, or the name of the folder. Raises Unusable."""
     if LABEL in raw.members:
-        try:
-            said = caption(raw.read(LABEL))
-        except Unusable:
-            raise
-        except (ValueError, OSError) as error:
-            raise Unusable("unreadable label", one_line(error)[:200]) from error
+        said = _written(raw, LABEL, "label")
     else:
         said = raw.key.replace("\\", "/").split("/")[-2] if "/" in raw.key.replace("\\", "/") else ""
     if said in labels:
