@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import blake2b
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..lclip.latents.frames import why_no_pictures
@@ -64,15 +62,21 @@ def numbers_of(latent: Mapping[str, Any]) -> tuple[int, ...] | None:
     return tuple(map(int, numbers))
 
 
+def item_numbers(latent: Mapping[str, Any]) -> list[int]:
+    """The number of each item in the batch that was sampled; its place where a LATENT says none."""
+    batch = len(samples_of(latent))
+    numbers = list(latent.get("batch_index") or range(batch))
+    return [numbers[index % len(numbers)] for index in range(batch)]
+
+
 def take_items(latent: Mapping[str, Any], indices: list[int]) -> dict[str, Any]:
     """A new LATENT with these batch items, in this order; masks and batch indices go with their items.
 
     Where there is no batch_index yet, the items' own numbers are written, as the host's Latent From Batch
     does: sampling again with the same seed then gives each item its own noise.
     """
-    samples = samples_of(latent)
-    numbered = {**latent, "batch_index": list(latent.get("batch_index") or range(samples.shape[0]))}
-    return {**_belongings(numbered, indices), "samples": samples[indices]}
+    numbered = {**latent, "batch_index": item_numbers(latent)}
+    return {**_belongings(numbered, indices), "samples": samples_of(latent)[indices]}
 
 
 def made_from(latent: Mapping[str, Any], samples: Tensor) -> dict[str, Any]:
@@ -98,10 +102,11 @@ def _belongings(latent: Mapping[str, Any], indices: list[int]) -> dict[str, Any]
     return taken
 
 
-def digest_of(item: Tensor) -> str:
-    """A name for an item's very numbers, the same wherever it lies."""
-    numbers = item.detach().cpu().contiguous().flatten().view(torch.uint8)
-    return blake2b(numbers.numpy().tobytes(), digest_size=16).hexdigest()
+def _name_of(item: Tensor) -> str:
+    """A name for an item's very numbers, the same wherever it lies, also as a video of one frame."""
+    from ..lclip.checkpoints.inputs import inputs_digest
+
+    return inputs_digest(item.flatten())
 
 
 def with_seeds(latent: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
@@ -111,7 +116,7 @@ def with_seeds(latent: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any
     """
     found: dict[str, set[int]] = {}
     for item, seed in zip(samples_of(latent), seeds, strict=True):
-        found.setdefault(digest_of(item), set()).add(seed)
+        found.setdefault(_name_of(item), set()).add(seed)
     return {**latent, ITEM_SEEDS: {name: seed for name, (seed, *more) in found.items() if not more}}
 
 
@@ -120,4 +125,4 @@ def seeds_of(latent: Mapping[str, Any]) -> list[int | None]:
     samples, known = samples_of(latent), latent.get(ITEM_SEEDS)
     if not known:
         return [None] * len(samples)
-    return [known.get(digest_of(item)) for item in samples]
+    return [known.get(_name_of(item)) for item in samples]

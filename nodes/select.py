@@ -16,7 +16,7 @@ from ..lclip.scoring import all_alike, too_many
 from . import draw, host
 from .host import sockets
 from .host.feedback import shown
-from .latents import numbers_of, samples_of, seeds_of, take_items
+from .latents import item_numbers, numbers_of, samples_of, seeds_of, take_items
 
 KEEP_BY = ("k", "threshold", "both")
 
@@ -214,10 +214,8 @@ class Labels:
 
     @classmethod
     def of(cls, latent: dict[str, Any], seed: int | None) -> Labels:
-        batch = len(samples_of(latent))
-        numbers = list(latent.get("batch_index") or range(batch))
-        known = seeds_of(latent) if seed is None else [seed] * batch
-        return cls([numbers[i % len(numbers)] for i in range(batch)], known)
+        numbers = item_numbers(latent)
+        return cls(numbers, seeds_of(latent) if seed is None else [seed] * len(numbers))
 
     def seeds(self, indices: Sequence[int]) -> list[int]:
         """The seeds of these items; none where one is not known."""
@@ -233,7 +231,9 @@ class Labels:
 
 def doubts(values: Tensor, k: int, keep_by: str, variety: float, kept: int) -> list[str]:
     """What to say of a choice, in words. kept: how many it kept."""
-    told = [] if keep_by != "k" else [text for text in (too_many(k, len(values)),) if text]
+    told = []
+    if keep_by == "k" and (text := too_many(k, len(values))) is not None:
+        told.append(text)
     if not all_alike(values):
         return told
     if keep_by == "threshold" or not kept:
