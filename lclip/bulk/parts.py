@@ -142,11 +142,13 @@ class PartsFolder:
             self._seen[name] = state
         return done
 
-    def tally(self) -> Tally:
-        """Counts over all finished tables."""
+    def tally(self, shards: Iterable[Shard] | None = None) -> Tally:
+        """Counts over all finished tables, or over those of some shards."""
         total = Tally()
-        for entry in self.finished.values():
-            total.add(tally_of(entry["tally"]))
+        names = self.finished if shards is None else [table_name(shard, self.where) for shard in shards]
+        for name in names:
+            if (entry := self.finished.get(name)) is not None:
+                total.add(tally_of(entry["tally"]))
         return total
 
     def note(self, shard: Shard, tally: Tally) -> None:

@@ -82,17 +82,23 @@ def add_to(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, and write the page."""
-    from ..data.finding import find_shards
-    from ..data.samples import LATENTS, PICTURE
-    from ..evaluation.results import write_results
+    from ..checkpoints.claims import claimed, lock_of
+    from ..checkpoints.targets import check_folder
 
     _check(options)
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file; expected a folder")
     if options.inputs and not makes(options, options.task):
-        # What is not there is said before the model is loaded, and its texts encoded.
-        next(find_shards(options.inputs, 1, (PICTURE,) if options.vae else (LATENTS,)), None)
+        _check_inputs(options)
     model = source_of(options).load()
+    check_folder(options.out)
+    with claimed(options.out, lock_of(options.out)):
+        return _measure(options, model)
+
+
+def _measure(options: argparse.Namespace, model: LatentCLIP) -> int:
+    from ..evaluation.results import write_results
+
     results = [
         _carry_out(options, task, model) for task in (TASKS if options.task == "all" else [options.task])
     ]
@@ -106,6 +112,38 @@ def run(options: argparse.Namespace) -> int:
             print(f"evaluate: {result.task}: {note}", file=sys.stderr)
     print(f"written to {page}", file=sys.stderr)
     return 1 if any(result.notes for result in results) else 0
+
+
+def _check_inputs(options: argparse.Namespace) -> None:
+    """What is not there is said before the model is loaded, and its texts encoded."""
+    from ..data.finding import find_shards
+    from ..data.samples import LATENTS, PICTURE
+
+    out = options.out.resolve()
+    for path in options.inputs if options.vae else ():
+        if path.is_dir() and out.is_relative_to(path.resolve()):
+            raise ValueError(
+                f"--out {options.out} lies in the input {path}: its pictures would be read as input; give "
+                "another folder"
+            )
+    try:
+        next(find_shards(options.inputs, 1, (PICTURE,) if options.vae else (LATENTS,)), None)
+    except ValueError as error:
+        if not options.vae and _holds_pictures(options.inputs):
+            raise ValueError(
+                f"{error}. It holds pictures; name the VAE to encode them with by --vae"
+            ) from error
+        raise
+
+
+def _holds_pictures(paths: list[Path]) -> bool:
+    from ..data.finding import find_shards
+    from ..data.samples import PICTURE
+
+    try:
+        return next(find_shards(paths, 1, (PICTURE,)), None) is not None
+    except (ValueError, OSError):
+        return False
 
 
 def _check(options: argparse.Namespace) -> None:

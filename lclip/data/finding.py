@@ -14,11 +14,10 @@ from pathlib import Path
 
 from .files import SUFFIXES
 from .folders import all_folders, in_folder
-from .samples import LABEL, LATENTS, TEXT, kind_of, split_name
+from .samples import LABEL, LATENTS, PICTURE, PICTURES, TEXT, kind_of, split_name
 from .shards import PIPE, TARS, Shard, is_shard
 
 SAMPLES_PER_SHARD = 1000  # of loose files
-WANTED = ", ".join((*SUFFIXES, *TARS))
 # What kohya's scripts keep of their text encoders, beside the latents.
 TEXT_OUTPUTS = re.compile(r".*_te(_outputs)?\.npz", re.IGNORECASE)
 
@@ -55,7 +54,9 @@ def _groups(sources: Iterable[str | Path], holding: Collection[str]) -> Iterator
         if not path.exists():
             raise FileNotFoundError(f"no such file or folder: {path}")
         if not path.is_dir() and not is_shard(path) and kind_of(path.name) not in holding:
-            raise ValueError(f"{path} ends in {path.suffix!r}; expected a folder, or one of {WANTED}")
+            raise ValueError(
+                f"{path} ends in {path.suffix!r}; expected a folder, or one of {_endings(holding)}"
+            )
     shown, tops = all_folders([path for path in paths if path.is_dir()])
     yield from _named([path for path in paths if not path.is_dir()], shown)
     linked: set[str] = set()
@@ -65,7 +66,16 @@ def _groups(sources: Iterable[str | Path], holding: Collection[str]) -> Iterator
             found = True
             yield group
         if not found:
-            raise ValueError(f"no latents in the folder {folder}; expected files that end in {WANTED}")
+            what = " or ".join("pictures" if kind == PICTURE else kind for kind in holding)
+            raise ValueError(
+                f"no {what} in the folder {folder}; expected files that end in {_endings(holding)}"
+            )
+
+
+def _endings(holding: Collection[str]) -> str:
+    """What names of files may end in, that hold such members."""
+    loose = {LATENTS: SUFFIXES, PICTURE: tuple(f".{ending}" for ending in PICTURES)}
+    return ", ".join((*(ending for kind in holding for ending in loose.get(kind, ())), *TARS))
 
 
 def _named(files: list[Path], shown: dict[str, Path]) -> Iterator[str | list[Path]]:

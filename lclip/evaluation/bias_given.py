@@ -26,19 +26,18 @@ def bias_of(setup: Setup, asked: Asked, captions: Mapping[str, str] | None = Non
     prompt counts over all. ValueError where nothing can be read.
     """
     question = Chances(tuple(map(tuple, asked.questions)), setup.size_rule)
-    table, gallery = ask(setup, question, ".jsonl", partial(with_captions, captions=captions))
+    found = ask(setup, question, ".jsonl", partial(with_captions, captions=captions), captions)
     groups: dict[str, list[list[Sequence[float]]]] = defaultdict(list)
     every = []
-    for row in table.rows():
-        if not row["error"]:
-            every.append(_by_question(asked, row["chances"]))
-            groups[str(row["caption"] or "")].append(every[-1])
+    for row in found.rows:
+        every.append(_by_question(asked, row["chances"]))
+        groups[str(row["caption"] or "")].append(every[-1])
     if not every:
-        raise ValueError(f"there is nothing to count. {first_problem(table)}")
+        raise ValueError(f"there is nothing to count. {first_problem(found)}")
     about = {**setup.about(), **setup.versions(), **asked.told()}
     title = f"Shares of concepts: {len(every)} items that were given"
     rows = [*figures_of(asked, "all", every), *_of_prompts(asked, groups)]
-    return TaskResult("bias", title, about, rows, notes_of(table), gallery.shown(below(setup)), BIAS)
+    return TaskResult("bias", title, about, rows, notes_of(found), found.gallery.shown(below(setup)), BIAS)
 
 
 def _of_prompts(asked: Asked, groups: Mapping[str, Sequence[Any]]) -> list[Row]:

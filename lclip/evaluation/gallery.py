@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..data.items import LatentItem
 from ..data.pictures import as_rgb
+from .making import save_picture
 from .results import Shown
 
 NUMBER, SIDE = 12, 192
@@ -33,8 +34,14 @@ class Gallery:
             picture = channels_as_colours(seen.latents)
         else:
             picture = as_rgb(seen)
-        picture.resize((SIDE, SIDE)).save(self.folder / f"{self.count:02}.png")
+        save_picture(picture.resize((SIDE, SIDE)), self.folder / f"{self.count:02}.png")
         self.count += 1
+
+    def clear(self) -> None:
+        """Begin anew."""
+        for path in self._files():
+            path.unlink()
+        self.count = 0
 
     def shown(self, text: str) -> list[Shown]:
         """What is kept, each with the same line below it."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -13,7 +15,7 @@ from ..data.finding import find_shards
 from ..data.items import MAX_CAPTION_BYTES, LatentItem, caption, one_line, readable
 from ..data.pictures import read_rgb
 from ..data.reader import read_all
-from ..data.samples import LATENTS, PICTURE, TEXT, Sample
+from ..data.samples import LATENTS, PICTURE, TEXT, Sample, Unusable
 from ..data.shards import Shard
 from .pictures import PictureToLatents
 
@@ -63,12 +65,20 @@ class Inputs:
         name = "" if shard.loose else readable(shard.name)
         try:
             for sample in shard.samples(frozenset((PICTURE, TEXT))):
-                key = readable(sample.key)
-                file, item = (name, key) if name else (key, "")
+                file, item = (name, readable(sample.key)) if name else (_file_of(sample), "")
                 if not known(file, item):
                     yield _encoded(sample, file, item, encoder, seen)
         except (ValueError, OSError) as error:
             yield LatentItem(readable(shard.name), "", None, problem=one_line(error))
+
+
+def _file_of(sample: Sample) -> str:
+    """The file that a loose sample's picture is in: whether it is still the same, its size and time say."""
+    try:
+        content = sample.members[sample.picture()]
+    except Unusable:
+        return readable(sample.key)
+    return readable(content) if isinstance(content, Path) else readable(sample.key)
 
 
 def _encoded(sample: Sample, file: str, item: str, encoder: PictureToLatents, seen: Seen) -> LatentItem:
@@ -112,6 +122,11 @@ def with_captions(items: Iterable[LatentItem], captions: Mapping[str, str] | Non
             found = (captions.get(form) for name in names for form in (name, name.partition(".")[0]))
             item = replace(item, caption=next(filter(None, found), None))
         yield item
+
+
+def digest_of(captions: Mapping[str, str]) -> str:
+    """The same for the same captions, however their table was laid out."""
+    return hashlib.sha256(json.dumps(sorted(captions.items())).encode()).hexdigest()[:16]
 
 
 def read_captions(path: Path) -> dict[str, str]:

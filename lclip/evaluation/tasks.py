@@ -17,15 +17,16 @@ from ..bulk.questions import Question
 from ..bulk.results import GrowingTable
 from ..checkpoints.fingerprint import fingerprint
 from ..data.items import LatentItem
+from ..data.tally import Tally
 from ..model.latent_clip import LatentCLIP
 from ..statistics import wilson
 from .classes import Classes
 from .gallery import Gallery
-from .items import Inputs, of_classes, with_captions
+from .items import Inputs, digest_of, of_classes, with_captions
 from .published import RETRIEVAL, beside_imagenet
 from .questions import EmbedWithCaption, Rank
 from .results import Row, TaskResult
-from .workers import Crew, Parts, ask_parts, show_first
+from .workers import Crew, ask_parts, show_first
 
 RECALLS = (1, 5, 10)
 CHUNK = 1024
@@ -71,25 +72,51 @@ class Setup:
         return str(next(self.model.parameters()).device)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What is known of the items that are given now, without what the table has of others."""
+
+    rows: list[dict[str, Any]]
+    """Of those that could be read, by file and place, in whatever order they were asked."""
+    tally: Tally
+    gallery: Gallery
+
+    @classmethod
+    def of(cls, rows: Iterable[dict[str, Any]], tally: Tally, gallery: Gallery) -> Answers:
+        """From all rows."""
+        read = (row for row in rows if not row["error"])
+        return cls(sorted(read, key=lambda row: (row["file"], row["item"] or "")), tally, gallery)
+
+
 def ask(
     setup: Setup,
     question: Question,
     suffix: str,
     texts: Callable[[Iterable[LatentItem]], Iterator[LatentItem]],
-) -> tuple[GrowingTable | Parts, Gallery]:
-    """Ask of every item that the table does not have yet. texts: gives the items their texts."""
+    captions: Mapping[str, str] | None = None,
+) -> Answers:
+    """Ask of every item that the table does not have yet. texts: gives the items their texts.
+
+    captions: those of a table, if the texts are from one.
+    """
     setup.folder.mkdir(parents=True, exist_ok=True)
     settings = {"format": "latent-clip-evaluation", "version": 1, "task": question.name, **setup.about()}
     settings |= question.settings()
+    if captions is not None:
+        settings["captions"] = digest_of(captions)
     path = setup.folder / f"{question.name}{suffix}"
     gallery = Gallery(setup.folder / f"{question.name}-pictures")
     if setup.crew is not None and setup.crew.several:
         tables = setup.folder / f"{question.name}-tables"
         rest = (settings, setup.batch, setup.overwrite, setup.progress)
         parts = ask_parts(setup.crew, question, setup.inputs, texts, tables, *rest)
+        if setup.overwrite or parts.changed:
+            gallery.clear()
         show_first(setup.inputs, gallery)
-        return parts, gallery
+        return Answers.of(parts.rows(), parts.tally, gallery)
     table = GrowingTable(path, question, settings, setup.overwrite)
+    if not table.old:
+        gallery.clear()
     asker = Asker(question, setup.model, setup.batch)
     setup.progress(table.old)
     try:
@@ -98,16 +125,20 @@ def ask(
             setup.progress(len(block))
     finally:
         table.close()
-    return table, gallery
+    tally, known = table.tally_given()
+    if table.changed or known < table.old:  # it may show what is not among the items any more
+        gallery.clear()
+        show_first(setup.inputs, gallery)
+    return Answers.of(table.rows_given(), tally, gallery)
 
 
 def imagenet(setup: Setup, classes: Classes) -> TaskResult:
     """Zero-shot classification: the share of items whose class comes first, or among five."""
     question = Rank(classes.ids, classes.texts, classes.templates, setup.size_rule)
-    table, gallery = ask(setup, question, ".csv", partial(of_classes, classes=classes.by_name))
-    ranks = [int(row["rank"]) for row in table.rows() if not row["error"]]
+    found = ask(setup, question, ".csv", partial(of_classes, classes=classes.by_name))
+    ranks = [int(row["rank"]) for row in found.rows]
     if not ranks:
-        raise ValueError(_none_left("item", table))
+        raise ValueError(f"no item could be evaluated. {first_problem(found)}")
     paper = beside_imagenet(setup.model, classes.imagenet, len(ranks))
     rows = [
         Row(name, wilson(sum(rank <= k for rank in ranks), len(ranks)), *paper.of(name))
@@ -121,8 +152,8 @@ def imagenet(setup: Setup, classes: Classes) -> TaskResult:
         "templates": len(classes.templates),
     }
     title = f"Zero-shot classification, {len(classes.ids)} classes"
-    shown = gallery.shown(below(setup))
-    return TaskResult("imagenet", title, about, rows, notes_of(table), shown, paper.said)
+    shown = found.gallery.shown(below(setup))
+    return TaskResult("imagenet", title, about, rows, notes_of(found), shown, paper.said)
 
 
 def retrieval(setup: Setup, captions: Mapping[str, str] | None = None, ways: int | None = None) -> TaskResult:
@@ -131,11 +162,13 @@ def retrieval(setup: Setup, captions: Mapping[str, str] | None = None, ways: int
     Ways are drawn with the seed, and every group has other items; items that are left over are not asked.
     """
     question = EmbedWithCaption(setup.size_rule)
-    table, gallery = ask(setup, question, ".jsonl", partial(with_captions, captions=captions))
-    rows = [row for row in table.rows() if not row["error"]]
+    if ways is not None and ways < 2:
+        raise ValueError(f"--ways is {ways}; expected at least 2: one alone would always be found")
+    answers = ask(setup, question, ".jsonl", partial(with_captions, captions=captions), captions)
+    rows = answers.rows
     if len(rows) < max(2, ways or 2):
         raise ValueError(
-            f"{len(rows)} items to retrieve, expected at least {max(2, ways or 2)}. {first_problem(table)}"
+            f"{len(rows)} items to retrieve, expected at least {max(2, ways or 2)}. {first_problem(answers)}"
         )
     texts = [str(row["caption"]) for row in rows]
     images = torch.tensor([row["embedding"] for row in rows], dtype=torch.float32)
@@ -162,8 +195,8 @@ def retrieval(setup: Setup, captions: Mapping[str, str] | None = None, ways: int
         ]
     about = {**setup.about(), **setup.versions(), "ways": ways or len(rows), "captions": len(numbers)}
     title = f"Retrieval, {ways or len(rows)}-way"
-    shown = gallery.shown(below(setup))
-    return TaskResult("retrieval", title, about, found, notes_of(table), shown, RETRIEVAL)
+    shown = answers.gallery.shown(below(setup))
+    return TaskResult("retrieval", title, about, found, notes_of(answers), shown, RETRIEVAL)
 
 
 def ranks_of_own(queries: Tensor, gallery: Tensor, own: Tensor) -> Tensor:
@@ -188,22 +221,19 @@ def _groups(number: int, ways: int | None, seed: int) -> list[Tensor]:
     return list(order[: number // ways * ways].split(ways))
 
 
-def notes_of(table: GrowingTable | Parts) -> list[str]:
+def notes_of(found: Answers) -> list[str]:
     """That some items are in no figure, where it is so."""
-    failed = table.tally.counts[FAILED]
+    failed = found.tally.counts[FAILED]
     return (
-        [f"{failed} items could not be read, and are in no figure. {first_problem(table)}"] if failed else []
+        [f"{failed} items could not be read, and are in no figure. {first_problem(found)}"] if failed else []
     )
 
 
-def first_problem(table: GrowingTable | Parts) -> str:
+def first_problem(found: Answers) -> str:
     """In words what was wrong with the first item that could not be read."""
-    first = table.tally.first.get(FAILED)
-    return f"The first: {first}" if first else "There was nothing to read"
-
-
-def _none_left(what: str, table: GrowingTable | Parts) -> str:
-    return f"no {what} could be evaluated. {first_problem(table)}"
+    if first := found.tally.first.get(FAILED):
+        return f"The first that could not be read: {first}"
+    return "All that was there could be read" if found.rows else "There was nothing to read"
 
 
 def below(setup: Setup) -> str:

@@ -54,11 +54,13 @@ class Parts:
         self, folder: PartsFolder, question: Question, shards: Callable[[], Iterable[Shard]]
     ) -> None:
         self.folder, self.question, self.shards = folder, question, shards
+        self.changed = False
+        """Whether there are tables of what is not among the parts any more, or was another file."""
 
     @property
     def tally(self) -> Tally:
         """Counts over all of them."""
-        return self.folder.tally()
+        return self.folder.tally(self.shards())
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row, in the order of the input."""
@@ -85,7 +87,9 @@ def ask_parts(
     Raises ChildProcessError where a part fails twice; the others are kept.
     """
     tables = PartsFolder(folder, SUFFIX, settings, overwrite)
-    tables.plan(inputs.shards())
+    before = len(tables.finished)
+    undone = tables.plan(inputs.shards())
+    changed = before > sum(1 for _ in inputs.shards()) - undone
     progress(tables.tally().items)
     target, reading = folder.absolute(), Reading(inputs, texts)
     work = Work(
@@ -114,7 +118,9 @@ def ask_parts(
             f"{len(failed)} parts of the input failed twice, the first: {failed[0]}. What is done is kept, "
             "and the same command goes on"
         )
-    return Parts(tables, question, inputs.shards)
+    parts = Parts(tables, question, inputs.shards)
+    parts.changed = changed
+    return parts
 
 
 def show_first(inputs: Inputs, gallery: Gallery) -> None:

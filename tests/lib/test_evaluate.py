@@ -293,7 +293,9 @@ def test_what_cannot_be_read_is_told_and_stops_nothing(tmp_path, capsys):
     command += ["--vae", "mini", str(folder), "--out", str(tmp_path / "out"), "--quiet"]
     assert main(command) == 1
     told = capsys.readouterr()
-    assert "n = 10" in told.out and "2 items could not be read" in told.err and "000: no picture" in told.err
+    assert (
+        "n = 10" in told.out and "2 items could not be read" in told.err and "000.png: no picture" in told.err
+    )
     assert "no format of pictures that Pillow knows" in told.err and "object at 0x" not in told.err
     errors = [
         json.loads(line)["error"] for line in (tmp_path / "out" / "retrieval.jsonl").read_text().splitlines()
