@@ -277,6 +277,7 @@ def _real(options: argparse.Namespace, task: str, model: LatentCLIP) -> Found:
 
 
 def _comfy(options: argparse.Namespace) -> Any:
+    from ..checkpoints.targets import name_fault
     from ..evaluation.comfyui import ComfyMaker, read_workflow
 
     workflows = {}
@@ -284,6 +285,12 @@ def _comfy(options: argparse.Namespace) -> Any:
         name, sign, path = text.partition("=")
         if not sign or not name or not path:
             raise ValueError(f"--workflow {text!r}; expected NAME=FILE, such as plain=workflow.json")
+        if name in workflows:
+            raise ValueError(
+                f"--workflow {text!r}: the variant {name!r} is there already; expected each once"
+            )
+        if (fault := name_fault(name)) is not None:
+            raise ValueError(f"--workflow {text!r}: {name!r} is no name of a folder: {fault}")
         workflows[name] = read_workflow(Path(path))
     return ComfyMaker(options.comfyui, workflows, options.timeout)
 

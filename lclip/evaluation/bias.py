@@ -14,6 +14,7 @@ import torch
 
 from ..choosing.questions import questions_of, targets_of
 from ..choosing.shares import Shares, check_margin, check_target, shares_of
+from ..data.texts import read_text
 from ..rewards.rewards import shorten
 from ..statistics import wilson
 from .making import Generation, Layout, Made, make_all
@@ -50,8 +51,9 @@ def read_concepts(path: Path, target: str = "", margin: float = 0.1) -> Asked:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     check_margin(margin)
+    text = read_text(path)
     try:
-        questions = questions_of(path.read_text(encoding="utf-8-sig"))
+        questions = questions_of(text)
         targets = targets_of(target, len(questions))
         for names, aims in zip(questions, targets, strict=True):
             check_target(aims, len(names))

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..data.files import parse_latents
 from ..data.pictures import read_rgb
+from ..data.texts import read_text
 from .making import Made
 
 PROMPT, SEEDS = "{prompt}", ("seed", "noise_seed")
@@ -31,9 +32,10 @@ def read_workflow(path: Path) -> Workflow:
     """A workflow in API form, with a place for the prompt. Raises FileNotFoundError, ValueError."""
     if not path.is_file():
         raise FileNotFoundError(f"no such workflow: {path}")
+    text = read_text(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+        found = json.loads(text)
+    except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}; expected a workflow in API form") from error
     if isinstance(found, dict) and "nodes" in found and "links" in found:
         raise ValueError(
@@ -41,7 +43,7 @@ def read_workflow(path: Path) -> Workflow:
             "(API)"
         )
     nodes = list(found.values()) if isinstance(found, dict) else []
-    if not nodes or not all(isinstance(node, dict) and "class_type" in node for node in nodes):
+    if not nodes or not all(map(_is_node, nodes)):
         raise ValueError(
             f"{path} is no workflow; expected API form: a class_type and inputs for each node's id"
         )
@@ -53,6 +55,10 @@ def read_workflow(path: Path) -> Workflow:
     ):
         raise ValueError(f"{path} has no place for the prompt; write {PROMPT} into the text where it belongs")
     return found
+
+
+def _is_node(node: Any) -> bool:
+    return isinstance(node, dict) and "class_type" in node and isinstance(node.get("inputs", {}), dict)
 
 
 def filled(workflow: Workflow, prompt: str, seed: int) -> Workflow:
@@ -95,7 +101,7 @@ class ComfyMaker:
 
     def about(self) -> dict[str, Any]:
         """The host's version, and hashes of the workflows."""
-        system = json.loads(self._ask("/system_stats")).get("system", {})
+        system = self._told("/system_stats").get("system", {})
         texts = {name: json.dumps(each, sort_keys=True) for name, each in self.workflows.items()}
         return {
             "maker": "comfyui",
@@ -108,7 +114,7 @@ class ComfyMaker:
     def make(self, variant: str, prompt: str, seed: int) -> Made:
         asked = saved_anew(filled(self.workflows[variant], prompt, seed), uuid.uuid4().hex[:8])
         sent = json.dumps({"prompt": asked}).encode()
-        number = json.loads(self._ask("/prompt", sent))["prompt_id"]
+        number = self._told("/prompt", sent, "prompt_id")["prompt_id"]
         outputs = self._outputs(number)
         pictures = [file for out in outputs for file in out.get("images", ())]
         pictures.sort(key=lambda file: file.get("type") != "output")
@@ -123,7 +129,7 @@ class ComfyMaker:
         """What all nodes showed, once the work is done. ValueError where it failed."""
         until = time.monotonic() + self.timeout
         while time.monotonic() < until:
-            entry = json.loads(self._ask(f"/history/{number}")).get(number)
+            entry = self._told(f"/history/{number}").get(number)
             if entry and entry.get("status", {}).get("status_str") == "error":
                 raise ValueError(f"ComfyUI: {_exception(entry['status'])}")
             if entry and entry.get("status", {}).get("completed"):
@@ -136,6 +142,19 @@ class ComfyMaker:
     def _file(self, file: Mapping[str, str]) -> bytes:
         wanted = {name: file.get(name, "") for name in ("filename", "subfolder", "type")}
         return self._ask(f"/view?{urllib.parse.urlencode(wanted)}")
+
+    def _told(self, path: str, sent: bytes | None = None, holding: str | None = None) -> dict[str, Any]:
+        """An answer in JSON that holds such an entry. Raises as `_ask` does."""
+        try:
+            answer = json.loads(self._ask(path, sent))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            answer = None
+        if not isinstance(answer, dict) or (holding is not None and holding not in answer):
+            raise ConnectionError(
+                f"what answers at {self.address} is no ComfyUI: it does not know {path}. "
+                "Give ComfyUI's own address, such as http://127.0.0.1:8188"
+            )
+        return answer
 
     def _ask(self, path: str, sent: bytes | None = None) -> bytes:
         """Raises ConnectionError where nobody answers, ValueError for an answer that is none."""

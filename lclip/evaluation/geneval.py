@@ -146,7 +146,8 @@ def _geneval_layout(run: Generation) -> Layout:
 
 def _compbench_layout(run: Generation) -> Layout:
     def place(variant: str, prompt: Prompt, sample: int) -> Path:
-        name = re.sub(r'[/\\:*?"<>|\x00-\x1f]', " ", prompt.text)[:180].rstrip(" .")
+        name = re.sub(r'[/\\:*?"<>|\x00-\x1f]', " ", prompt.text)
+        name = name.encode()[:180].decode("utf-8", "ignore").rstrip(" .")  # file systems count bytes
         number = prompt.place * run.batch.samples + sample
         return run.folder / "compbench" / variant / "samples" / f"{name}_{number:06}.png"
 

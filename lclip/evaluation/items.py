@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from ..data.pictures import read_rgb
 from ..data.reader import read_all
 from ..data.samples import LATENTS, PICTURE, TEXT, Sample, Unusable
 from ..data.shards import Shard
+from ..data.texts import read_table
 from .pictures import PictureToLatents
 
 PER_SHARD = 100
@@ -136,23 +136,17 @@ def read_captions(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        columns = {name.strip().lower(): name for name in rows.fieldnames or []}
-        named = next(
-            (columns[name] for name in ("file", "filename", "image", "key") if name in columns), None
-        )
-        if named is None or "caption" not in columns:
-            raise ValueError(
-                f"{path} has the columns {', '.join(columns) or 'none'}; expected file (or image, key) and "
-                "caption"
-            )
-        found: dict[str, str] = {}
-        for row in rows:
-            name, text = PurePosixPath(row[named] or "").name, (row[columns["caption"]] or "").strip()
-            if name and text:
-                found.setdefault(name, text)
-                found.setdefault(name.partition(".")[0], text)
+    wanted = "file (or image, key) and caption"
+    columns, rows = read_table(path, wanted)
+    named = next((name for name in ("file", "filename", "image", "key") if name in columns), None)
+    if named is None or "caption" not in columns:
+        raise ValueError(f"{path} has the columns {', '.join(columns) or 'none'}; expected {wanted}")
+    found: dict[str, str] = {}
+    for row in rows:
+        name, text = PurePosixPath(row[named]).name, row["caption"]
+        if name and text:
+            found.setdefault(name, text)
+            found.setdefault(name.partition(".")[0], text)
     if not found:
         raise ValueError(f"{path} holds no caption; expected a row for each picture")
     return found

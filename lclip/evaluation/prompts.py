@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ..data.texts import read_table, read_text
+
+LARGEST_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -43,21 +47,22 @@ def read_prompts(path: Path) -> PromptList:
 
     Raises FileNotFoundError, ValueError.
     """
-    raw, text = _read(path)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    _check_there(path)
+    numbered = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), 1)]
+    lines = [(number, line) for number, line in numbered if line]
     if path.suffix.lower() == ".txt":
-        prompts = [Prompt(place, line, (path.stem,)) for place, line in enumerate(lines)]
-        return _list("compbench", prompts, raw, path)
-    return _list("geneval", [_of_geneval(path, n, line) for n, line in enumerate(lines)], raw, path)
+        prompts = [Prompt(place, line, (path.stem,)) for place, (_, line) in enumerate(lines)]
+        return _list("compbench", prompts, path)
+    return _list("geneval", [_of_geneval(path, n, *line) for n, line in enumerate(lines)], path)
 
 
-def _of_geneval(path: Path, place: int, line: str) -> Prompt:
+def _of_geneval(path: Path, place: int, number: int, line: str) -> Prompt:
     try:
         entry = json.loads(line)
         return Prompt(place, _text(entry["prompt"]), (_text(entry["tag"]),), meta=entry)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}, line {place + 1}: {line!r:.50} is no entry of GenEval ({type(error).__name__}: "
+            f"{path}, line {number}: {line!r:.50} is no entry of GenEval ({type(error).__name__}: "
             f"{error}); "
             'expected {"tag": ..., "prompt": ...} on each line, or a .txt with a prompt a line'
         ) from error
@@ -68,9 +73,8 @@ def read_i2p(path: Path) -> PromptList:
 
     Raises FileNotFoundError, ValueError.
     """
-    raw, text = _read(path)
-    rows = csv.DictReader(text.splitlines(keepends=True))
-    columns = {name.strip().lower(): name for name in rows.fieldnames or [] if name}
+    _check_there(path)
+    columns, rows = read_table(path, "at least prompt and categories")
     if not {"prompt", "categories"} <= set(columns):
         raise ValueError(
             f"{path} has the columns {', '.join(columns)[:120] or 'none'}; expected I2P's, at least "
@@ -78,29 +82,28 @@ def read_i2p(path: Path) -> PromptList:
         )
     prompts = []
     for row in rows:
-        text = (row[columns["prompt"]] or "").strip()
-        seed = (row.get(columns.get("sd_seed", "")) or "").strip()
-        groups = tuple(dict.fromkeys(g.strip() for g in (row[columns["categories"]] or "").split(",")))
-        if text:
-            number = int(float(seed)) if seed.replace(".", "", 1).isdigit() else None
-            prompts.append(Prompt(len(prompts), text, tuple(filter(None, groups)), number))
-    return _list("i2p", prompts, raw, path)
+        groups = tuple(dict.fromkeys(group.strip() for group in row["categories"].split(",")))
+        if text := row["prompt"]:
+            seed = _seed(row.get("sd_seed", ""))
+            prompts.append(Prompt(len(prompts), text, tuple(filter(None, groups)), seed))
+    return _list("i2p", prompts, path)
 
 
-def _list(kind: str, prompts: list[Prompt], raw: bytes, path: Path) -> PromptList:
+def _seed(text: str) -> int | None:
+    """A whole number that a generator takes, also as spreadsheets write it (7.0); None for anything else."""
+    found = re.fullmatch(r"([0-9]{1,20})(\.0*)?", text)
+    return int(found[1]) if found and int(found[1]) <= LARGEST_SEED else None
+
+
+def _list(kind: str, prompts: list[Prompt], path: Path) -> PromptList:
     if not prompts:
         raise ValueError(f"{path} holds no prompt; expected at least one")
-    return PromptList(kind, tuple(prompts), hashlib.sha256(raw).hexdigest())
+    return PromptList(kind, tuple(prompts), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _read(path: Path) -> tuple[bytes, str]:
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"no such file of prompts: {path}")
-    raw = path.read_bytes()
-    try:
-        return raw, raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8; expected a list of prompts") from error
 
 
 def _text(value: Any) -> str:
