@@ -55,9 +55,12 @@ def report(command: str, asker: Asker, tally: Tally, old: int = 0, lost: int = 0
     from ..bulk.asking import BLOCKED, FAILED, NOTED
 
     question, counts, first = asker.question, tally.counts, tally.first
-    told = f"{command}: {tally.items} latents {question.verb}"
-    told += f" ({old} of them in earlier runs)" if old else ""
-    if "safe" in question.columns():
+    judged = "safe" in question.columns()  # of a policy what cannot be read is judged too: it is blocked
+    number = tally.items if judged else tally.items - counts[FAILED]
+    told = f"{command}: {number} latents {question.verb}"
+    told = told if number == tally.items else f"{command}: {number} of {tally.items} latents {question.verb}"
+    told += f" ({old} of {'them' if number == tally.items else 'all'} in earlier runs)" if old else ""
+    if judged:
         told += f", {counts[BLOCKED]} blocked"
     if counts[FAILED]:
         told += f"; {counts[FAILED]} could not be read, the first: {first[FAILED]}"

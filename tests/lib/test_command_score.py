@@ -148,7 +148,7 @@ def test_sizes_may_be_mixed_and_unreadable_items_stop_nothing(tmp_path, tiny, ca
         close(score, lclip.similarity(model(), latents[None], TEXTS[0])[0, 0])
     says = {"2x": "NaN", "3x": "not a .npy file", "4x": "16 channels", "5x": "1x1 cells"}
     assert all(text in rows[key]["error"] and rows[key][TEXTS[0]] is None for key, text in says.items())
-    assert "10 latents scored; 4 could not be read" in capsys.readouterr().err
+    assert "6 of 10 latents scored; 4 could not be read" in capsys.readouterr().err
 
 
 def test_what_looks_scaled_is_noted_but_scored(tmp_path, tiny, capsys):
