@@ -11,13 +11,14 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/ready-$(subst /,_,$(firstword $(TORCH)))
 
-.PHONY: help setup test demo bench pictures docs lint archive clean
+.PHONY: help setup test demo bench pictures screens docs lint archive clean
 
 help:
 	@echo "make test    the library, the mini world, and a real ComfyUI where COMFYUI_PATH says"
 	@echo "make demo    writes the demo report and says where"
 	@echo "make bench   measures; ARGS='SECTION ...' for some sections only"
 	@echo "make pictures fetches free pictures by package for the real sections of make bench, with their licences"
+	@echo "make screens draws the pictures of nodes and workflows anew; ARGS='NUMBER ...' for some workflows only"
 	@echo "make docs    the documentation as a static site, in build/docs/html"
 	@echo "make lint    ruff and pyright"
 	@echo "make archive builds what the registry gets, in dist/"
@@ -44,6 +45,9 @@ demo: $(READY)
 pictures: $(READY)
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable ".[pictures]" $(TORCH)
 	@$(PY) -m benchmarks.real pictures
+
+screens: $(READY)
+	@PYTHONPATH=. $(PY) tests/host/screens.py $(ARGS)
 
 docs: $(READY)
 	@$(PY) -m pip install -qq --disable-pip-version-check --editable ".[docs]" $(TORCH)

@@ -53,6 +53,10 @@ NODES = """() => app.graph._nodes.map(node => ({
   known: node.constructor === LiteGraph.registered_node_types[node.type],
   pictures: (node.imgs || []).filter(picture => picture.naturalWidth).map(picture => picture.src),
 }))"""
+# Whether so many pictures that the server made are on the page.
+MADE = """least => new Set([...document.querySelectorAll('img')]
+  .filter(picture => picture.naturalWidth && /view\\?.*filename=/.test(picture.src))
+  .map(picture => picture.src)).size >= least"""
 TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 SELECT = """type => {
   app.canvas.selectNode(app.graph._nodes.find(node => node.type === type));

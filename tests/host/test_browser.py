@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy
 import pytest
-from browser import NO_BROWSER, NO_DRIVER, Browser, Canvas, find_browser
+from browser import MADE, NO_BROWSER, NO_DRIVER, Browser, Canvas, find_browser
 from test_locale import CHINESE, report_for
 from test_workflows import APPS, FILES, labels_of, require_its_nodes
 
@@ -49,10 +49,6 @@ DIFFER = {
 
 SHORTER = {"Mini 12 Another model's latents": [("LatentCLIP_TrainAdapter", "steps", 40)]}
 """Widgets that take long as they are: the API runs that workflow as it is."""
-
-MADE = """least => new Set([...document.querySelectorAll('img')]
-  .filter(picture => picture.naturalWidth && /view\\?.*filename=/.test(picture.src))
-  .map(picture => picture.src)).size >= least"""
 
 
 @pytest.fixture(scope="module")

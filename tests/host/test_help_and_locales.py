@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import screens
 from test_registration import inputs_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,16 @@ def test_every_node_has_a_help_page_that_names_each_input_and_shows_it_wired(our
         assert pictures, f"{name}: the page shows no picture of it wired"
         gone = [picture for picture in pictures if not (DOCS / picture).is_file()]
         assert not gone, f"{name}: the page shows {gone}, which web/docs does not hold"
+
+
+def test_make_screens_knows_where_each_node_is_shown():
+    """By a workflow that is dropped and really holds it, or by hand; and the tables name no other node."""
+    shown = screens.shown_by()
+    assert {*shown, *screens.LEFT} == {path.stem for path in DOCS.glob("*.md")}
+    assert not screens.LEFT & set(shown) and set(screens.LARGER) <= set(shown)
+    for node, workflow in shown.items():
+        assert workflow in screens.chosen([])
+        assert node in {each["type"] for each in screens.read(workflow)["nodes"]}, f"{workflow} has no {node}"
 
 
 def page_of(name: str) -> str:
