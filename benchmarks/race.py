@@ -28,6 +28,7 @@ RACES = {
     "race, 20 %, 40 %, 60 % and 80 %, keep 1/2": RaceSettings(CANDIDATES, checks=FOUR_LOOKS, keep=0.5),
     "race, 20 % and 50 %, keep 0.3": RaceSettings(CANDIDATES, checks=(0.2, 0.5), keep=0.3),
     "race, 20 %, keep 1/4": RaceSettings(CANDIDATES, checks=(0.2,)),
+    "race, 20 %, 35 % and 70 %, keep 1/2": RaceSettings(CANDIDATES, checks=(0.2, 0.35, 0.7), keep=0.5),
 }
 STEERED = {
     f"stochastic, best of {FEW}": RaceSettings(FEW, checks=(0.5,), keep=1.0),

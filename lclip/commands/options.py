@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..latents.reader import DEFAULT_SIZE_RULE
-from .parsing import Late, positive
+from .parsing import positive
 
 if TYPE_CHECKING:
     from ..bulk.questions import ModelSource
@@ -25,6 +25,11 @@ Run the same command again after an interruption, and it goes on where it was. E
 """
 EXIT = "0, or 1 if an item or a shard could not be read"
 FORMATS = ("csv", "jsonl", "parquet")
+
+# What is registered elsewhere, by name: a help is there at once, and the registries load torch.
+SIZE_RULES = ("crops", "fit", "interpolate", "resize", "tiles")
+ENGINES = ("auto", "plain", "ray")
+PRESETS = ("i2p", "mini")
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
@@ -80,23 +85,11 @@ def add_size_rule(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size-rule",
         metavar="RULE",
-        choices=Late(_size_rules),
+        choices=SIZE_RULES,
         default=DEFAULT_SIZE_RULE,
         help="how latents of another size than the model's are read: %(choices)s (default "
         "%(default)s; what it has no map for it reads as interpolate)",
     )
-
-
-def _size_rules() -> list[str]:
-    from ..latents.size_rules import SIZE_RULES
-
-    return sorted(SIZE_RULES)
-
-
-def _engines() -> tuple[str, ...]:
-    from ..bulk.engines import ENGINES
-
-    return ENGINES
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +117,7 @@ def add_workers(group: argparse._ArgumentGroup, also: str) -> None:
     group.add_argument(
         "--engine",
         metavar="ENGINE",
-        choices=Late(_engines),
+        choices=ENGINES,
         default="auto",
         help="%(choices)s. ray: Ray, on this machine or on the cluster that RAY_ADDRESS names; plain: "
         "without it; auto: ray for several workers where it is installed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from typing import Any
 
 
@@ -26,25 +26,6 @@ def add_command(
     )
     parser.set_defaults(run=run)
     return parser
-
-
-class Late(Collection[str]):
-    """Choices that are asked for when they are needed, so that a help that shows none of them loads nothing.
-
-    An argument with such choices needs a metavar; %(choices)s names them in its help.
-    """
-
-    def __init__(self, choices: Callable[[], Collection[str]]) -> None:
-        self.choices = choices
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.choices()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.choices())
-
-    def __len__(self) -> int:
-        return len(self.choices())
 
 
 def positive(text: str) -> int:

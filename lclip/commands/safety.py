@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .many import ask
-from .options import INPUTS, add_input, add_model_options, add_output_options
-from .parsing import Late, add_command
+from .options import INPUTS, PRESETS, add_input, add_model_options, add_output_options
+from .parsing import add_command
 
 if TYPE_CHECKING:
     from ..safety.safety_policy import SafetyPolicy
@@ -36,7 +36,7 @@ def add_to(subparsers: Any) -> None:
     what.add_argument(
         "--preset",
         metavar="NAME",
-        choices=Late(_presets),
+        choices=PRESETS,
         help="a policy that comes with the library: %(choices)s",
     )
     what.add_argument("--policy", type=Path, metavar="FILE", help="a policy as JSON, calibrated or by hand")
@@ -53,12 +53,6 @@ def add_to(subparsers: Any) -> None:
     )
     add_model_options(parser)
     add_output_options(parser)
-
-
-def _presets() -> tuple[str, ...]:
-    from ..safety.presets import PRESETS
-
-    return tuple(PRESETS)
 
 
 def run(options: argparse.Namespace) -> int:

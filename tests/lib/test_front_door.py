@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import lclip
-from lclip.commands import COMMANDS
+from lclip.bulk.engines import ENGINES
+from lclip.commands import COMMANDS, options
 from lclip.safety.policy import STRICTNESS
+from lclip.safety.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,9 +51,19 @@ def test_the_mini_world_is_known_from_the_first_moment_on():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=300)
 
 
-def test_helps_load_no_torch():
-    assert " torch" not in loaded_by("-m", "lclip", "--help")
-    assert " torch" in loaded_by("-c", "import lclip; lclip.LatentCLIP")  # it would be seen
+@pytest.mark.parametrize("words", [(), *((name,) for name in COMMANDS)], ids=lambda words: "".join(words))
+def test_helps_load_no_torch(words):
+    assert " torch" not in loaded_by("-m", "lclip", *words, "--help")
+
+
+def test_torch_would_be_seen():
+    assert " torch" in loaded_by("-c", "import lclip; lclip.LatentCLIP")
+
+
+def test_what_helps_name_is_what_is_registered():
+    assert sorted(lclip.SIZE_RULES) == sorted(options.SIZE_RULES)
+    assert sorted(ENGINES) == sorted(options.ENGINES)
+    assert sorted(PRESETS) == sorted(options.PRESETS)
 
 
 def test_helps_name_what_can_be_chosen(capsys):
