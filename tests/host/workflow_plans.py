@@ -355,14 +355,14 @@ def again(canvas: Canvas, world: World) -> None:
 
 
 def slider(canvas: Canvas, world: World) -> None:
-    prompt = "a green square on a black ground"
+    prompt = "a green star on a grey ground"
     begin = start(canvas, world, prompt, batch=1, above=False)
     judge = begin.latent_clip.via((begin.left - 30, 110), (begin.left - 24, begin.low + 20))
     judge = judge.via((begin.right + 40, begin.low + 30), (begin.right + 75, 300))
     b = begin.right + 110
     values = {
-        "seed": 24, "less": "a small green square on a black ground",
-        "more": "a large green square on a black ground", "low": -0.5, "high": 0.5, "anchor": 0.3,
+        "seed": 2, "less": "a small green star on a grey ground",
+        "more": "a large green star on a grey ground", "low": -0.5, "high": 0.5, "anchor": 0.3,
     }  # fmt: skip
     series = canvas.node(
         "LatentCLIP_Slider", (b, 0), (320, 960), None, values, model=begin.model, positive=begin.prompt,

@@ -18,6 +18,7 @@ app.registerExtension({
     api.addEventListener("execution_start", forget);
     for (const end of ENDS) api.addEventListener(end, sayAgain);
   },
+  beforeConfigureGraph: forget, // another workflow has other nodes by the same numbers
 });
 
 function forget() {
