@@ -407,7 +407,7 @@ def test_balance_makes_as_many_of_each_colour(host, graph):
     assert len(colours) == 5 and min(colours.values()) >= 2 and max(colours.values()) <= 5
 
 
-def test_the_heatmap_finds_the_blue_triangle_below_the_yellow_ring(host, graph):
+def test_the_heatmap_finds_the_blue_triangle_below_the_yellow_circle(host, graph):
     """By the pixels the triangle is below: there is what is blue. The map is brightest there."""
     workflow = read(ROOT / "workflows" / "Mini 5 Heatmap.json")
     add_to(graph, workflow, host.object_info)

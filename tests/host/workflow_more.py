@@ -124,8 +124,8 @@ def guarded(canvas: Canvas, world: World) -> None:
     empty = empties(canvas, (0, 640), 50).via((WIDE + 18, 620), (WIDE + 22, 540), (third - 30, 530))
     upper = empty.via((third - 34, 470), (third - 32, 120))
     model, clip = loaded["model"], loaded["clip"]
-    harmless = words(canvas, (SECOND, 60), "Harmless", "a green square above a purple circle", clip)
-    text, clip = "a yellow star above a purple skull", clip.via((SECOND - 24, 70), (SECOND - 26, 500))
+    harmless = words(canvas, (SECOND, 60), "Harmless", "a green ring on a grey ground", clip)
+    text, clip = "a green skull on a grey ground", clip.via((SECOND - 24, 70), (SECOND - 26, 500))
     harmful = words(canvas, (SECOND, second + 60), "What must not be shown", text, clip)
     safe = sampler(canvas, (third, 0), "Harmless ones", model, harmless, upper, steps=8)
     down = model.via((third - 66, 14), (third - 64, second - 20))

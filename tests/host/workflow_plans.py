@@ -227,11 +227,11 @@ def safety_gate(canvas: Canvas, world: World) -> None:
 
 def heatmap(canvas: Canvas, world: World) -> None:
     prompt = world.says(
-        "a yellow ring above a blue triangle on a black ground",
+        "a yellow circle above a blue triangle on a white ground",
         "a photo of a red ball and a sleeping cat on green grass",
     )
     begin = start(canvas, world, prompt, batch=4)
-    latents, x = sample(canvas, world, begin, seed=24 if world.mini else 7)
+    latents, x = sample(canvas, world, begin, seed=2 if world.mini else 7)
     a = x + 80
     wanted = {"text": world.says("a blue triangle", "a red ball")}
     judge = begin.latent_clip.via((a - 40, CEILING))
