@@ -134,6 +134,22 @@ def test_a_cached_run_shows_the_same_on_the_nodes(canvas):
     canvas.wait_for_pictures(*SHOWN[path.stem])
 
 
+def test_what_a_run_said_last_is_not_said_in_another_workflow(canvas):
+    """Nodes of two workflows have the same numbers: a text that is put back later would stand on the wrong one."""
+    race, other = (next(path for path in MINI if name in path.stem) for name in ("Race", "Heatmap"))
+    count = "() => { window.said = 0; app.api.addEventListener('progress_text', () => window.said++); }"
+    for opened in (None, other):
+        canvas.drop(race)
+        canvas.set_widget("LatentCLIP_RaceKSampler", "seed", 1 + (opened is None))
+        canvas.start()
+        assert canvas.end() == ("execution_success", "")
+        if opened is not None:
+            canvas.drop(opened)
+        canvas.page.evaluate(count)
+        canvas.page.wait_for_timeout(4000)
+        assert bool(canvas.page.evaluate("window.said")) == (opened is None)
+
+
 @each(APPS)
 def test_an_app_opens_as_one_and_shows_what_it_made(canvas, path):
     if not canvas.knows_apps():
