@@ -28,6 +28,8 @@ RACES = {
     "race, 20 %, 40 %, 60 % and 80 %, keep 1/2": RaceSettings(CANDIDATES, checks=FOUR_LOOKS, keep=0.5),
     "race, 20 % and 50 %, keep 0.3": RaceSettings(CANDIDATES, checks=(0.2, 0.5), keep=0.3),
     "race, 20 %, keep 1/4": RaceSettings(CANDIDATES, checks=(0.2,)),
+    "race by drafts of 2 steps, keep 1/4": RaceSettings(CANDIDATES, method="draft", draft_steps=2),
+    "race by drafts of 3 steps, keep 1/4": RaceSettings(CANDIDATES, method="draft"),
     "race, 20 %, 35 % and 70 %, keep 1/2": RaceSettings(CANDIDATES, checks=(0.2, 0.35, 0.7), keep=0.5),
 }
 STEERED = {
@@ -217,7 +219,9 @@ def _notes() -> str:
         f"All methods start from the same noises; plain and best of {FEW} are means over all choices of so "
         f"many of the {CANDIDATES}. Best of n is the random search of "
         "ComfyUI-InferenceTimeScaling, with the same verifier, in as many passes. Differences are paired. "
-        "The stochastic rows have noise in every step; resampling (Feynman-Kac steering) saves no passes. "
+        "Drafts: all candidates in 2 or 3 Euler steps first, and the best 4 of them in all 20; how many was "
+        "chosen on dev captions. The stochastic rows have noise in every step; resampling (Feynman-Kac "
+        "steering) saves no passes. "
         f"ReNO takes its gradient through all {STEPS} steps, at the published settings; going back through a "
         f"pass is counted as {BACKWARD} more, which leaves out the memory that it takes."
     )

@@ -41,8 +41,8 @@ def _race_inputs() -> list[Any]:
             min=0.01,
             max=1.0,
             step=0.05,
-            tooltip="The share that each check leaves in, 0.01 to 1. 0.25, the default, leaves 4 of 16, then "
-            "1: 40 % of the passes through the model.",
+            tooltip="The share that each check, or the drafts, leave in, 0.01 to 1. 0.25, the default, "
+            "leaves 4 of 16, then 1: 40 % of the passes through the model.",
         ),
         io.Int.Input(
             "finish",
@@ -59,7 +59,8 @@ def _race_inputs() -> list[Any]:
                 default=DEFAULTS.method,
                 tooltip="prune, the default, drops the losers and saves their passes. resample puts copies "
                 "of the winners in their place, which a stochastic sampler parts again (Feynman-Kac "
-                "steering).",
+                "steering). draft samples all in a few steps first, and only the best of these drafts in "
+                "all; checks then count for nothing.",
             )
         ),
         sockets.advanced(
@@ -71,6 +72,17 @@ def _race_inputs() -> list[Any]:
                 step=0.1,
                 tooltip="With resample: how much a reward counts that is one standard deviation above the "
                 "others. 2 by default.",
+            )
+        ),
+        sockets.advanced(
+            io.Int.Input(
+                "draft_steps",
+                default=DEFAULTS.draft_steps,
+                min=1,
+                max=10000,
+                optional=True,
+                tooltip="With draft: the steps of a draft, 1 or more and fewer than those of the schedule. 3 "
+                "by default: 16 drafts and 4 pictures of 20 steps are 40 % of the passes.",
             )
         ),
     ]

@@ -73,8 +73,13 @@ def race(
     def model(x: Tensor, sigma: Tensor) -> Tensor:
         return run.predict(x, lambda rows: denoise(x[rows], sigma, run.items[rows]))
 
+    def sampled(levels: Tensor) -> Tensor:
+        return sampler(model, run.noise * levels[0], levels, run.watch)
+
     with torch.no_grad():
-        return run.result(sampler(model, run.noise * sigmas[0], sigmas, run.watch))
+        if run.settings.method == "draft":
+            run.draft(len(sigmas) - 1, lambda: sampled(run.settings.draft_levels(sigmas)))
+        return run.result(sampled(sigmas))
 
 
 def _check_levels(sigmas: Tensor) -> None:
@@ -95,7 +100,7 @@ class RaceRun:
     """The field of a race, for a sampler that somebody else drives.
 
     Hand the sampler `noise` [candidates x B, ...]: row = candidate x B + item. Let `predict` ask the model,
-    call `watch` once a step, and `result` with what the sampler made.
+    call `watch` once a step, and `result` with what the sampler made; by the method "draft", `draft` before.
 
     draw: seed -> noise [B, ...] of the candidate with that seed; None draws it item by item on the CPU.
     """
@@ -126,6 +131,7 @@ class RaceRun:
         self.before = torch.zeros(len(rows), dtype=torch.float64)
         self.checks: list[RaceCheck] = []
         self.passes = self.passes_all = 0
+        self.drafting = False
         self.steps = 0
 
     def predict(self, x: Tensor, denoise: Callable[[Tensor], Tensor]) -> Tensor:
@@ -145,14 +151,28 @@ class RaceRun:
                 )
             answer[place] = found.to(answer.dtype)
         self.passes += len(rows)
-        self.passes_all += len(self.running)
+        self.passes_all += 0 if self.drafting else len(self.running)
         return answer
+
+    def draft(self, steps: int, sample: Callable[[], Tensor]) -> None:
+        """Leave in only whose draft is good. steps: of the schedule; sample: makes all the drafts."""
+        self.settings.check_draft(steps)
+        self.drafting = True
+        try:
+            rewards = self._judge(sample())
+        finally:
+            self.drafting = False
+        kept = self._best(rewards, self.settings.left_of(self.settings.candidates))
+        self._note(0, steps, rewards, kept)
+        self.running = kept
 
     def watch(self, step: int, steps: int, x0: Tensor) -> Tensor | None:
         """Judge the field where a check is due. -> which rows to go on with where it is resampled, or None.
 
         step: which of the steps this is, from 0; x0: [candidates x B, ...] what is predicted in it.
         """
+        if self.drafting:
+            return None
         self.steps = steps
         if step + 1 not in self.settings.steps_judged(steps):
             return None

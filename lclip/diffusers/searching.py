@@ -159,15 +159,31 @@ def race(
         replace(settings, places=None),
         draw=lambda other: _noise(form, call, other)[0],
     )
-    seeds = settings.seeds
-    given = {**call, "prompt": [one_prompt(call)] * len(seeds), "output_type": "latent"}
-    field = Field(run, form)
-    steps = Steps.of(pipe.scheduler)
+    given = {**call, "prompt": [one_prompt(call)] * len(settings.seeds), "output_type": "latent"}
+    if settings.method == "draft":
+        run.draft(_steps_of(pipe, call), lambda: _whole_field(form, run, given, settings.draft_steps))
+    result = run.result(_whole_field(form, run, given))
+    return Chosen(form.decode(result.latents), result.latents, result.rewards, result.seeds, result)
+
+
+def _whole_field(
+    form: PipelineLatents, run: RaceRun, given: dict[str, Any], few: int | None = None
+) -> Tensor:
+    """Raw latents of all candidates, of which the model sees who is in. few: in that many steps."""
+    if few is not None:
+        given = {**given, "num_inference_steps": few}
+    field, steps = Field(run, form), Steps.of(form.pipe.scheduler)
     steps.add(field, field.watch, field.rows, lasting=True)
     try:
-        with field.only_running(denoiser(pipe)):
-            last = pipe(**given, generator=generators(seeds)).images
+        with field.only_running(denoiser(form.pipe)):
+            return form.to_raw(form.pipe(**given, generator=generators(run.settings.seeds)).images)
     finally:
         steps.remove(field)
-    result = run.result(form.to_raw(last))
-    return Chosen(form.decode(result.latents), result.latents, result.rewards, result.seeds, result)
+
+
+def _steps_of(pipe: Any, call: dict[str, Any]) -> int:
+    """How many steps a call takes. ValueError where the caller gives the schedule itself."""
+    if own := [name for name in ("timesteps", "sigmas") if call.get(name) is not None]:
+        raise ValueError(f"a draft chooses its own steps; give num_inference_steps in place of {own[0]}")
+    usual = inspect.signature(inspect.unwrap(type(pipe).__call__)).parameters.get("num_inference_steps")
+    return call.get("num_inference_steps") or (usual.default if usual is not None else 1)

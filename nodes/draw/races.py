@@ -43,10 +43,12 @@ def race_report(result: RaceResult) -> str:
         lines.append(said("item {item}, no. {no}: {reward}, candidate {place}, seed {seed}", **won))
     for check in result.checks:
         at = {"step": check.step, "steps": check.steps}
-        lines += [
-            said("after step {step} of {steps}, item {item}: {field}", **at, item=i, field=_field(check, i))
-            for i in range(batch)
-        ]
+        text = (
+            "after step {step} of {steps}, item {item}: {field}"
+            if check.step
+            else "drafts, item {item}: {field}"
+        )
+        lines += [said(text, **at, item=i, field=_field(check, i)) for i in range(batch)]
     return "\n".join([*lines, *cautions(result.notes)])
 
 

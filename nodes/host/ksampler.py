@@ -95,7 +95,7 @@ def run_race(sampler: RaceSampler, stage: Stage, latent: dict[str, Any]) -> Race
     if (found := sampler.finds.last) is None:
         raise stage.nothing_left()
     made = made_from(latent, best)
-    if sampler.settings.method == "prune":  # no seed makes again what was resampled
+    if sampler.settings.method != "resample":  # no seed makes again what was resampled
         made = with_seeds(made, found.result.seeds)
     return RaceFound(made, found.noises, found.result)
 

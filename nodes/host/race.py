@@ -84,22 +84,32 @@ class RaceSampler(comfy.samplers.Sampler):
         drawn = _drawing(noise, self.numbers)
         reward = in_raw_latents(of_batch(self.reward.reward, len(noise), settings.places), to_raw)
         run = lclip.RaceRun(noise, reward, settings, drawn, self._say)
-        stock = stock_sampler(self.sampler_name, undecorated=False)
-        draws = None
-        if takes_noise(stock):
-            draws = Draws(self.sampler_name, noise, sigmas, settings.seeds)
-            stock.extra_options = {**stock.extra_options, "noise_sampler": draws}
         field = Field(model_wrap, run, extra_args["model_options"])
         times = settings.candidates
         wide = [each if each is None else repeated(each, times) for each in (latent_image, denoise_mask)]
-        scene = _Lap(stock, field, run, sigmas.clone(), dict(extra_args), callback, disable_pbar, draws)
-        latents = (scene.steered if settings.method == "resample" else scene.pruned)(*wide)
-        result = run.result(latents)
+
+        def lap(levels: Tensor) -> _Lap:
+            stock, draws = self._stock(noise, levels, settings.seeds)
+            return _Lap(stock, field, run, levels.clone(), dict(extra_args), callback, disable_pbar, draws)
+
+        if settings.method == "draft":
+            run.draft(len(sigmas) - 1, lambda: lap(settings.draft_levels(sigmas)).pruned(*wide))
+        whole = lap(sigmas)
+        result = run.result((whole.steered if settings.method == "resample" else whole.pruned)(*wide))
         if callback is not None:  # the last preview, and the host's second output, are the winners
             callback(len(sigmas) - 2, result.latents, result.latents, len(sigmas) - 1)
         self._keep(model_wrap, result, len(noise))
         self._log(result)
         return result.latents
+
+    def _stock(self, noise: Tensor, sigmas: Tensor, seeds: list[int]) -> tuple[Any, Draws | None]:
+        """The sampler, and what it draws on the way, afresh for each time that it runs."""
+        stock = stock_sampler(self.sampler_name, undecorated=False)
+        if not takes_noise(stock):
+            return stock, None
+        draws = Draws(self.sampler_name, noise, sigmas, seeds)
+        stock.extra_options = {**stock.extra_options, "noise_sampler": draws}
+        return stock, draws
 
     def _keep(self, model_wrap: Any, result: lclip.RaceResult, batch: int) -> None:
         """For wires: raw latents, on the host's device. A batch has the seed of its first item."""
@@ -131,6 +141,7 @@ class RaceSampler(comfy.samplers.Sampler):
             left = {"left": int(check.kept.sum()), "field": check.kept.numel()}
             at = {"step": check.step, "steps": check.steps}
             text = said("step {step} of {steps}: {left} of {field} left", **at, **left)
+            text = text if check.step else said("drafts: {left} of {field} left", **left)
             if len(known):
                 best = f"{float(known.max()):.4f}"
                 text = said("{text}, best reward {reward}", text=text, reward=best)

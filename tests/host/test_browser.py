@@ -135,7 +135,7 @@ def test_a_cached_run_shows_the_same_on_the_nodes(canvas):
 
 
 def test_what_a_run_said_last_is_not_said_in_another_workflow(canvas):
-    """Nodes of two workflows have the same numbers: a text that is put back later would stand on the wrong one."""
+    """Nodes of two workflows have the same numbers: what is put back later would stand on a wrong one."""
     race, other = (next(path for path in MINI if name in path.stem) for name in ("Race", "Heatmap"))
     count = "() => { window.said = 0; app.api.addEventListener('progress_text', () => window.said++); }"
     for opened in (None, other):

@@ -98,6 +98,53 @@ def test_the_model_sees_only_those_in_and_the_passes_are_counted():
     assert [int(check.rewards.isfinite().sum()) for check in found.checks] == [16, 4, 1]
 
 
+@pytest.mark.parametrize("sampler", [euler, two_steps_back])
+@pytest.mark.parametrize("at_once", [None, 1, 4])
+def test_only_the_best_drafts_are_sampled_in_all_steps(sampler, at_once):
+    settings, start = RaceSettings(**PRIOR, method="draft", finish=2, at_once=at_once), noise(2)
+    found = lclip.race(denoise, start, reward, SIGMAS, settings, sampler)
+    assert (found.passes, found.passes_all) == (2 * (6 * 3 + 3 * 20), 2 * 6 * 20)
+    assert [(check.step, check.steps) for check in found.checks] == [(0, 20), (20, 20)]
+    for item in range(2):
+        rows, items = field_of(settings, start)[:, item], torch.full((6,), item)
+        few = SIGMAS[[0, 7, 13, 20]]
+        drafts = reward(sampler(lambda x, s, i=items: denoise(x, s, i), rows, few, lambda *_: None))
+        left = best_of(range(6), drafts)[:3]
+        torch.testing.assert_close(found.checks[0].rewards[item], drafts, atol=1e-5, rtol=1e-4)
+        assert found.checks[0].kept[item].nonzero().flatten().tolist() == sorted(left)
+        whole = alone(rows, item, sampler)
+        best = best_of(left, reward(whole))[:2]
+        assert found.places[item::2] == best
+        torch.testing.assert_close(found.latents[item::2], whole[best], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_draft_as_long_as_the_schedule_is_refused_before_the_model_is_asked(steps):
+    def never(*_):
+        raise AssertionError
+
+    with pytest.raises(ValueError, match=f"draft_steps is 3, and the schedule has {steps}; expected fewer"):
+        lclip.race(never, noise(1), reward, torch.linspace(1, 0, steps + 1), RaceSettings(method="draft"))
+
+
+@pytest.mark.parametrize("draft_steps", [0, -1, 1.5, True])
+def test_draft_steps_that_are_none_are_refused(draft_steps):
+    with pytest.raises(ValueError, match="draft_steps is"):
+        RaceSettings(method="draft", draft_steps=draft_steps)
+
+
+def test_a_draft_without_any_number_keeps_the_first_and_says_so():
+    calls = []
+
+    def broken(z):
+        calls.append(len(z))
+        return reward(z) if len(calls) > 1 else torch.full((len(z),), torch.nan)
+
+    found = lclip.race(denoise, noise(1), broken, SIGMAS, RaceSettings(**PRIOR, method="draft"))
+    assert found.checks[0].kept[0].tolist() == [True] * 3 + [False] * 3
+    assert calls == [6, 3] and "no reward is a number" in found.notes[0]
+
+
 def test_the_first_candidate_has_the_callers_noise_and_the_seed_says_the_rest():
     field = [field_of(RaceSettings(candidates=4, seed=seed), noise(2)) for seed in (7, 7, 8)]
     assert torch.equal(field[0], field[1]) and torch.equal(field[0][0], noise(2))
