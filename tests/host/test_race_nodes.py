@@ -86,6 +86,34 @@ def test_it_is_worth_as_much_as_the_best_of_all(track):
     near(track.host, pruned, best[place : place + 1], 1e-4, 1e-2)
 
 
+@pytest.mark.parametrize("sampler_name", ["euler", "dpmpp_2m", "heun", "euler_ancestral", "dpmpp_2m_sde"])
+def test_drafts_are_what_ksampler_makes_in_so_few_steps_and_only_the_best_go_on(track, sampler_name):
+    """Of the simple scheduler every second noise level of 6 steps is one of 3 steps."""
+    latent, stage = track.empty(), {"steps": 6, "scheduler": "simple", "sampler_name": sampler_name}
+    _, _, seeds, _, _ = raced(track, latent, keep=1.0, finish=4, **stage)
+    drafts, whole = (
+        [
+            track.score(track.ksampler(latent, **{**STAGE, **stage, "steps": steps, "seed": seed})[0])
+            for seed in seeds
+        ]
+        for steps in (3, 6)
+    )
+    asked = {"method": "draft", "draft_steps": 3}
+    best, rewards, chosen, saved, report = raced(track, latent, **stage, **asked)
+    result = track.run()
+    told, ends = (
+        {seed: result.values(node)[0] for seed, node in zip(seeds, nodes, strict=True)}
+        for nodes in (drafts, whole)
+    )
+    left = sorted(seeds, key=lambda seed: -told[seed])[:2]
+    assert chosen == sorted(left, key=lambda seed: -ends[seed])
+    near(track.host, torch.tensor(rewards), torch.tensor([ends[seed] for seed in chosen]), 1e-4, 1e-2)
+    few, all_of_them = (5, 11) if sampler_name == "heun" else (3, 6)  # heun asks twice a step, but the last
+    assert saved == pytest.approx(1 - (4 * few + 2 * all_of_them) / (4 * all_of_them))
+    assert "drafts, item 0:" in report
+    assert len(best) == 2
+
+
 def custom(track, sampler, latent, noise, steps=5, cfg=1.0):
     """The stock SamplerCustomAdvanced with this SAMPLER and NOISE."""
     add = track.graph.add
@@ -192,6 +220,7 @@ def test_resampling_needs_a_stochastic_sampler_and_then_gives_as_many_as_are_to_
         ({"checks": "0.3, 1"}, "above 0 and below 1"),
         ({"finish": 9}, "from 1 to candidates (4)"),
         ({"sampler_name": "dpm_adaptive"}, "chooses its steps by the whole batch"),
+        ({"method": "draft", "draft_steps": 5}, "draft_steps is 5, and the schedule has 5; expected fewer"),
     ],
 )
 def test_what_cannot_be_raced_is_refused_in_words(track, widgets, error):

@@ -326,7 +326,7 @@ RARE = {
     *("repair_iterations", "custom_side", "side", "batch"),
 }
 RARE_IN_THE_GATE = {"seed", "steps", "cfg", "sampler_name", "scheduler"}  # they serve repair alone
-RARE_IN_A_RACE, EVERYDAY_IN_A_RACE = {"method", "strength"}, {"candidates", "keep"}
+RARE_IN_A_RACE, EVERYDAY_IN_A_RACE = {"method", "strength", "draft_steps"}, {"candidates", "keep"}
 
 
 WITH_A_TARGET = {"LatentCLIP_CalibrateSafety", "LatentCLIP_Shares", "LatentCLIP_Balance"}

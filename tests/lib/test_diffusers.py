@@ -480,6 +480,24 @@ def test_a_winner_is_what_it_is_alone_and_losers_are_not_computed(pipes, tiny_mo
     assert "step" not in pipe.scheduler.__dict__ and "forward" not in model.__dict__
 
 
+@pytest.mark.parametrize("kind", ["SDXL", "FLUX"])
+def test_a_race_by_drafts_samples_all_in_a_few_steps_and_the_best_in_all(pipes, tiny_model, kind):
+    pipe = pipes[kind]
+    reward, form = by_words(tiny_model, pipe, kind), wing.PipelineLatents.of(pipe)
+    settings = lclip.RaceSettings(candidates=4, keep=0.5, finish=2, seed=1, method="draft", draft_steps=2)
+    chosen = wing.race(pipe, reward, settings, **call(kind, 4))
+    drafts = torch.cat([reward(form.to_raw(latents(pipe, kind, 2, seed=seed))) for seed in settings.seeds])
+    whole = torch.cat([form.to_raw(latents(pipe, kind, 4, seed=seed)) for seed in chosen.seeds])
+    torch.testing.assert_close(chosen.run.checks[0].rewards[0], drafts, rtol=1e-3, atol=1e-3)
+    assert sorted(chosen.run.places) == drafts.topk(2).indices.sort().values.tolist()
+    torch.testing.assert_close(chosen.latents, whole, rtol=1e-3, atol=1e-3)
+    assert (chosen.run.passes, chosen.run.passes_all) == (4 * 2 + 2 * 4, 4 * 4)
+    with pytest.raises(ValueError, match="draft_steps is 2, and the schedule has 2"):
+        wing.race(pipe, reward, settings, **call(kind, 2))
+    with pytest.raises(ValueError, match="give num_inference_steps in place of sigmas"):
+        wing.race(pipe, reward, settings, **call(kind, 4, sigmas=[1.0, 0.5]))
+
+
 def test_a_race_may_resample(tiny_model):
     pipe = with_scheduler(tiny_pipelines.pipeline("SDXL"), "EulerAncestralDiscrete")
     reward = lclip.TextReward(tiny_model, "a red circle")
