@@ -145,8 +145,8 @@ class RaceKSampler(io.ComfyNode):
             display_name="Race KSampler",
             category="latent-clip/sampling",
             description="KSampler that starts many seeds, judges their predicted pictures on the way and "
-            "drops those that fall behind. It takes 40 % of the passes of best of 16, and on the mini world it "
-            "keeps 80 % of its gain in reward by default, 96 % by method draft. It needs no gradient.",
+            "drops those that fall behind. It takes 40 % of the passes of best of 16, and on the mini world "
+            "it keeps 80 % of its gain in reward by default, 96 % by method draft. It needs no gradient.",
             search_aliases=[*ALIASES, "ksampler"],
             inputs=[
                 *stage_inputs(
