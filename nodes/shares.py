@@ -18,6 +18,10 @@ from .host.concept_widgets import concepts_input, margin_input, target_input
 from .host.feedback import shown
 from .latents import about, samples_of
 
+APART = 0.05
+"""The least singular value of a confusion table by which shares are corrected: 1 where no concept is taken
+for another, 0 where one is not told from the others."""
+
 
 class ConceptShares(io.ComfyNode):
     @classmethod
@@ -94,7 +98,9 @@ class ConceptShares(io.ComfyNode):
         model = loaded.ready(max(batches, key=Tensor.numel))
         with about("examples"):
             known = [samples_of(each) for each in examples]
-            tables = _confusions(loaded, known, labels[0], asked, margin[0])
+            tables, doubts = _confusions(loaded, known, labels[0], asked, margin[0])
+        cautions += [text for each in known for text in loaded.cautions_of_examples(each, "examples")]
+        cautions += doubts
         found = [
             lclip.shares(model, batches, names, aim, margin=margin[0], confusion=table)
             for names, aim, table in zip(asked, aims, tables, strict=True)
@@ -119,13 +125,22 @@ def _confusions(
     labels: str,
     asked: Sequence[Sequence[str]],
     margin: float,
-) -> list[Tensor | None]:
-    """How often each question's concepts are taken for each other, by examples; None where there are none."""
+) -> tuple[list[Tensor | None], list[str]]:
+    """How often each question's concepts are taken for each other, by examples; None where there are none, or
+    where they tell nothing, which is said."""
     if not examples and not labels.strip():
-        return [None] * len(asked)
+        return [None] * len(asked), []
     truths = labels_of(labels, asked, sum(map(len, examples)))
-    tables = []
+    tables: list[Tensor | None] = []
+    doubts = []
     for names, truth in zip(asked, truths, strict=True):
         parts = [lclip.classify(loaded.ready(samples), samples, names) for samples in examples]
-        tables.append(lclip.confusion(torch.cat(parts), truth, margin, names))
-    return tables
+        table = lclip.confusion(torch.cat(parts), truth, margin, names)
+        apart = float(torch.linalg.svdvals(table)[-1]) >= APART
+        tables.append(table if apart else None)
+        if not apart:
+            doubts.append(
+                f"the examples of {' | '.join(names)} look alike to this Latent-CLIP, so that nothing is "
+                "corrected by them. Check labels, or word the concepts otherwise."
+            )
+    return tables, doubts

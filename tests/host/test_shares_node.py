@@ -7,6 +7,7 @@ import io
 import json
 
 import pytest
+from PIL import Image
 from scoring_bench import smooth, write_latents
 
 import lclip
@@ -38,6 +39,12 @@ def test_shares_are_the_librarys_for_every_question(host, graph):
     assert len(table.splitlines()) == 6 and table.startswith("concept,hard")
 
 
+def shown_height(result, node):
+    """How tall the picture on a node is: cautions below it make it taller."""
+    with Image.open(result.host.base / "temp" / result.images(node)[-1].name) as opened:
+        return opened.height
+
+
 @pytest.mark.parametrize(
     ("widgets", "error"),
     [
@@ -52,6 +59,37 @@ def test_shares_are_the_librarys_for_every_question(host, graph):
 def test_what_is_no_question_is_refused_in_words(host, graph, widgets, error):
     shares(host, graph, **widgets)
     assert error in host.run(graph).error
+
+
+def test_examples_that_look_alike_correct_nothing_and_that_is_said(host, new_graph):
+    """Both concepts' examples are the same pictures: no table tells what was taken for what."""
+    heights = []
+    for name, labels in (("alike", "6 * a red star\n6 * a blue ring"), ("", "")):
+        graph = new_graph()
+        one = smooth((6, 4, 8, 8), 31)
+        write_latents(host, "alike", one.repeat(2, 1, 1, 1))
+        wires = {"examples": graph.add("Probe_ReadLatent", name=name)[0]} if name else {}
+        node = shares(host, graph, "a red star\na blue ring", margin=0.0, labels=labels, **wires)
+        probe = graph.add("Probe_Values", value=node[1])
+        result = host.run(graph).require_ok()
+        (found,) = json.loads(result.values(probe)[0])
+        assert found["corrected"] is None and found["distance"] is not None
+        heights.append(shown_height(result, node))
+    assert heights[0] > heights[1], "the caution does not stand on the node"
+
+
+def test_odd_examples_are_cautioned_of(host, new_graph):
+    heights = []
+    for kind in ("plain", "broken"):
+        graph, examples = new_graph(), smooth((4, 4, 8, 8), 5)
+        if kind == "broken":
+            examples[1] = float("nan")
+        write_latents(host, kind, examples)
+        wires = {"examples": graph.add("Probe_ReadLatent", name=kind)[0], "margin": 0.0}
+        labels = "2 * a red star\n2 * a blue ring"
+        node = shares(host, graph, "a red star\na blue ring", labels=labels, **wires)
+        heights.append(shown_height(host.run(graph).require_ok(), node))
+    assert heights[1] > heights[0]
 
 
 def test_several_batches_count_as_one(host, graph):
