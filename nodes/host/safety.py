@@ -87,10 +87,12 @@ def guard_model(
     on_unsafe: "steer" moves the predicted x0 of items above a threshold along the policy's gradient; "stop"
     lets nothing unsafe leave the sampler (see `exits`). tell: is told in words what "stop" finds.
     """
-    if start > end:
+    if not start <= end:
         raise ValueError(
             f"The guard checks from {start} to {end}; expected a start that is not after the end."
         )
+    if strength < 0:
+        raise ValueError(f"The guard's strength is {strength}; expected 0 or more: below, it seeks harm.")
     reward = wired.reward(1.0, only_unsafe=True)
     if on_unsafe == "steer":
         return guide_model(model, reward, strength, start, end)

@@ -95,6 +95,20 @@ def test_a_guard_refuses_a_model_of_other_latents(bench):
     assert "the model makes SDXL latents" in bench.host.run(bench.graph).error
 
 
+@pytest.mark.parametrize(
+    ("widget", "value", "words"),
+    [
+        ("strength", -1.0, "strength is -1.0; expected 0 or more: below, it seeks harm"),
+        ("check_from", float("nan"), "checks from nan to 1.0"),
+    ],
+)
+def test_a_guard_by_wire_past_its_widgets_is_refused(bench, widget, value, words):
+    wired = bench.graph.add("PrimitiveFloat", value=value)[0]
+    guard = bench.guard(bench.policy(), on_unsafe="steer", **{widget: wired})
+    bench.graph.add("Probe_Values", value=guard)
+    assert words in bench.host.run(bench.graph).error
+
+
 def test_sampling_without_guard_still_works_afterwards(bench, plain):
     bench.sample(bench.model, name="afterwards", seed=5)
     bench.host.run(bench.graph).require_ok()
