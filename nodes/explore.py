@@ -11,7 +11,7 @@ from ..lclip.exploring.plan import AUTO, LARGEST, NONE, Plan
 from ..lclip.latents.checks import check_shape
 from . import draw, host
 from .host import sockets
-from .host.choices import CORNER_KINDS
+from .host.choices import CORNER_KINDS, parted
 from .host.search_widgets import stage_inputs
 
 AXES = [f"{kind} 1-{last}" for kind in CORNER_KINDS for last in range(2, MOST + 1)]
@@ -46,6 +46,7 @@ class Explore(io.ComfyNode):
                     1,
                     steps="Steps for each cell; time grows with them. 1, the default, suits SDXL-Turbo.",
                     seed="Seed of corner 1, 0 to 2^64 - 1, as for KSampler.",
+                    gradients=False,
                 ),
                 sockets.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that scores the cells."),
                 io.String.Input(
@@ -198,7 +199,7 @@ class Explore(io.ComfyNode):
         seeds = host.explore.parsed_seeds(other_seeds, stage.seed)
         scenery = host.explore.Scenery.of(stage, sampler_name, latent_image, seeds, wired)
         check_shape(scenery.latent["samples"], latent_clip.config)
-        plan = Plan.of(scenery.kinds, cells, x_axis, y_axis, elsewhere)
+        plan = Plan.of(scenery.kinds, cells, x_axis, y_axis, ", ".join(parted(elsewhere)))
         live = map_pictures.Live(cls.hidden.unique_id, plan, latent_clip.config.latent_space)
         rendered = host.explore.remembered(scenery, plan, live)
         latents = host.memory.to_host(rendered.latents)

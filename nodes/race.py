@@ -11,6 +11,7 @@ from .. import lclip
 from ..lclip.choosing.types import METHODS
 from . import draw, host
 from .host import sockets
+from .host.choices import parted
 from .host.feedback import say, shown_after_previews
 from .host.search_widgets import sampler_input, stage_inputs
 
@@ -91,7 +92,7 @@ def _race_inputs() -> list[Any]:
 def _settings(checks: str, **widgets: Any) -> lclip.RaceSettings:
     """Widgets -> settings. ValueError for checks that are no numbers."""
     try:
-        shares = tuple(float(part) for part in checks.replace(";", ",").split(",") if part.strip())
+        shares = tuple(float(part) for part in parted(checks))
     except ValueError:
         raise ValueError(
             f"checks is {checks!r}; expected shares of the steps between 0 and 1, such as 0.3, 0.6"
@@ -113,7 +114,7 @@ class Race(io.ComfyNode):
             search_aliases=ALIASES,
             inputs=[
                 sockets.LATENT_REWARD.Input("reward", tooltip=sockets.REWARD_HINT),
-                sampler_input(),
+                sampler_input(gradients=False),
                 *_race_inputs(),
             ],
             outputs=[
@@ -155,6 +156,7 @@ class RaceKSampler(io.ComfyNode):
                     "can be dropped.",
                     seed="Seed of the first candidate, 0 to 2^64 - 1, as for KSampler; the others' seeds "
                     "follow from it.",
+                    gradients=False,
                 ),
                 sockets.LATENT_REWARD.Input("reward", tooltip=sockets.REWARD_HINT),
                 *_race_inputs(),
@@ -223,5 +225,7 @@ class RaceKSampler(io.ComfyNode):
             result.saved,
             draw.races.race_report(result),
             chart,
-            ui=shown_after_previews(draw.sheets.with_cautions(chart, [*cautions, *result.notes])),
+            ui=shown_after_previews(
+                draw.sheets.with_cautions(chart, [*cautions, *draw.races.race_cautions(result)])
+            ),
         )

@@ -63,7 +63,8 @@ class SearchResult(io.ComfyNode):
         if isinstance(sampler, host.race.RaceSampler):
             found = sampler.finds.of(samples)
             chart, report = draw.races.race_chart(found.result), draw.races.race_report(found.result)
-            seen = draw.sheets.with_cautions(chart, [*sampler.reward.cautions, *found.result.notes])
+            cautions = [*sampler.reward.cautions, *draw.races.race_cautions(found.result)]
+            seen = draw.sheets.with_cautions(chart, cautions)
             return io.NodeOutput(found.noises, found.rewards, chart, report, ui=shown(seen))
         if isinstance(sampler, host.sampling.NoiseSearch):
             found = sampler.finds.of(samples)

@@ -32,6 +32,17 @@ def race_chart(result: RaceResult) -> Tensor:
     return charts.as_image([whole])
 
 
+def race_cautions(result: RaceResult) -> list[str]:
+    """What is odd about a race, in words."""
+    if len(result.checks) > 1:
+        return result.notes
+    text = (
+        f"no check was made: none falls before step {result.checks[-1].steps}, the last one, so that all "
+        "candidates ran to the end. Raise steps, or lower checks."
+    )
+    return [*result.notes, text]
+
+
 def race_report(result: RaceResult) -> str:
     """The race in words: what was saved, who won, and every check."""
     cost = {"passes": result.passes, "all": result.passes_all, "saved": f"{result.saved:.0%}"}
@@ -49,7 +60,7 @@ def race_report(result: RaceResult) -> str:
             else "drafts, item {item}: {field}"
         )
         lines += [said(text, **at, item=i, field=_field(check, i)) for i in range(batch)]
-    return "\n".join([*lines, *cautions(result.notes)])
+    return "\n".join([*lines, *cautions(race_cautions(result))])
 
 
 def _field(check: RaceCheck, item: int) -> str:

@@ -3,8 +3,11 @@ anything of the work is imported."""
 
 from __future__ import annotations
 
+import re
+
 import comfy.samplers
 
+COMMAS = re.compile("[,;，；、]")  # Chinese keyboards have their own
 SAMPLERS: list[str] = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS: list[str] = comfy.samplers.KSampler.SCHEDULERS
 """The host's own lists: other packs add to them, some of them after this one was loaded."""
@@ -29,3 +32,8 @@ SLIDES = ("auto", "noise", "guidance")
 """How a slider makes its series."""
 CORNER_KINDS = ("prompt", "latent", "noise")
 """What a corner of a map can be."""
+
+
+def parted(text: str) -> list[str]:
+    """The parts of a list in a widget, between commas of any keyboard; empty ones are left out."""
+    return [part.strip() for part in COMMAS.split(text) if part.strip()]

@@ -19,11 +19,12 @@ from ...lclip.exploring.blending import Corners, LinearCorners, SphericalCorners
 from ...lclip.exploring.plan import Plan
 from ..latents import made_from, samples_of, take_items
 from . import exits
-from .choices import CORNER_KINDS
+from .choices import CORNER_KINDS, parted
 from .conditioning import Prompts, first_item, fits_beside, stacked
 from .draws import Draws, takes_noise
 from .finds import FixedNoise
 from .gradients import stock_sampler
+from .guidance import looks_across_items
 from .ksampler import Stage, noise_of, with_channels
 from .memory import is_out_of_memory
 
@@ -230,7 +231,7 @@ class _Sampling:
 
     def at_once(self) -> int:
         """How many cells fit into memory, beside the model."""
-        if self.scenery.sampler_name in ALONE:
+        if self.scenery.sampler_name in ALONE or looks_across_items(self.stage.model):
             return 1
         shape = list(self.scenery.latent["samples"].shape)
         one = self.stage.model.model.memory_required([2, *shape[1:]])  # with and without the prompt
@@ -291,7 +292,7 @@ def parsed_seeds(text: str, own: int) -> list[int]:
     """ "7, 8" -> seeds of the corners beside the one of its own. ValueError for what is none, and for equal
     ones, between which nothing lies."""
     seeds = []
-    for part in filter(None, text.replace(",", " ").replace(";", " ").split()):
+    for part in " ".join(parted(text)).split():
         if not part.isascii() or not part.isdigit() or int(part) >= 2**64:
             raise ValueError(
                 f"other_seeds has {part!r}; expected whole numbers from 0 to 2^64 - 1, such as 7, 8"

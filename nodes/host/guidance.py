@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ... import lclip
 from ...lclip.latents.frames import why_no_pictures
+from ...lclip.rewards.per_item import looks_across
 from . import models
 from . import spaces as host_spaces
 from .gradient_room import in_room, with_room
@@ -27,7 +28,7 @@ def guide_model(model: Any, wired: models.WiredReward, strength: float, start: f
     schedule."""
     for loaded in wired.models:
         host_spaces.check_same_space(model, loaded.config)
-    if start > end:
+    if not start <= end:
         raise ValueError(
             f"Guidance starts at {start} and ends at {end}; expected a start that is not after the end."
         )
@@ -56,6 +57,12 @@ def with_companions(
     if gradient:
         guided.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, PATCH, partial(with_room, towers))
     return guided
+
+
+def looks_across_items(model: Any) -> bool:
+    """Whether a guide of this MODEL moves the items of a batch by which others there are."""
+    hooks = model.model_options.get("sampler_post_cfg_function", ())
+    return any(isinstance(hook, _Guide) and looks_across(hook.wired.reward) for hook in hooks)
 
 
 class Hook:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ... import lclip
+from .choices import parted
 
 NO_PRESET, ALL = "none", "all"
 
@@ -14,7 +15,7 @@ def composed(
     if preset == NO_PRESET:
         return lclip.SafetyPolicy(own, allow=allow)
     base = lclip.SafetyPolicy.preset(preset)
-    names = [name.strip() for name in categories.split(",") if name.strip()]
+    names = parted(categories)
     if names and names != [ALL]:  # an emptied box takes none away either: that blocks more, not less
         base = base.only(names)
     return base.changed(concepts=(*base.concepts, *own), allow=(*base.allow, *allow))

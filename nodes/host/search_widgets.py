@@ -18,13 +18,14 @@ SWITCHES = {"custom_lr": "lr", "stop_on_plateau": "patience", "stop_at_target": 
 """Which setting each switch turns on; without it the setting is None."""
 
 
-def sampler_input() -> Any:
+def sampler_input(gradients: bool = True) -> Any:
+    """The stock sampler of a node. gradients: whether the node may ask it to pass some."""
+    passed = " Not all pass gradients; the error names those that do." if gradients else ""
     return io.Combo.Input(
         "sampler_name",
         options=list(SAMPLERS),
         default="euler",
-        tooltip="The stock sampler that renders; euler by default, as it is exact in one step. Not all pass "
-        "gradients; the error names those that do.",
+        tooltip=f"The stock sampler that renders; euler by default, as it is exact in one step.{passed}",
     )
 
 
@@ -39,8 +40,9 @@ def scheduler_input(use: str = "") -> Any:
     )
 
 
-def stage_inputs(default_steps: int, steps: str, seed: str) -> list[Any]:
-    """What the stock KSampler asks for, as every node asks that does its work too. steps, seed: tooltips."""
+def stage_inputs(default_steps: int, steps: str, seed: str, gradients: bool = True) -> list[Any]:
+    """What the stock KSampler asks for, as every node asks that does its work too. steps, seed: tooltips;
+    gradients: see `sampler_input`."""
     return [
         io.Model.Input("model", tooltip="The model that makes the latents, as for KSampler."),
         io.Int.Input(
@@ -57,7 +59,7 @@ def stage_inputs(default_steps: int, steps: str, seed: str) -> list[Any]:
             tooltip="Classifier-free guidance. 1, the default, is for distilled models and costs half; "
             "others want 3 to 8.",
         ),
-        sampler_input(),
+        sampler_input(gradients),
         scheduler_input(),
         io.Conditioning.Input("positive", tooltip="The prompt: what to include, as for KSampler."),
         io.Conditioning.Input("negative", tooltip="What to leave out; unused where cfg is 1."),

@@ -261,6 +261,24 @@ def test_what_does_not_fit_into_memory_is_run_in_parts_and_ends_the_same(atlas):
     assert atlas.host.has_logged("cells do not fit into memory at once")
 
 
+def test_under_a_variety_reward_a_cell_is_as_it_is_alone(atlas):
+    reward = atlas.graph.add("LatentCLIP_VarietyReward", latent_clip=atlas.clip[0], weight=1.0)[0]
+    model = atlas.graph.add(
+        "LatentCLIP_Guidance", model=atlas.model[0], reward=reward, strength=0.3, start=0.0, end=1.0
+    )[0]
+    latent = atlas.empty()
+    atlas.dump(atlas.explore(latent, model, column=0, row=0)[LATENT], "cell")
+    atlas.dump(atlas.ksampler(latent, model, **STAGE)[0], "stock")
+    atlas.run()
+    close(atlas, "cell", "stock")
+
+
+@pytest.mark.parametrize("text", ["6，7", "6；7", "6、 7", "6, 7,", "6 7"])
+def test_seeds_are_parted_by_commas_of_any_keyboard(atlas, text):
+    report = atlas.values(atlas.explore(other_seeds=text, elsewhere="noise 1-3 0.5，")[REPORT])
+    assert "noise 1-3 1" in atlas.run().values(report)[0]
+
+
 def test_of_a_batch_the_first_item_is_explored(atlas):
     atlas.dump(atlas.explore(atlas.empty(3), column=0, row=0)[LATENT], "cell")
     atlas.dump(atlas.ksampler(atlas.empty(), **STAGE)[0], "stock")

@@ -228,6 +228,17 @@ def test_what_cannot_be_raced_is_refused_in_words(track, widgets, error):
     assert error in track.host.run(track.graph).error
 
 
+@pytest.mark.parametrize(
+    ("checks", "steps", "made"),
+    [("0.99", 5, 0), ("0.3", 1, 0), ("0.3，0.6", 5, 2), ("0.3；0.6", 5, 2), ("0.3, 0.3", 5, 1)],
+)
+def test_checks_are_parted_by_commas_of_any_keyboard_and_none_at_all_is_said(track, checks, steps, made):
+    report = track.graph.add("Probe_Values", value=track.race(track.empty(), checks=checks, steps=steps)[5])
+    (text,) = track.run().values(report)
+    assert text.count("after step") == made + 1
+    assert ("Caution: no check was made" in text) == (not made)
+
+
 def test_resampling_in_one_step_asks_for_more_steps_and_not_for_the_sampler_it_has(track):
     wanted = {"sampler_name": "euler_ancestral", "method": "resample", "steps": 1}
     track.dump(track.race(track.empty(), **wanted)[0], "never")

@@ -195,14 +195,13 @@ def test_a_policy_that_cannot_be_is_an_error_at_its_node(bench, widgets, says):
     assert says in bench.host.run(bench.graph).error
 
 
-def test_presets_and_strictness_reach_the_gate(bench):
+@pytest.mark.parametrize("categories", ["violence, sexual", "violence，sexual"])
+def test_presets_and_strictness_reach_the_gate(bench, categories):
     file = bench.host.models / "reader.safetensors"
     if not file.exists():
         lclip.save_checkpoint(make_reader(), file)
     bench = Bench(bench.host, bench.graph, file.name)
-    policy = bench.policy(
-        preset="i2p", categories="violence, sexual", strictness="high", allow="a blue circle"
-    )
+    policy = bench.policy(preset="i2p", categories=categories, strictness="high", allow="a blue circle")
     (report,) = bench.see(bench.gate(policy, bench.latent(Z), report_as="json"), 5)
     content = json.loads(bench.host.run(bench.graph).require_ok().values(report)[0])
     assert set(content["verdicts"][0]["probabilities"]) == {"violence", "sexual", "redness"}
