@@ -155,12 +155,14 @@ class TrainAdapter(io.ComfyNode):
         tell = partial(say, cls.hidden.unique_id)
         found = host.adapter.train(latent_clip, source, (vae, own_vae), pictures, settings, save_as, tell)
         adapter, figures = found.wired.adapter, found.wired.adapter.figures
-        saved = "Saved as" if found.comparison else "Trained from the same inputs before, taken from"
+        said = draw.words.said
+        kept = "taken from {file}: trained from the same inputs before"
+        saved = said("saved as {file}" if found.comparison else kept, file=found.path)
         return io.NodeOutput(
             found.wired,
             (figures.cosine or 0.0) if figures else 0.0,
             figures.latent_error if figures else 1.0,
-            f"{adapter.describe()}\n{saved} {found.path}",
+            f"{adapter.describe()}\n{saved}",
             ui=shown(draw.charts.as_image([found.comparison])) if found.comparison else None,
         )
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ... import lclip
+from .. import draw
 from ..latents import made_from
 from . import exits, memory, models
 from .finds import FixedNoise
@@ -110,9 +111,11 @@ def joined(results: list[lclip.SlideResult]) -> lclip.SlideResult:
 
 def step_text(index: int, settings: lclip.SlideSettings) -> str:
     """Where a series is, for the line on the node."""
+    said = draw.words.said
     if index < 0:
-        return "the start"
-    return f"position {index + 1} of {settings.positions} ({settings.targets[index]:+.2f})"
+        return said("the start")
+    asked = f"{settings.targets[index]:+.2f}"
+    return said("position {number} of {of} ({asked})", number=index + 1, of=settings.positions, asked=asked)
 
 
 def by_noise(search: SliderSearch, stage: Stage, latent: dict[str, Any]) -> Series:
@@ -148,6 +151,8 @@ def by_guidance(
     """Run a series by guidance: the stock KSampler for each position, from the same noise."""
     samples = with_channels(stage.model, latent)
     check_start(stage.model, slider.models, samples, samples)
+    if stage.denoise <= 0:
+        raise stage.nothing_left()
     guided = _Guided(slider, sampler_name, stage, latent)
     run = lclip.GuidedSlide(guided.render, axis, settings)
     tell(step_text(-1, settings))

@@ -288,6 +288,9 @@ REFUSED: dict[str, tuple[Callable[[Table], Any], tuple[str, ...]]] = {
     "Slider, empty text": (
         lambda t: t.slider(more=" "), ("text 'more' of the slider is empty", "such as a small house"),
     ),
+    "Slider by guidance, nothing left": (
+        lambda t: t.guided_slider(denoise=t.number(0.0)), ("denoise 0.0 leave nothing to sample",),
+    ),
     "Slider, no range": (lambda t: t.slider(low=0.1, high=0.1), ("range is 0.1 to 0.1", "the first below")),
     "ImageReward, a picture of NaN": (
         lambda t: t.image_reward(image=t.picture(torch.full((1, 64, 64, 3), NAN)), vae=t.world[2]),

@@ -6,10 +6,13 @@ import ast
 import json
 import re
 import string
+from types import SimpleNamespace
 
 import pytest
 import torch
 from test_charts import ROOT, pack  # noqa: F401  # fixture
+
+import lclip
 
 LANGUAGES = [path.parent.name for path in sorted(ROOT.glob("locales/*/sheets.json"))]
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -81,6 +84,23 @@ def test_a_report_is_in_the_readers_language_and_takes_the_values_as_they_are(wo
     assert words.said("bright: {text}", text="a {b} c") == "亮处：a {b} c"
     words.speak(lambda: "xx")
     assert words.said("bright: {text}", text="x") == "bright: x"
+
+
+def test_what_a_slider_tells_while_it_runs_is_in_the_readers_language(words):
+    """By the function alone: its module asks for the host."""
+    source = (ROOT / "nodes" / "host" / "slider.py").read_text(encoding="utf-8")
+    (own,) = (
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef) and node.name == "step_text"
+    )
+    space = {"draw": SimpleNamespace(words=words), "lclip": lclip}
+    exec(compile(ast.Module([own], []), "slider", "exec"), space)  # noqa: S102  # our own source
+    settings = lclip.SlideSettings(positions=3)
+    said = [space["step_text"](index, settings) for index in (-1, 2)]
+    assert said == ["the start", "position 3 of 3 (+0.40)"]
+    words.speak(lambda: "zh")
+    assert [space["step_text"](index, settings) for index in (-1, 2)] == ["起点", "第 3/3 个位置（+0.40）"]
 
 
 def test_a_picture_without_a_font_for_it_stays_english(pack, words, monkeypatch):  # noqa: F811
