@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from ... import lclip
 from ...lclip.latents.frames import why_no_pictures
-from ...lclip.rewards.per_item import in_raw_latents, of_batch, rows_of
+from ...lclip.rewards.per_item import in_raw_latents, looks_across, of_batch, rows_of
 from ...lclip.rewards.rewards import Reward
 from .. import draw
 from . import memory, models
@@ -40,6 +40,7 @@ from .gradients import (
     stock_sampler,
     whole_model,
 )
+from .guidance import looks_across_items
 from .outcome import SearchOutcome
 from .scene import Prepared, Scene
 from .starts import check_start
@@ -136,12 +137,12 @@ class NoiseSearch(comfy.samplers.Sampler):
             except Exception as error:  # go on outside of this clause: its traceback keeps the graph
                 if not memory.is_out_of_memory(error):
                     raise
-            logger.warning(
-                "ReNO ran out of memory. Trying once more with activation checkpointing, one item at a time."
-            )
+            whole = looks_across(self.reward.reward) or looks_across_items(patcher)
+            how = "the whole batch, whose items look at each other" if whole else "one item at a time"
+            logger.warning("ReNO ran out of memory. Trying once more with activation checkpointing, %s.", how)
             management.soft_empty_cache()
             with checkpointed(patcher.model):
-                return self._one_by_one(scene, settings, report)
+                return (self._together if whole else self._one_by_one)(scene, settings, report)
 
     @property
     def cautions(self) -> list[str]:
@@ -151,6 +152,21 @@ class NoiseSearch(comfy.samplers.Sampler):
     @property
     def with_gradient(self) -> bool:
         return self.settings.method == "gradient" and self.settings.iterations > 1
+
+    def _together(
+        self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
+    ) -> list[lclip.ReNOResult]:
+        try:
+            with scene.prepared() as prepared:
+                return [self._search(prepared, settings, report)]
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"The batch of {scene.noise.shape[0]} does not fit into memory, and it cannot be searched "
+                "one item at a time: a Variety Reward looks at all of it. Take a smaller batch or picture, "
+                "or another method than gradient."
+            ) from error
 
     def _one_by_one(
         self, scene: Scene, settings: lclip.ReNOSettings, report: _Report

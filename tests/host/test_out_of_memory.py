@@ -44,3 +44,19 @@ def test_another_failure_is_told_as_it_is(host, graph, sdxl_clip, name):
     made, always = nodes_of(host, graph, sdxl_clip)[name]
     bench.dump(made(tight(bench, "otherwise", always)), "never")
     assert "the probe fails for another reason" in host.run(graph).error
+
+
+@pytest.mark.parametrize("where", ["reward", "guide"])
+def test_items_that_look_at_each_other_are_not_searched_alone(host, graph, sdxl_clip, where):
+    """Each alone has no others: a Variety Reward would be 0, and the search would find nothing."""
+    bench = Slide(host, graph, sdxl_clip)
+    variety = graph.add("LatentCLIP_VarietyReward", latent_clip=bench.clip[0], weight=1.0)[0]
+    model, wires = tight(bench, "torch", False), {"reward": variety}
+    if where == "guide":
+        model = graph.add(
+            "LatentCLIP_Guidance", model=model, reward=variety, strength=0.1, start=0.0, end=1.0
+        )[0]
+        wires = {}
+    bench.dump(bench.reno(bench.empty(2), model, **wires)[0], "never")
+    error = host.run(graph).error
+    assert "batch of 2 does not fit into memory" in error and "a Variety Reward looks at all of it" in error
