@@ -19,7 +19,7 @@ class TextReward(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return sockets.schema(
             node_id="LatentCLIP_TextReward",
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             display_name="Text Reward",
             category="latent-clip/rewards",
             description="How well latents match a text, as a reward for Select Best Latents, ReNO and "
@@ -62,9 +62,7 @@ class TextReward(io.ComfyNode):
             own = lclip.TextReward(model, text, weight)
         cautions = latent_clip.cautions(texts=own.texts)
         wired = host.models.wire_reward(own, (latent_clip,), cautions)
-        return io.NodeOutput(
-            host.models.add_reward(add_to, wired), ui=cautioned(cls.hidden.unique_id, cautions)
-        )
+        return io.NodeOutput(host.models.add_reward(add_to, wired), ui=cautioned(cls.hidden, cautions))
 
 
 class ImageReward(io.ComfyNode):
@@ -72,7 +70,7 @@ class ImageReward(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return sockets.schema(
             node_id="LatentCLIP_ImageReward",
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             display_name="Latent Image Reward",
             category="latent-clip/rewards",
             description="How much latents look like a reference, latents or pictures, as a reward for Select "
@@ -131,9 +129,7 @@ class ImageReward(io.ComfyNode):
         with host.memory.ordinary_tensors():
             own = lclip.ImageReward(model, samples, weight)
         wired = host.models.wire_reward(own, (latent_clip,), cautions)
-        return io.NodeOutput(
-            host.models.add_reward(add_to, wired), ui=cautioned(cls.hidden.unique_id, cautions)
-        )
+        return io.NodeOutput(host.models.add_reward(add_to, wired), ui=cautioned(cls.hidden, cautions))
 
 
 class VarietyReward(io.ComfyNode):

@@ -28,7 +28,7 @@ class TrainTaste(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return sockets.schema(
             node_id="LatentCLIP_TrainTaste",
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             is_output_node=True,
             display_name="Train Taste",
             category="latent-clip/rewards",
@@ -123,7 +123,7 @@ class TrainTaste(io.ComfyNode):
         lines += [said("saved as {file}", file=keep(taste, name))] if save else []
         lines += [said("learnt from the same latents before: not learnt again")] if known else []
         wired = host.models.add_reward(add_to, host.models.wire_reward(reward, (latent_clip,)))
-        shown = cautioned(cls.hidden.unique_id, [*cautions, *taste.notes])
+        shown = cautioned(cls.hidden, [*cautions, *taste.notes])
         return io.NodeOutput(
             wired, taste.figures.accuracy if taste.figures else 0.0, "\n".join(lines), ui=shown
         )

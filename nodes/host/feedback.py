@@ -22,8 +22,8 @@ logger = logging.getLogger("latent-clip")
 FRAME = 0.1
 """Seconds in which a browser draws a frame and more. Of the states of progress that come within one, newer
 frontends (1.58) take the last alone."""
-_CAUTIONED: set[str | None] = set()
-"""Nodes that show a caution, by their ids."""
+_CAUTIONED: set[tuple[str, str | None]] = set()
+"""Nodes that show a caution, by their workflow and their ids."""
 
 
 def shown(pictures: Tensor) -> Any:
@@ -62,16 +62,24 @@ def _begin_anew() -> None:
         server.send_sync("progress_state", state, server.client_id)
 
 
-def cautioned(node_id: str | None, cautions: Sequence[str]) -> Any:
+def cautioned(hidden: Any, cautions: Sequence[str]) -> Any:
     """For NodeOutput's ui of a node that shows nothing else: its cautions as a picture, or nothing.
 
     A picture, because text on a node is an event: it is gone with the page, and in Nodes 2.0 with the run.
     The browser keeps a picture until another comes: where one was, it is said that nothing is odd now.
+    hidden: the node's unique_id and extra_pnginfo; nodes of two workflows have the same ids.
     """
-    if not cautions and node_id not in _CAUTIONED:
+    node = (_workflow_of(hidden.extra_pnginfo), hidden.unique_id)
+    if not cautions and node not in _CAUTIONED:
         return None
-    (_CAUTIONED.add if cautions else _CAUTIONED.discard)(node_id)
+    (_CAUTIONED.add if cautions else _CAUTIONED.discard)(node)
     return shown(draw.sheets.caution_sheet(cautions))
+
+
+def _workflow_of(told: Any) -> str:
+    """What a browser calls the workflow that it runs; empty for other programs and old browsers."""
+    workflow = told.get("workflow") if isinstance(told, dict) else None
+    return str(workflow.get("id", "")) if isinstance(workflow, dict) else ""
 
 
 def say(node_id: str | None, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy
 import pytest
 import torch
@@ -9,6 +11,8 @@ from PIL import Image
 from safety_bench import GATE, policy_on_the_mini_world
 from sampling_bench import Sampling
 from scoring_bench import read, score, select, smooth, write_latents
+
+from benchmarks.server import Result
 
 KNOWN, UNKNOWN, CUT = "a red circle", "a red zebra with unicorn", "a red circle and a blue square " * 20
 READERS = ("Score", "Classify", "Heatmap", "Select")
@@ -144,6 +148,27 @@ def test_a_text_reward_shows_its_own_cautions_and_nothing_else(host, new_graph):
         pictures.append(pictures_on(host, graph, node))
     # A browser keeps a picture until another comes: the first good text after a caution says so.
     assert [len(found) for found in pictures] == [0, 1, 1, 1, 0]
+
+
+def run_in(workflow, host, graph):
+    """As a browser runs it, which tells what the workflow is."""
+    told = {"extra_pnginfo": {"workflow": {"id": workflow}}}
+    queued = host.post("/prompt", {"prompt": graph.nodes, "extra_data": told})["prompt_id"]
+    while not (entry := host.get(f"/history/{queued}").get(queued, {})).get("status", {}).get("status_str"):
+        time.sleep(0.05)
+    return Result(host, graph, entry=entry).require_ok()
+
+
+def test_a_caution_is_taken_back_only_in_the_workflow_that_showed_it(host, new_graph):
+    """Nodes of two workflows have the same numbers."""
+    shown = []
+    for workflow, text in (("one", UNKNOWN), ("other", f"{KNOWN} on white"), ("one", f"{KNOWN} on black")):
+        graph = new_graph()
+        clip = graph.add("LatentCLIP_MiniWorld")[3]
+        node = graph.add("LatentCLIP_TextReward", latent_clip=clip, text=text, weight=1.0)
+        graph.add("Probe_Values", value=node[0])
+        shown.append(len(run_in(workflow, host, graph).images(node)))
+    assert shown == [1, 0, 1]
 
 
 @pytest.mark.parametrize(("name", "shows"), [("latents", 0), ("noise_to_like", 1)])
