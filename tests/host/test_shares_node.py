@@ -110,7 +110,7 @@ def test_several_batches_count_as_one(host, graph):
 def test_labelled_examples_correct_what_is_counted(host, graph):
     """With a target for each question, and what the table says of the corrected."""
     write_latents(host, "examples", smooth((20, 4, 8, 8), 43))
-    asked = [["a star", "a ring"], ["a red star", "a blue star"]]
+    asked = [["a circle", "a square"], ["a red star", "a blue star"]]
     truths = [[0] * 10 + [1] * 10, [0, 1] * 10]
     labels = "\n".join(" | ".join((asked[0][a], asked[1][b])) for a, b in zip(*truths, strict=True))
     node = shares(
