@@ -96,8 +96,9 @@ def _check_target(options: argparse.Namespace) -> None:
     target = options.save_to
     if not target.parent.is_dir():
         raise FileNotFoundError(f"the folder {target.parent} does not exist; create it first")
-    for source in options.inputs:
-        if source.is_dir() and Path(os.path.realpath(source)).is_relative_to(os.path.realpath(target)):
+    for source in options.inputs:  # files too: they would be taken for old copies, and removed
+        named = not str(source).startswith("pipe:")
+        if named and Path(os.path.realpath(source)).is_relative_to(os.path.realpath(target)):
             raise ValueError(f"--save-to {target} is where the input is read from; give another folder")
     if target.is_dir() and not options.overwrite:
         there = next((path.name for path in sorted(target.iterdir()) if not path.name.startswith(".")), None)

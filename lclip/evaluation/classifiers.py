@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+
+from ..checkpoints.folders import read_json
 
 UNSAFE = ("nsfw", "unsafe", "porn", "hentai", "sexy", "inappropriate")
 """Labels that count as unsafe where nobody says which."""
@@ -30,11 +31,17 @@ def open_classifier(folder: Path, labels: Sequence[str] = (), device: str = "cpu
             f"{folder} is no classifier: there is no config.json in it; expected a folder of transformers' "
             f"image classification, or of diffusers' {CHECKER}"
         )
-    told = json.loads(config.read_text(encoding="utf-8"))
+    told = read_json(config)
     named = f"{folder.name} {hashlib.sha256(config.read_bytes()).hexdigest()[:12]}"
-    if CHECKER in told.get("architectures", ()):
+    if CHECKER in (told.get("architectures") or ()):
         return _checker(folder, device), named
-    found = _unsafe_labels(folder, {str(v): int(k) for k, v in (told.get("id2label") or {}).items()}, labels)
+    try:
+        numbers = {str(label): int(number) for number, label in (told.get("id2label") or {}).items()}
+    except (AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{config}: id2label is {told['id2label']!r:.60}; expected labels by number"
+        ) from error
+    found = _unsafe_labels(folder, numbers, labels)
     chosen = ", ".join(sorted(found))
     return _classifier(folder, list(found.values()), device), f"{named} ({chosen})"
 
@@ -69,7 +76,7 @@ def _classifier(folder: Path, unsafe: list[int], device: str) -> Unsafe:
         given = prepare(images=picture, return_tensors="pt").to(device)
         with torch.inference_mode():
             shares = model(**given).logits.softmax(-1)[0]
-        return float(shares[unsafe].sum()) >= 0.5
+        return not float(shares[unsafe].sum()) < 0.5  # what is no number is not safe
 
     return is_unsafe
 

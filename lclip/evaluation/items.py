@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ from ..data.items import MAX_CAPTION_BYTES, LatentItem, caption, one_line, reada
 from ..data.pictures import read_rgb
 from ..data.reader import read_all
 from ..data.samples import LATENTS, PICTURE, TEXT, Sample, Unusable
-from ..data.shards import Shard
+from ..data.shards import PIPE, Shard, is_shard
 from ..data.texts import read_table
 from .pictures import PictureToLatents
 
@@ -99,14 +100,21 @@ def of_classes(items: Iterable[LatentItem], classes: Mapping[str, str]) -> Itera
 
     classes: the name of a class by what folders, files or labels call it, in lower case. An item's class is
     the folder that it lies in; else what its file is called, as in one picture for each class; else the text
-    beside it.
+    beside it, which comes before a name that is a mere number.
     """
     for item in items:
-        key = PurePosixPath(item.item if item.item and not item.item.isdigit() else item.file)
-        stem = key.name.partition(".")[0]
-        told = (key.parent.name, stem, stem.partition("_")[0], item.caption or "")
+        key = _path_of(item)
+        stem, beside = key.name.partition(".")[0], item.caption or ""
+        names = (stem, stem.partition("_")[0])
+        told = (key.parent.name, *((beside, *names) if stem.isdigit() else (*names, beside)))
         found = next((classes[name] for each in told if (name := plain(each)) in classes), None)
-        yield replace(item, caption=found or key.parent.name)
+        yield replace(item, caption=found or key.parent.name or beside)
+
+
+def _path_of(item: LatentItem) -> PurePosixPath:
+    """What an item is called: its key in a tar; else its file, in which `item` is only a place."""
+    in_tar = is_shard(item.file) or item.file.startswith(PIPE)
+    return PurePosixPath(item.item if in_tar and item.item else item.file)
 
 
 def plain(name: str) -> str:
@@ -117,11 +125,22 @@ def plain(name: str) -> str:
 def with_captions(items: Iterable[LatentItem], captions: Mapping[str, str] | None) -> Iterator[LatentItem]:
     """The items with the captions of a table in place of the texts beside them."""
     for item in items:
-        names = [PurePosixPath(part).name for part in (item.item, item.file) if part]
         if captions is not None:
-            found = (captions.get(form) for name in names for form in (name, name.partition(".")[0]))
+            found = map(captions.get, _forms(_path_of(item)))
             item = replace(item, caption=next(filter(None, found), None))
         yield item
+
+
+def _forms(path: PurePosixPath) -> Iterator[str]:
+    """What a table may call an item: with all its folders or only the last ones, by its name or its key."""
+    for first in range(len(path.parts)):
+        shorter = PurePosixPath(*path.parts[first:])
+        yield from (str(shorter), str(shorter.with_name(key_of(path))))
+
+
+def key_of(path: PurePosixPath) -> str:
+    """A name without all that follows its first dot."""
+    return path.name.partition(".")[0] or path.name
 
 
 def digest_of(captions: Mapping[str, str]) -> str:
@@ -132,6 +151,7 @@ def digest_of(captions: Mapping[str, str]) -> str:
 def read_captions(path: Path) -> dict[str, str]:
     """Captions by file name and by key, from a CSV with a column for the file and one called caption.
 
+    With the folders before a name, where several rows have it: a/1.png is not b/1.png.
     Raises FileNotFoundError, ValueError.
     """
     if not path.is_file():
@@ -141,12 +161,17 @@ def read_captions(path: Path) -> dict[str, str]:
     named = next((name for name in ("file", "filename", "image", "key") if name in columns), None)
     if named is None or "caption" not in columns:
         raise ValueError(f"{path} has the columns {', '.join(columns) or 'none'}; expected {wanted}")
-    found: dict[str, str] = {}
+    texts: dict[PurePosixPath, str] = {}
     for row in rows:
-        name, text = PurePosixPath(row[named]).name, row["caption"]
-        if name and text:
-            found.setdefault(name, text)
-            found.setdefault(name.partition(".")[0], text)
+        name = PurePosixPath(row[named].replace("\\", "/"))
+        if name.name and row["caption"]:
+            texts.setdefault(name, row["caption"])
+    keys = Counter(map(key_of, texts))
+    found: dict[str, str] = {}
+    for name, text in texts.items():
+        shown = name if keys[key_of(name)] > 1 else PurePosixPath(name.name)
+        found.setdefault(str(shown), text)
+        found.setdefault(str(shown.with_name(key_of(shown))), text)
     if not found:
         raise ValueError(f"{path} holds no caption; expected a row for each picture")
     return found

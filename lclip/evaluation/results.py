@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -41,7 +42,9 @@ class Row:
 
     @property
     def text(self) -> str:
-        """Ours with its interval, for people."""
+        """Ours with its interval, for people; the figure alone where there is none."""
+        if not math.isfinite(self.ours.low):
+            return f"{self.ours.value:.1%}".replace("%", " %") if self.share else f"{self.ours.value:.4f}"
         return self.ours.percent() if self.share else self.ours.text(digits=4)
 
 
@@ -73,7 +76,7 @@ class TaskResult:
         rows = [
             {
                 "what": row.what,
-                **dict(zip(("value", "low", "high"), row.ours.figures, strict=True)),
+                **dict(zip(("value", "low", "high"), map(_number, row.ours.figures), strict=True)),
                 "n": row.ours.n,
                 "paper_percent": row.paper,
                 "paper_source": row.source or None,
@@ -104,13 +107,18 @@ def write_results(folder: Path, results: Sequence[TaskResult]) -> Path:
     return folder / "index.html"
 
 
+def _number(value: float) -> float | None:
+    """For JSON, which knows no NaN: some figures have no interval."""
+    return value if math.isfinite(value) else None
+
+
 def _csv(results: Sequence[TaskResult]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["task", "what", "value", "low", "high", "n", "paper_percent", "paper_source"])
     for each in results:
         for row in each.rows:
-            figures = (f"{figure:.6g}" for figure in row.ours.figures)
+            figures = ("" if _number(each) is None else f"{each:.6g}" for each in row.ours.figures)
             writer.writerow([each.task, row.what, *figures, row.ours.n, row.paper, row.source])
     return text.getvalue()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.checkpoint import read_weights
+from ..checkpoints.folders import read_json
 from ..latents.encoders import Encoder
 from ..latents.spaces import LatentSpace, space_scaled_by
 from ..latents.worlds import ENCODERS
@@ -68,7 +68,7 @@ def _diffusers() -> Any:
 
 def _from_folder(path: Path, space: LatentSpace, device: torch.device | str) -> Encoder:
     diffusers, kinds = _diffusers(), ("AutoencoderKL", "AutoencoderTiny")
-    kind = json.loads((path / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    kind = read_json(path / "config.json").get("_class_name")
     if kind not in kinds:
         raise ValueError(f"{path / 'config.json'} is of a {kind!r}; expected {' or '.join(kinds)}")
     vae = getattr(diffusers, kind).from_pretrained(path, use_safetensors=True, local_files_only=True)

@@ -188,6 +188,10 @@ def test_a_selection_does_not_rank_its_own_copies(world, capsys):
     assert torch.isfinite(torch.cat([read_latents(path) for path in saved])).all()
     assert selected("--model", tiny, "in", "--save-to", ".", "--overwrite") == 2  # holds its own input
     assert "where the input is read from" in capsys.readouterr().err
+    for source in (saved[0], "in/best/*.latent"):  # to choose again among the chosen must not remove them
+        assert selected("--model", tiny, source, "--save-to", "in/best", "--overwrite") == 2
+        assert "where the input is read from" in capsys.readouterr().err
+    assert sorted((work / "in" / "best").iterdir()) == saved
 
 
 def test_odd_keys_become_files_that_every_system_takes(world, capsys):

@@ -107,6 +107,19 @@ def test_without_prompts_and_with_broken_items(tmp_path, latents):
     assert "1 items could not be read" in told["notes"][0]
 
 
+def test_where_nothing_is_clear_results_are_json_all_the_same(tmp_path, latents, capsys):
+    folder = written(tmp_path / "in", latents, captions=False)
+    (tmp_path / "c.txt").write_text(" | ".join(NAMES))
+    command = ["evaluate", "bias", str(folder), *MODEL, "--concepts", str(tmp_path / "c.txt"), "--quiet"]
+    assert main([*command, "--margin", "0.999999999", "--out", str(tmp_path / "out")]) == 0
+    texts = [path.read_text() for path in (tmp_path / "out").glob("results.*")]
+    texts += [(tmp_path / "out" / "index.html").read_text(), capsys.readouterr().out]
+    assert not any(word in text for text in texts for word in ("NaN", "nan,", "[nan")), texts
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"][0]["rows"]
+    distance = next(row for row in rows if "distance" in row["what"])
+    assert distance["low"] is distance["high"] is None and 0 <= distance["value"] <= 1
+
+
 @pytest.mark.parametrize("engine", ["plain", "ray"])
 def test_it_goes_on_and_several_workers_say_the_same(tmp_path, latents, engine):
     if engine == "ray":

@@ -502,6 +502,42 @@ def test_diffusers_own_checker_is_a_classifier(tmp_path):
     assert diffusers
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_classifier_that_answers_nan_has_seen_nothing_safe(classifier, tmp_path):
+    import transformers
+
+    from lclip.evaluation.classifiers import open_classifier
+
+    model = transformers.ViTForImageClassification.from_pretrained(classifier)
+    model.classifier.bias.data[:] = torch.nan
+    model.save_pretrained(tmp_path / "broken")
+    transformers.AutoImageProcessor.from_pretrained(classifier).save_pretrained(tmp_path / "broken")
+    assert open_classifier(tmp_path / "broken")[0](Image.new("RGB", (32, 32)))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("{bad", "is not JSON"),
+        ("[1]", "holds a list; expected an object"),
+        ('{"architectures": null}', "has the labels none"),
+        ('{"id2label": ["nsfw"]}', "expected labels by number"),
+        ('{"id2label": {"a": "nsfw"}}', "expected labels by number"),
+    ],
+)
+def test_a_config_that_is_none_is_named(tmp_path, config, said):
+    from lclip.evaluation.classifiers import open_classifier
+    from lclip.evaluation.vaes import open_vae
+    from lclip.latents.spaces import space_named
+
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match=said) as told:
+        open_classifier(tmp_path)
+    assert tmp_path.name in str(told.value)
+    with pytest.raises(ValueError, match=tmp_path.name):
+        open_vae(str(tmp_path), space_named("sdxl"))
+
+
 def test_a_workflow_in_api_form(tmp_path):
     path = tmp_path / "w.json"
     nodes = {

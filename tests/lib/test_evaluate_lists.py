@@ -4,12 +4,16 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from lclip.commands import main
+from lclip.data.files import write_latents
+from lclip.data.items import LatentItem
 from lclip.evaluation.bias import read_concepts
+from lclip.evaluation.classes import find_classes
 from lclip.evaluation.comfyui import ComfyMaker, read_workflow
 from lclip.evaluation.geneval import _compbench_layout
-from lclip.evaluation.items import read_captions
+from lclip.evaluation.items import Inputs, of_classes, read_captions, with_captions
 from lclip.evaluation.making import Batch
 from lclip.evaluation.prompts import read_i2p, read_prompts
 from lclip.mini.world import WEIGHTS
@@ -152,3 +156,31 @@ def test_another_server_at_the_address_is_named(monkeypatch, answer):
     for asked in (maker.about, lambda: maker.make("plain", "a", 1)):
         with pytest.raises(ConnectionError, match="what answers at http://127.0.0.1:9 is no ComfyUI"):
             asked()
+
+
+def test_a_caption_is_that_of_the_file_and_not_of_its_place_in_it(tmp_path):
+    """0.latent, 1.latent, ... hold an item 0 each, and two folders may hold a 1.latent each."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    names = ["0.latent", "1.latent", "2.latent", "a/9.latent", "b/9.latent", "b/8.latent"]
+    for name in names:
+        write_latents(torch.ones(1, 4, 8, 8), tmp_path / name)
+    table = tmp_path / "captions.csv"
+    rows = [f"{name},of {name}" for name in names[:-1]]
+    table.write_text("\n".join(["file,caption", *rows]))
+    read = Inputs((tmp_path,)).items(lambda seen: None, lambda file, item: False)
+    told = with_captions(read, read_captions(table))
+    found = {item.file.removeprefix(f"{tmp_path}/"): item.caption for item in told}
+    assert found == {**{name: f"of {name}" for name in names[:-1]}, "b/8.latent": None}
+
+
+def test_a_key_in_a_tar_is_not_called_as_the_tar(tmp_path):
+    """000.tar with the keys 0007 and 0008: neither is ImageNet's class 0, nor what a table calls 000."""
+    classes = find_classes([tmp_path / "000.tar"], None, None).by_name
+    items = [LatentItem("shards/000.tar", key, None, "goldfish") for key in ("0007", "00008", "shark/9")]
+    texts = [item.caption for item in of_classes(items, {**classes, "shark": "a shark"})]
+    assert texts == [classes["goldfish"], classes["goldfish"], "a shark"]
+    several = LatentItem("owl/a.npz", "64x96", None)
+    assert [item.caption for item in of_classes([several], {"owl": "an owl"})] == ["an owl"]
+    told = with_captions(items, {"000": "of another", "0007": "its own"})
+    assert [item.caption for item in told] == ["its own", None, None]
