@@ -16,10 +16,11 @@ from torch import Tensor
 
 from ..latents.items import is_whole
 from ..model.latent_clip import LatentCLIP
+from ..rewards.rewards import described
 from ..scoring import all_alike, as_ranked, classify, require_distinct, too_many
 from ..wording import Say, english
 from .questions import TOLERANCE
-from .shares import check_concepts, check_margin, check_target, clear_winners
+from .shares import check_concepts, check_margin, check_probabilities, check_target, clear_winners
 
 logger = logging.getLogger("latent-clip")
 
@@ -137,6 +138,7 @@ def balance_of(
 ) -> Balance:
     """The same of probabilities [B, L] that are there already, as `classify` gives them."""
     aims = check_target(target, check_concepts(concepts))
+    check_probabilities(probabilities, len(concepts))
     size = len(probabilities)
     _check(size, rewards, k, margin, tolerance)
     table = probabilities.detach().cpu().double()
@@ -164,8 +166,8 @@ def balance_of(
 def _check(size: int, rewards: Tensor | None, k: int | None, margin: float, tolerance: float) -> None:
     if size < 2:
         raise ValueError(f"the batch has {size} item; expected two or more: one alone has no shares")
-    if rewards is not None and tuple(rewards.shape) != (size,):
-        raise ValueError(f"rewards have shape {list(rewards.shape)}; expected one for each item, [{size}]")
+    if rewards is not None and (not isinstance(rewards, Tensor) or tuple(rewards.shape) != (size,)):
+        raise ValueError(f"rewards are {described(rewards)}; expected one for each item, [{size}]")
     if k is not None and (not is_whole(k) or k < 1):
         raise ValueError(f"k is {k}; expected 1 to {size}, the number of items, or None for as many as fit")
     check_margin(margin)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..latents.items import finite_items
+from ..latents.items import finite_items, is_whole
 from ..model.latent_clip import LatentCLIP
 from ..scoring import classify, require_distinct
 from ..statistics import RESAMPLES, Interval, bootstrap, wilson
@@ -27,6 +27,8 @@ COLUMNS = (
     *("corrected", "items", "unclear", "distance"),
 )
 """Of the table."""
+ROUNDED_SUM = 0.02
+"""How far from one the probabilities of an item may add up, in half precision too."""
 TARGET_SUM = 1e-3
 """How far from one the shares of a target may add up."""
 
@@ -142,6 +144,7 @@ def shares_of(
     count = check_concepts(concepts)
     aims = check_target(target, count)
     check_margin(margin)
+    check_probabilities(probabilities, count)
     known = probabilities[torch.isfinite(probabilities).all(1)].cpu().double()
     if not len(known):
         raise ValueError("no item has a probability that is a number; check the latents")
@@ -155,6 +158,19 @@ def shares_of(
     unclear = len(known) - len(clear)
     broken = len(probabilities) - len(known)
     return Shares(tuple(concepts), hard, soft, unclear, broken, aims, corrected)
+
+
+def check_probabilities(found: Tensor, count: int | None = None) -> None:
+    """ValueError unless rows sum to one, or are NaN: [B, L]. Of cosines or logits there are no shares."""
+    wanted = f"[items, {'concepts' if count is None else count}]"
+    if not isinstance(found, Tensor) or found.ndim != 2 or count not in (None, found.shape[1]):
+        got = f"of shape {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise ValueError(f"the probabilities are {got}; expected {wanted}, one for each concept")
+    known = found[torch.isfinite(found).all(1)].detach().cpu().double()
+    wrong = (known < 0).any(1) | ((known.sum(1) - 1).abs() > ROUNDED_SUM)
+    if bool(wrong.any()):
+        row = [round(each, 4) for each in known[wrong][0][:8].tolist()]
+        raise ValueError(f"{row} are no probabilities; expected what `classify` gives: they sum to 1")
 
 
 def clear_winners(probabilities: Tensor, margin: float) -> list[int]:
@@ -191,7 +207,10 @@ def check_target(target: Sequence[float] | None, count: int) -> tuple[float, ...
     """A target's shares: uniform for None. ValueError unless there is one each, and they sum to one."""
     if target is None:
         return (1 / count,) * count
-    aims = tuple(float(aim) for aim in target)
+    try:
+        aims = tuple(float(aim) for aim in target)
+    except (TypeError, ValueError):
+        raise ValueError(f"the target is {target!r}; expected {count} shares that sum to 1") from None
     if len(aims) != count or not all(0 <= aim <= 1 for aim in aims) or abs(sum(aims) - 1) > TARGET_SUM:
         raise ValueError(
             f"the target is {list(aims)}; expected {count} shares from 0 to 1, one for each concept, that "
@@ -208,10 +227,13 @@ def confusion(
     probabilities: [B, L]; labels: the true concept of each item; names: of the concepts, for errors.
     Row t holds what is seen where t is true, among the clear. ValueError where a concept has no clear item.
     """
-    count = probabilities.shape[1]
-    wrong = [label for label in labels if not 0 <= label < count]
+    check_probabilities(probabilities)
+    count, labels = probabilities.shape[1], [_number(label) for label in labels]
+    wrong = [label for label in labels if not is_whole(label) or not 0 <= label < count]
     if wrong:
         raise ValueError(f"the label {wrong[0]} is no concept; expected a number from 0 to {count - 1}")
+    if len(labels) != len(probabilities):
+        raise ValueError(f"there are {len(labels)} labels for {len(probabilities)} items; expected one each")
     table = torch.zeros(count, count, dtype=torch.float64)
     for truth, seen in zip(labels, clear_winners(probabilities.cpu(), margin), strict=True):
         if seen >= 0:
@@ -221,6 +243,11 @@ def confusion(
         told = [names[place] for place in missing] if names else missing
         raise ValueError(f"concepts {told} have no clear example; expected at least one of each")
     return table / table.sum(1, keepdim=True)
+
+
+def _number(label: Any) -> Any:
+    """Python's own number of a tensor's."""
+    return label.item() if isinstance(label, Tensor) else label
 
 
 def _plain(value: Any) -> Any:
@@ -234,7 +261,7 @@ def _plain(value: Any) -> Any:
 
 def _corrected(hard: Sequence[Interval], table: Tensor) -> tuple[float, ...]:
     """Shares s' with s = C^T s' (adjusted count, Forman 2008), held to 0..1 and to a sum of one."""
-    rows = table.detach().cpu().double()
+    rows = torch.as_tensor(table).detach().cpu().double()
     whole = bool(torch.isfinite(rows).all()) and bool((rows >= 0).all())
     if rows.shape != (len(hard), len(hard)) or not whole or not bool((rows.sum(1) - 1).abs().max() <= 1e-3):
         raise ValueError(
@@ -242,6 +269,6 @@ def _corrected(hard: Sequence[Interval], table: Tensor) -> tuple[float, ...]:
             "`confusion` gives for these concepts"
         )
     seen = np.array([each.value for each in hard])
-    solved, *_ = np.linalg.lstsq(table.cpu().numpy().T, seen, rcond=None)
+    solved, *_ = np.linalg.lstsq(rows.numpy().T, seen, rcond=None)
     held = np.clip(solved, 0, None)
     return tuple(float(x) for x in held / held.sum())

@@ -10,6 +10,7 @@ import torch
 from kinds import inputs
 
 import lclip
+from lclip.choosing.balance import balance_of
 from lclip.choosing.questions import labels_of, questions_of, targets_of
 from lclip.choosing.shares import confusion, shares_of
 from lclip.mini import load_world
@@ -184,3 +185,40 @@ def test_a_model_that_is_in_training_is_asked_as_any_other():
         ])  # fmt: skip
     model.requires_grad_(False)
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (torch.rand(4, 3), r"\[4, 3\]; expected \[items, 2\]"),
+        (torch.rand(4), r"\[4\]; expected \[items, 2\]"),
+        ([[0.5, 0.5]] * 4, "a list; expected"),
+        (torch.tensor([[0.5, 0.5], [0.31, 0.22]]), r"\[0.31, 0.22\] are no probabilities"),  # cosines
+        (torch.tensor([[0.5, 0.5], [2.0, -1.0]]), "are no probabilities"),  # logits
+    ],
+)
+def test_what_are_no_probabilities_of_these_concepts_is_refused(found, said):
+    for ask in (shares_of, balance_of):
+        with pytest.raises(ValueError, match=said):
+            ask(found, NAMES)
+
+
+def test_half_precision_still_sums_to_one():
+    found = torch.randn(64, 200).softmax(1)
+    for dtype in (torch.float16, torch.bfloat16):
+        assert shares_of(found.to(dtype), [f"a {n}" for n in range(200)]).items == 64
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [([0, 0.5], "0.5 is no"), ([0, True], "True is no"), ([0], "1 labels")]
+)
+def test_labels_that_are_none(labels, said):
+    with pytest.raises(ValueError, match=said):
+        confusion(table([0.9, 0.1], [0.2, 0.8]), labels)
+    right = confusion(table([0.9, 0.1], [0.2, 0.8]), torch.tensor([0, 1]))
+    assert shares_of(table([0.9, 0.1], [0.2, 0.8]), NAMES, confusion=right.tolist()).corrected == (0.5, 0.5)
+    for target in (0.5, "ab"):
+        with pytest.raises(ValueError, match="expected 2 shares"):
+            shares_of(PROBABILITIES, NAMES, target)
+    with pytest.raises(ValueError, match="rewards are"):
+        balance_of(table([0.9, 0.1], [0.2, 0.8]), NAMES, rewards=[1.0, 2.0])
