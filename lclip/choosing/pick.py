@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..scoring import as_ranked, top_k
+from ..latents.items import is_whole
+from ..scoring import as_ranked, too_many, top_k
 
 logger = logging.getLogger("latent-clip")
 
@@ -41,12 +42,16 @@ def pick(
     """
     if k is None and at_least is None:
         raise ValueError("neither k nor at_least is given; say how many to keep, or from which score on")
+    if k is not None and (not is_whole(k) or k < 1):
+        raise ValueError(f"k is {k}; expected 1 to {len(scores)}, the number of items")
     if at_least is not None and not math.isfinite(at_least):
         raise ValueError(f"at_least is {at_least}; expected a finite number as threshold, such as 0.3")
     if not 0 <= variety <= 1:
         raise ValueError(f"variety is {variety}; expected 0 (the best) to 1 (the most different)")
     good = _good(scores, at_least)
     number = len(good) if k is None else k
+    if at_least is None and (text := too_many(number, len(good))) is not None:
+        logger.warning("%s", text)
     kept = [] if not good else [good[i] for i in top_k(scores[good], min(number, len(good)))[0]]
     if variety and len(good) > 1:
         if embeddings is None:

@@ -47,7 +47,10 @@ class RaceSettings:
     """How many candidates the model sees at once; None: all that are in. It changes nothing but memory."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "checks", tuple(float(share) for share in self.checks))
+        try:
+            object.__setattr__(self, "checks", tuple(float(share) for share in self.checks))
+        except TypeError:
+            self._require("checks", False, "shares of the steps, such as (0.3, 0.6)")
         if self.method not in METHODS:
             raise ValueError(f"The race's method is {self.method!r}; expected one of {', '.join(METHODS)}.")
         for name in ("candidates", "finish", "draft_steps", "at_once"):
@@ -57,6 +60,8 @@ class RaceSettings:
         inside = bool(self.checks) and all(0 < share < 1 for share in self.checks)
         self._require("checks", inside, "one share of the steps or more, each above 0 and below 1")
         self._require("keep", 0 < self.keep <= 1, "above 0 and at most 1")
+        seed = is_whole(self.seed) and 0 <= self.seed < 2**64
+        self._require("seed", seed, "a whole number that a generator takes, 0 to 2^64 - 1")
         whole = 1 <= self.finish <= self.candidates
         self._require("finish", whole, f"from 1 to candidates ({self.candidates})")
         self._require("strength", self.strength > 0 and math.isfinite(self.strength), "a number above 0")

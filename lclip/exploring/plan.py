@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..latents.items import is_whole
 from .blending import Corners
 
 AUTO, NONE = "auto", "none"
@@ -64,7 +65,7 @@ class Plan:
                 "the map has one corner only, and nothing lies between; expected 2 to 4. Give another seed, "
                 "or wire another prompt, latent or noise as a corner"
             )
-        if not 2 <= side <= LARGEST:
+        if not is_whole(side) or not 2 <= side <= LARGEST:
             raise ValueError(f"the map has {side} cells a side; expected 2 to {LARGEST}")
         named = {axis.name: axis for axis in axes}
         asked = [(x, "x")] * (x != AUTO) + [(y, "y")] * (y not in (AUTO, NONE))

@@ -247,6 +247,14 @@ def test_cells_are_scored_as_each_is_alone():
     torch.testing.assert_close(walk()[0].scores, found.scores)
 
 
+@pytest.mark.parametrize(
+    "bad", [{"side": 3.0}, {"side": True}, {"at_once": -1}, {"at_once": 0}, {"at_once": 2.5}]
+)
+def test_counts_of_cells_that_are_none(bad):
+    with pytest.raises(ValueError, match="expected"):
+        walk(**bad)
+
+
 def test_what_a_page_is_told_is_what_was_found():
     found, _, _ = walk(level=0.05)
     told = json.loads(json.dumps(found.as_json(), allow_nan=False))

@@ -149,3 +149,13 @@ def test_an_item_without_an_embedding_comes_after_those_that_differ():
 def test_a_k_that_counts_nothing_is_refused(k):
     with pytest.raises(ValueError, match="k is"):
         lclip.top_k(SCORES, k)
+    for at_least in (None, 0.0, 9.0):  # 9: nothing is left to be counted
+        with pytest.raises(ValueError, match="k is"):
+            lclip.pick(SCORES, k, at_least)
+
+
+@pytest.mark.parametrize("k", [8.5, math.inf])
+def test_a_k_beyond_the_batch_is_a_count_too(k, caplog):
+    with pytest.raises(ValueError, match="k is"):
+        lclip.pick(SCORES, k)
+    assert len(lclip.pick(SCORES, 99).kept) == len(SCORES) and "k is 99" in caplog.text

@@ -210,6 +210,11 @@ def test_a_sampler_that_shows_no_x0_is_refused():
         ({"finish": 17}, "finish is 17"),
         ({"method": "cull"}, "prune, resample"),
         ({"strength": float("nan")}, "strength"),
+        ({"checks": 0.5}, r"checks is 0.5; expected shares of the steps"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**64}, "0 to 2"),
+        ({"seed": True}, "seed is True"),
     ],
 )
 def test_settings_that_no_race_can_use_are_refused(bad, what):
