@@ -26,6 +26,7 @@ from .items import Inputs, digest_of, of_classes, with_captions
 from .published import RETRIEVAL, beside_imagenet
 from .questions import EmbedWithCaption, Rank
 from .results import Row, TaskResult
+from .vaes import vae_hash
 from .workers import Crew, ask_parts, show_first
 
 RECALLS = (1, 5, 10)
@@ -60,6 +61,7 @@ class Setup:
             "inputs": [path.name for path in self.inputs.paths],
             "latent_key": self.inputs.latent_key,
             "vae": encoder and encoder.vae,
+            "vae_hash": encoder and vae_hash(encoder.vae),
             "picture_side": encoder and encoder.side,
             "seed": self.seed,
         }

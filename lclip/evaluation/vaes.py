@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.checkpoint import read_weights
+from ..checkpoints.convert import file_sha256
 from ..checkpoints.folders import read_json
 from ..latents.encoders import Encoder
 from ..latents.spaces import LatentSpace, space_scaled_by
@@ -52,6 +54,26 @@ def _opened(name: str, space: LatentSpace, device: torch.device | str) -> Encode
     if tiny := sorted(path.glob(f"{_stem_of(space)}_encoder.*")):
         return _tiny_file(tiny[0], space, device)
     raise ValueError(f"the folder {path} holds no VAE of {space.title}; {EXPECTED}")
+
+
+LARGEST_HASHED = 1 << 30  # bytes: of a whole model in one file, its size is told
+HASHED = (".json", ".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
+
+def vae_hash(name: str) -> str | None:
+    """SHA-256 over the files of a VAE, so that another one in their place is told; None for a registered one.
+
+    Raises OSError.
+    """
+    path = Path(name)
+    if name in ENCODERS or not path.exists():
+        return None
+    root, found = path / "vae" if (path / "vae" / "config.json").is_file() else path, hashlib.sha256()
+    files = [path] if path.is_file() else sorted(each for each in root.iterdir() if each.is_file())
+    for file in (each for each in files if each.suffix.lower() in HASHED or each == path):
+        size = file.stat().st_size
+        found.update(f"{file.name} {size if size > LARGEST_HASHED else file_sha256(file)}\n".encode())
+    return found.hexdigest()[:16]
 
 
 def _stem_of(space: LatentSpace) -> str:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 import lclip
 from lclip.evaluation.pictures import PictureToLatents
-from lclip.evaluation.vaes import open_vae
+from lclip.evaluation.vaes import open_vae, vae_hash
 from lclip.latents.spaces import LATENT_SPACES, space_scaled_by
 from lclip.mini.drawing import place, render
 from lclip.mini.scenes import COLOURS, Content
@@ -163,6 +163,19 @@ def test_taesd_from_diffusers_and_as_published(tmp_path):
     (tmp_path / "taesdxl_decoder.safetensors").rename(tmp_path / "taesd_decoder.safetensors")
     with pytest.raises(ValueError, match="reads SDXL latents; the VAE taesd_encoder.* makes SD1.5 latents"):
         open_vae(str(tmp_path / "taesd_encoder.safetensors"), SDXL)
+
+
+def test_another_vae_in_the_place_of_one_is_told(tmp_path, sdxl_vae):
+    """By what is in its files: a VAE that was trained further is as large, and called alike."""
+    places = [tmp_path / "vae", tmp_path, tmp_path / "vae" / "diffusion_pytorch_model.safetensors"]
+    sdxl_vae.save_pretrained(places[0])
+    before = [vae_hash(str(place)) for place in places]
+    (tmp_path / "vae" / "README.md").write_text("no part of it")
+    assert before == [vae_hash(str(place)) for place in places] and before[0] == before[1] is not None
+    with torch.no_grad():
+        sdxl_vae.encoder.conv_in.bias += 1
+    sdxl_vae.save_pretrained(places[0])
+    assert not set(before) & {vae_hash(str(place)) for place in places} and vae_hash("mini") is None
 
 
 def test_a_vae_of_another_space_is_refused_by_name(tmp_path, sdxl_vae):

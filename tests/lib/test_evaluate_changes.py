@@ -75,6 +75,16 @@ def test_a_replaced_picture_is_read_again(world, tmp_path, encoder):
     assert [each.png for each in again.shown] == [each.png for each in now.shown]
 
 
+def test_another_vae_of_the_same_name_is_another_run(world, tmp_path, encoder, monkeypatch):
+    folder = write_captioned(tmp_path, 6) / "captioned"
+    one = setup(world, tmp_path / "out", [folder], encoder)
+    monkeypatch.setattr("lclip.evaluation.tasks.vae_hash", lambda name: "before")
+    assert retrieval(one).about["vae_hash"] == "before"
+    monkeypatch.setattr("lclip.evaluation.tasks.vae_hash", lambda name: "after")
+    with pytest.raises(ValueError, match="is of another run: vae_hash was 'before', now 'after'"):
+        retrieval(one)
+
+
 def test_figures_are_of_the_items_that_are_given_now(world, tmp_path, encoder):
     """Not of those that are gone, nor of another folder of the same name."""
     one = write_captioned(tmp_path / "a", 6) / "captioned"
