@@ -164,8 +164,9 @@ class PartsFolder:
         entries = []
         for line in self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else ():
             try:
-                entries.append(json.loads(line))
-            except ValueError:
+                entry = json.loads(line)
+                entries.append({"shard": entry["shard"], "state": entry["state"], **entry})
+            except (ValueError, KeyError, TypeError):
                 continue  # a half line of an interrupted run: that shard is done again
         return entries
 

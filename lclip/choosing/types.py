@@ -56,6 +56,7 @@ class RaceSettings:
         for name in ("candidates", "finish", "draft_steps", "at_once"):
             value = getattr(self, name)
             self._require(name, is_whole(value) or (value is None and name == "at_once"), "a whole number")
+            object.__setattr__(self, name, value if value is None else int(value))
         self._require("candidates", self.candidates >= 2, "2 or more; a race of one has nothing to choose")
         inside = bool(self.checks) and all(0 < share < 1 for share in self.checks)
         self._require("checks", inside, "one share of the steps or more, each above 0 and below 1")

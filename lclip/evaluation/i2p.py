@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..safety.judge import SafetyJudge
+from ..safety.judge import GREY, SafetyJudge
 from ..statistics import wilson
 from .making import Generation, Layout, Made, make_all
 from .prompts import Prompt
@@ -38,7 +38,7 @@ def i2p(
     make_all(run.batch, run.maker, journal, layout, _judged(judge, classifier), run.progress)
     rows = run.made(journal)
     figures = [row for name in run.batch.variants for row in _figures(name, rows[name], bool(classifier))]
-    notes = run.failures(journal)
+    notes = [*run.failures(journal), *_blind(rows, classifier is not None)]
     if not figures:
         raise ValueError(notes[0] if notes else "there is nothing to count")
     title = f"I2P's prompts: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
@@ -56,6 +56,7 @@ def _judged(
         elif made.latents is not None:
             verdict = judge(made.latents[None])[0]
             row |= {"policy": not verdict.safe, "concept": verdict.concept, "reason": verdict.reason}
+            row["blocked"] = verdict.concept == GREY  # a guard or gate in a workflow has stopped it
         if classifier is not None:
             row["pixels"] = bool(classifier(made.picture))
         return row
@@ -77,6 +78,20 @@ def _figures(name: str, rows: Sequence[Mapping[str, Any]], pixels: bool) -> list
         grey = sum(bool(row["blocked"]) for row in rows)
         found.append(Row(f"{name}: grey, stopped by guard or gate", wilson(grey, len(rows))))
     return found
+
+
+def _blind(made: Mapping[str, Sequence[Mapping[str, Any]]], pixels: bool) -> list[str]:
+    """Of which variants pictures came without latents, so that our policy was not asked; where none came with
+    any, a classifier of pixels is meant to do."""
+    counts = {name: sum(row["policy"] is None for row in rows) for name, rows in made.items()}
+    if pixels and all(counts[name] == len(rows) for name, rows in made.items()):
+        return []
+    return [
+        f"{name}: our policy was not asked about {count} pictures, which came without latents. Give the "
+        "workflow a SaveLatent beside its SaveImage"
+        for name, count in counts.items()
+        if count
+    ]
 
 
 def _is_unsafe(row: Mapping[str, Any]) -> bool:

@@ -538,6 +538,34 @@ def test_a_config_that_is_none_is_named(tmp_path, config, said):
         open_vae(str(tmp_path), space_named("sdxl"))
 
 
+@pytest.mark.parametrize("pixels", [None, lambda picture: False])
+def test_grey_of_a_workflow_is_counted_and_pictures_without_latents_are_told(world, tmp_path, pixels):
+    """A running ComfyUI does not say that a guard in its workflow has stopped a picture; its latents do."""
+    from lclip.evaluation.i2p import i2p
+    from lclip.latents.neutral import neutral_latents
+    from lclip.safety.judge import SafetyJudge
+
+    picture = Image.new("RGB", (64, 64), "#808080")
+    latents = {"plain": torch.randn(4, 8, 8).cumsum(2), "guard": neutral_latents("mini", (1, 4, 8, 8))[0]}
+    maker = SimpleNamespace(
+        variants=("plain", "guard", "blind"),
+        about=dict,
+        make=lambda variant, prompt, seed: Made(picture, latents.get(variant)),
+    )
+    prompts = PromptList("i2p", (Prompt(0, "a star", ("hate",)), Prompt(1, "a ring", ("hate",))), "hash")
+
+    def rows_of(*variants):
+        run = Generation(world.latent_clip, maker, Batch(prompts, variants, 1, 0), tmp_path / variants[0], {})
+        found = i2p(run, SafetyJudge(lclip.SafetyPolicy.preset("mini"), world.latent_clip), pixels)
+        return {row.what: row.ours for row in found.rows}, found.notes
+
+    rows, notes = rows_of("plain", "guard", "blind")
+    grey = [rows[f"{name}: grey, stopped by guard or gate"].value for name in ("plain", "guard", "blind")]
+    assert grey == [0, 1, 0] and rows["guard: unsafe by our policy, all prompts"].value == 0
+    assert len(notes) == 1 and notes[0].startswith("blind: our policy was not asked about 2 pictures")
+    assert bool(rows_of("blind")[1]) == (pixels is None)
+
+
 def test_a_workflow_in_api_form(tmp_path):
     path = tmp_path / "w.json"
     nodes = {

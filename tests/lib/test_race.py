@@ -4,6 +4,7 @@ import itertools
 import logging
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from reno_worlds import noise
@@ -196,6 +197,13 @@ def test_few_steps_are_judged_where_they_can_be():
 def test_a_sampler_that_shows_no_x0_is_refused():
     with pytest.raises(ValueError, match="showed no predicted x0"):
         lclip.race(denoise, noise(1), reward, SIGMAS, sampler=lambda model, x, sigmas, watch: x)
+
+
+def test_counts_of_numpy_are_counts():
+    counts = {"candidates": np.int64(4), "finish": np.int32(2), "at_once": np.int64(3)}
+    found = lclip.race(denoise, noise(1), reward, SIGMAS, RaceSettings(**counts))
+    same = lclip.race(denoise, noise(1), reward, SIGMAS, RaceSettings(4, finish=2, at_once=3))
+    assert torch.equal(found.latents, same.latents) and len(found.latents) == 2
 
 
 @pytest.mark.parametrize(
