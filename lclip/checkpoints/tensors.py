@@ -6,9 +6,10 @@ file until they are used.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,9 +51,36 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
     """A file of any number of tensors. Raises FileNotFoundError, CheckpointError."""
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    opened = _or_damaged(path, lambda: safe_open(path, framework="pt", device="cpu"))
+    opened = _or_damaged(path, lambda: _opened(path))
     with opened as file:
         yield TensorFile(path, tuple(file.keys()), dict(file.metadata() or {}), file)
+
+
+def _opened(path: Path) -> Any:
+    """The package opens names in UTF-8 alone; files of older ones are read as a whole."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return nullcontext(_InMemory(path.read_bytes()))
+    return safe_open(path, framework="pt", device="cpu")
+
+
+class _InMemory:
+    """A file's content, as the package shows an open file."""
+
+    def __init__(self, content: bytes) -> None:
+        self.tensors = safetensors.torch.load(content)  # its checks come first
+        head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        self.texts = head.get("__metadata__")
+
+    def keys(self) -> Iterable[str]:
+        return self.tensors.keys()
+
+    def metadata(self) -> dict[str, str] | None:
+        return self.texts
+
+    def get_tensor(self, name: str) -> Tensor:
+        return self.tensors[name]
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

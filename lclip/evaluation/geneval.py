@@ -37,7 +37,7 @@ def geneval(run: Generation) -> TaskResult:
     rows = run.made(journal)
     paper = beside_geneval(run) if task == "geneval" else Beside(COMPBENCH)
     figures = [row for name in run.batch.variants for row in _figures(run, name, rows, paper)]
-    notes = run.failures(journal)
+    notes = [*run.failures(journal), *_blind(rows)]
     if not figures:
         raise ValueError(notes[0] if notes else "there is nothing to score: no variant has latents")
     title = f"{TITLES[task]}: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
@@ -92,6 +92,17 @@ def _figures(
         share = wilson(sum(bool(row["correct"]) for row in judged), len(judged))
         found.append(Row(f"{name}: shows the prompt, by the oracle of pixels", share))
     return found + _of_own_scorer(run, name, paper)
+
+
+def _blind(made: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Of which variants pictures have no cosine, as they came without latents."""
+    counts = {name: sum(row.get("cosine") is None for row in rows) for name, rows in made.items()}
+    return [
+        f"{name}: {count} pictures came without latents, and have no cosine. Give the workflow a SaveLatent "
+        "beside its SaveImage"
+        for name, count in counts.items()
+        if count
+    ]
 
 
 def _of_own_scorer(run: Generation, name: str, paper: Beside) -> list[Row]:

@@ -559,6 +559,11 @@ def test_grey_of_a_workflow_is_counted_and_pictures_without_latents_are_told(wor
         found = i2p(run, SafetyJudge(lclip.SafetyPolicy.preset("mini"), world.latent_clip), pixels)
         return {row.what: row.ours for row in found.rows}, found.notes
 
+    listed = PromptList("geneval", prompts.prompts, "hash")
+    told = geneval(
+        Generation(world.latent_clip, maker, Batch(listed, ("plain", "blind"), 1, 0), tmp_path / "g", {})
+    )
+    assert [note[:35] for note in told.notes] == ["blind: 2 pictures came without laten"[:35]]
     rows, notes = rows_of("plain", "guard", "blind")
     grey = [rows[f"{name}: grey, stopped by guard or gate"].value for name in ("plain", "guard", "blind")]
     assert grey == [0, 1, 0] and rows["guard: unsafe by our policy, all prompts"].value == 0

@@ -3,7 +3,9 @@
 import io
 import os
 import pickle
+import shutil
 import struct
+import sys
 import tarfile
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import lclip
 from lclip.data import folders
 from lclip.data.files import parse_latents, read_latents, write_latents
 from lclip.data.finding import find_shards
@@ -321,3 +324,17 @@ def test_what_is_no_shard_cannot_be_read(tmp_path, content):
 def test_an_empty_shard_is_a_problem(tmp_path):
     (item,) = read_items(shard(tmp_path / "a.tar", []))
     assert "empty" in item.problem
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there alone")
+def test_a_file_whose_name_is_no_utf8_is_not_called_damaged(tmp_path):
+    """As files of old disks are called; safetensors opens names in UTF-8 alone."""
+    z = torch.randn(2, 4, 8, 8)
+    for name in ("plain.latent", "plain.safetensors"):
+        write_latents(z, tmp_path / name)
+        old = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9" + name.encode()))
+        shutil.copy(tmp_path / name, old)
+        assert torch.equal(read_latents(old), z)
+    old.write_bytes(old.read_bytes()[:-1])
+    with pytest.raises(lclip.CheckpointError, match="damaged or truncated"):
+        read_latents(old)
