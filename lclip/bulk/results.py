@@ -73,9 +73,14 @@ class GrowingTable:
         return (item for item in items if not self.has(item.file, item.item))
 
     def has(self, file: str, item: str) -> bool:
-        """Whether the table has had a row for this item when it was opened."""
+        """Whether the table has had a row for this item when it was opened. Asked once for each item: where a
+        tar holds a key twice, the second is known only by a second row."""
         shown = self.where.shown(file)
-        if (place := self._place(shown, item)) is None:
+        place = self._place(shown, item)
+        while place is not None and self._given[place]:
+            more = place + 1 < len(self._known) and self._known[place + 1] == self._known[place]
+            place = place + 1 if more else None
+        if place is None:
             self.sources.see(shown)
             return False
         self._given[place] = True
@@ -152,7 +157,7 @@ class GrowingTable:
                 self.tally.add(block.tally())
                 items = (item or "" for item in block.values["item"])
                 keys.extend(map(self._key, block.values["file"], items))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{self.growing} is damaged, or was changed: {error}. Give another name, or --overwrite to "
                 "start anew"
@@ -197,7 +202,8 @@ def check_settings(path: Path, settings: Mapping[str, Any], results: Path | None
 
 def begun_in(path: Path) -> Path:
     """The folder that relative names in results start from, by their settings; else this one."""
-    return Path(json.loads(path.read_text(encoding="utf-8")).get(BEGUN_IN, os.getcwd()))
+    found = json.loads(path.read_text(encoding="utf-8")).get(BEGUN_IN)
+    return Path(found if isinstance(found, str) else os.getcwd())
 
 
 def _cut_half_line(path: Path) -> None:

@@ -180,3 +180,32 @@ def test_memory_does_not_grow_with_the_number_of_latents(tmp_path, tiny):
     # All latents together have 6 MB, their rows as Python holds them more; torch's own peak varies by some.
     for fresh_or_again in range(2):
         assert peaks["many"][fresh_or_again] - peaks["few"][fresh_or_again] < 4096, peaks
+
+
+def test_a_key_that_a_tar_holds_twice_is_asked_twice_after_an_interruption_too(tmp_path, tiny, capsys):
+    """As tar --append makes them; by the first alone, an unsafe second one would pass unseen."""
+    members = [(f"{key}.npy", npy(z)) for key, z in zip("01021", pictures(5), strict=True)]
+    shard, out = write_tar(tmp_path / "a.tar", members), tmp_path / "s.csv"
+    assert run(*asked(tiny, shard, out)) == 0
+    lines, whole = out.read_text().splitlines(keepends=True), read_csv(out)
+    assert [row["item"] for row in whole] == list("01021") and len({row["blood"] for row in whole}) == 5
+    for kept in range(1, 7):
+        out.write_text("".join(lines[:kept]))
+        assert run(*asked(tiny, shard, out, "--batch", 2)) == 0
+        rows = read_csv(out)
+        assert [row["item"] for row in rows] == list("01021")
+        values = [[float(row["blood"]) for row in each] for each in (rows, whole)]
+        assert values[0] == pytest.approx(values[1], abs=1e-5)
+    assert "5 latents scored (5 of them in earlier runs)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("begun", [None, 5, []])
+def test_what_was_written_by_hand_ends_in_no_traceback(tmp_path, tiny, capsys, begun):
+    shard, out = write_shard(tmp_path / "a.tar", pictures(3)), tmp_path / "s.jsonl"
+    assert run(*asked(tiny, shard, out)) == 0
+    about = tmp_path / "s.jsonl.settings.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "begun_in": begun}))
+    assert run(*asked(tiny, shard, out)) == 0
+    out.write_text('{"file": 5}\n')
+    assert run(*asked(tiny, shard, out)) == 2
+    assert "is damaged, or was changed" in capsys.readouterr().err
