@@ -166,7 +166,8 @@ def _best(rows: Iterator[tuple[str, str, list[float | None]]], k: int) -> list[R
 def _save(options: argparse.Namespace, best: list[Row], identity: Identity) -> int:
     """Read the chosen ones again and write each as a file of its own, its rank first in the name.
 
-    Returns 1 where some of them are no longer there.
+    Returns 1 where some of them are no longer there, or a tar holds their key twice, so that nothing says
+    which is meant.
     """
     from ..checkpoints.targets import plain_name
     from ..data.files import write_latents
@@ -177,20 +178,26 @@ def _save(options: argparse.Namespace, best: list[Row], identity: Identity) -> i
         if SELECTED.fullmatch(old.name):
             old.unlink()
     left = {(identity(file), item): rank for rank, (file, item, _) in enumerate(best, 1)}
-    files = {file for file, _ in left}
+    files, written, twice = {file for file, _ in left}, {}, set()
     for shard in shards_of(options):
         paths = shard.files or (Path(shard.name),)
         if files.isdisjoint(identity(readable(path)) for path in paths):
             continue
         for item in read_all([shard], latent_key=options.latent_key):
             key = identity(item.file), item.item
+            if key in written:
+                twice.add(key)
+                written[key].unlink(missing_ok=True)
             if key in left and item.latents is not None:
                 rank, stem = left.pop(key), Path(item.file).name.partition(".")[0]
                 z = item.latents[None, :, None] if item.frame else item.latents[None]  # as it was stored
-                write_latents(z, options.save_to / plain_name(f"{rank:04}_{stem}_{item.item}", ".latent"))
-    told = f"select: {len(best) - len(left)} latents written to {options.save_to}"
+                name = plain_name(f"{rank:04}_{stem}_{item.item}", ".latent")
+                written[key] = write_latents(z, options.save_to / name)
+    told = f"select: {len(written) - len(twice)} latents written to {options.save_to}"
+    if twice:
+        told += f"; of {min(twice)[1]} there are two, and which is meant is not known"
     if left:
         file, item, _ = best[min(left.values()) - 1]
         told += f"; {len(left)} could not be read again, the first: {file} {item}".rstrip()
     print(told, file=sys.stderr)
-    return 1 if left else 0
+    return 1 if left or twice else 0

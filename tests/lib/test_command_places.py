@@ -194,6 +194,17 @@ def test_a_selection_does_not_rank_its_own_copies(world, capsys):
     assert sorted((work / "in" / "best").iterdir()) == saved
 
 
+def test_of_a_key_that_a_tar_holds_twice_no_other_latent_is_saved(world, capsys):
+    tiny, work = world
+    from command_world import npy, write_tar
+
+    pairs = zip("0102", pictures(4, seed=7), strict=True)
+    write_tar(work / "twice.tar", [(f"{key}.npy", npy(z)) for key, z in pairs])
+    assert selected("--model", tiny, "-k", 4, "twice.tar", "--save-to", "best") == 1
+    assert "2 latents written" in (err := capsys.readouterr().err) and "of 0 there are two" in err
+    assert sorted(path.stem[-2:] for path in (work / "best").iterdir()) == ["_1", "_2"]
+
+
 def test_odd_keys_become_files_that_every_system_takes(world, capsys):
     tiny, work = world
     from command_world import npy, write_tar
