@@ -12,15 +12,12 @@ from torch import Tensor
 
 from .. import lclip
 from ..lclip.choosing.questions import labels_of, questions_of, targets_of
+from ..lclip.choosing.shares import tells_apart
 from . import draw, host
 from .host import sockets
 from .host.concept_widgets import concepts_input, margin_input, target_input
 from .host.feedback import shown
 from .latents import about, samples_of
-
-APART = 0.05
-"""The least singular value of a confusion table by which shares are corrected: 1 where no concept is taken
-for another, 0 where one is not told from the others."""
 
 
 class ConceptShares(io.ComfyNode):
@@ -136,7 +133,7 @@ def _confusions(
     for names, truth in zip(asked, truths, strict=True):
         parts = [lclip.classify(loaded.ready(samples), samples, names) for samples in examples]
         table = lclip.confusion(torch.cat(parts), truth, margin, names)
-        apart = float(torch.linalg.svdvals(table)[-1]) >= APART
+        apart = tells_apart(table)
         tables.append(table if apart else None)
         if not apart:
             doubts.append(

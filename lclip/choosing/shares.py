@@ -29,6 +29,9 @@ COLUMNS = (
 """Of the table."""
 ROUNDED_SUM = 0.02
 """How far from one the probabilities of an item may add up, in half precision too."""
+APART = 0.05
+"""The least singular value of a confusion table by which shares are corrected: 1 where no concept is taken
+for another, 0 where one is not told from the others."""
 TARGET_SUM = 1e-3
 """How far from one the shares of a target may add up."""
 
@@ -245,6 +248,11 @@ def confusion(
     return table / table.sum(1, keepdim=True)
 
 
+def tells_apart(table: Tensor) -> bool:
+    """Whether shares can be corrected by a confusion table [L, L] at all."""
+    return float(torch.linalg.svdvals(table.detach().cpu().double())[-1]) >= APART
+
+
 def _number(label: Any) -> Any:
     """Python's own number of a tensor's."""
     return label.item() if isinstance(label, Tensor) else label
@@ -267,6 +275,11 @@ def _corrected(hard: Sequence[Interval], table: Tensor) -> tuple[float, ...]:
         raise ValueError(
             f"confusion is no table of {len(hard)} x {len(hard)} shares whose rows sum to one; take what "
             "`confusion` gives for these concepts"
+        )
+    if not tells_apart(rows):
+        raise ValueError(
+            f"the confusion table is {rows.tolist()}: concepts are taken for each other so much that nothing "
+            "can be corrected by it. Leave it out, or word the concepts otherwise"
         )
     seen = np.array([each.value for each in hard])
     solved, *_ = np.linalg.lstsq(rows.numpy().T, seen, rcond=None)

@@ -151,6 +151,12 @@ def test_labels_that_are_no_concepts_are_refused(labels):
         confusion(torch.eye(3), labels)
 
 
+@pytest.mark.parametrize("table", [[[1.0, 0.0], [1.0, 0.0]], [[0.5, 0.5], [0.52, 0.48]]])
+def test_a_table_that_tells_nothing_apart_is_refused_and_not_solved(table):
+    with pytest.raises(ValueError, match="nothing can be corrected by it"):
+        shares_of(torch.eye(2), ["a", "b"], confusion=torch.tensor(table))
+
+
 @pytest.mark.parametrize(
     "table", [torch.eye(2), torch.full((3, 3), torch.nan), 10 * torch.eye(3), -torch.eye(3)]
 )
