@@ -56,12 +56,17 @@ def gate(
 ) -> Gated:
     """Judge what a pipeline gave with output_type="latent", and decode only what is safe.
 
-    height, width: as the pipeline was called with, for packed latents that are not square. ValueError for a
-    policy or model of other latents.
+    height, width: as the pipeline was called with; packed latents, of FLUX.1 and Qwen-Image, need both, as
+    their number is that of other shapes too. ValueError for a policy or model of other latents.
     """
     form = PipelineLatents.of(pipe, space, height, width)
     judge = SafetyJudge(policy, model)
     check_reads(judge, form)
+    if form.form.tokens and getattr(latents, "ndim", None) == 3 and not (height and width):
+        raise ValueError(
+            "the pipeline gave its latents as tokens, which do not say what shape the picture has; give the "
+            "gate the height and width that the pipeline was called with"
+        )
     raw = form.to_raw(latents)
     verdicts = judge(raw)
     safe = [verdict.index for verdict in verdicts if verdict.safe]

@@ -79,7 +79,8 @@ class RewardGuidance(StepCallback):
 
     reward: of clean raw latents of the pipeline's space. strength: of the move, relative to x0. start, end:
     the part of the steps, as shares; the first step is never guided. space: for a VAE that does not say it.
-    height, width: of packed latents that are not square. The same steps as in ComfyUI's node Latent-CLIP
+    height, width: of the pictures, where packed latents are not to be read as the
+    pipeline is called. The same steps as in ComfyUI's node Latent-CLIP
     Guidance.
     """
 

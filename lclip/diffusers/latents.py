@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from ..adapters.shipped import SHIPPED, shipped_adapter
 from ..latents.spaces import LatentSpace, require_space, space_centred, space_named, space_scaled_by
 from ..model.latent_clip import LatentCLIP
 from .forms import FOLDING, PACK, Planes, form_of
+from .grids import last_grid, look_on
 
 TINY = "AutoencoderTiny"
 
@@ -95,7 +95,7 @@ class PipelineLatents:
     """A pipeline's latents, in its own form and raw.
 
     Its own form is scaled for sampling, and some pack it into tokens; see `forms`. height, width: pixels of
-    the pictures; only tokens of pictures that are not square need them.
+    the pictures; tokens of a call that was not watched need them, see `grids`.
     """
 
     pipe: Any
@@ -107,8 +107,11 @@ class PipelineLatents:
     def of(
         cls, pipe: Any, space: str | None = None, height: int | None = None, width: int | None = None
     ) -> PipelineLatents:
-        """For a pipeline. Raises as `pipeline_space` does."""
-        return cls(pipe, pipeline_space(pipe, space), height, width)
+        """For a pipeline, whose calls are watched from now on. Raises as `pipeline_space` does."""
+        found = cls(pipe, pipeline_space(pipe, space), height, width)
+        if found.form.tokens:
+            look_on(pipe.transformer)
+        return found
 
     @cached_property
     def form(self) -> Planes:
@@ -149,12 +152,11 @@ class PipelineLatents:
 
     def _cells(self, number: int) -> tuple[int, int]:
         """How many tokens high and wide the picture is."""
-        side = math.isqrt(number)
+        if not (self.height or self.width):
+            return self._seen(number)
         cell = self.space.factor * self.form.cell
         high = self.height // cell if self.height else 0
         wide = self.width // cell if self.width else 0
-        if not (self.height or self.width) and side * side == number:
-            return side, side
         high, wide = high or number // max(1, wide), wide or number // max(1, high)
         if high * wide != number:
             raise ValueError(
@@ -162,6 +164,16 @@ class PipelineLatents:
                 "height and width that the pipeline is called with"
             )
         return high, wide
+
+    def _seen(self, number: int) -> tuple[int, int]:
+        """The grid of the pipeline's last call."""
+        found = last_grid(self.pipe.transformer)
+        if found is None or found[0] * found[1] != number:
+            raise ValueError(
+                f"{number} tokens of latents may be a picture of several shapes, and the call that made them "
+                "was not seen; give the height and width that the pipeline was called with"
+            )
+        return found
 
     def grey(self, like: Tensor) -> Tensor:
         """Raw latents of a grey picture, through the pipeline's VAE: shaped as raw `like` [B, C, h, w]."""

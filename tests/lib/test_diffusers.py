@@ -214,6 +214,44 @@ def test_packed_latents_that_are_not_square(pipes):
     pipe(**given, callback_on_step_end=wing.RewardGuidance(pipe, reward, height=32, width=128))
 
 
+@pytest.mark.parametrize("kind", ["FLUX", *FLUX2, "Qwen-Image"])
+@pytest.mark.parametrize(("height", "width"), [(32, 128), (128, 32), (64, 64), (None, None)])
+def test_the_shape_of_tokens_is_that_of_the_call(kind, height, width):
+    """32 x 128 pixels are as many tokens as 64 x 64: a guard that took them for a square saw a scramble."""
+    pipe, seen = tiny_pipelines.pipeline(kind), []
+    size = {} if height is None else {"height": height, "width": width}
+    form = wing.PipelineLatents.of(pipe)
+
+    def shape(z):
+        seen.append(tuple(z.shape[-2:]))
+        return z.flatten(1).mean(1)
+
+    made = pipe(
+        **{**call(kind, 3), **size},
+        output_type="latent",
+        callback_on_step_end=wing.RewardGuidance(pipe, shape),
+    ).images
+    planes = form.to_raw(made)
+    cells = planes.shape[-2:]
+    assert seen and set(seen) == {tuple(cells)}
+    if height is not None:
+        assert cells[0] * width == cells[1] * height
+        plain = wing.PipelineLatents(pipe, form.space, height, width)
+        torch.testing.assert_close(planes, plain.to_raw(made))
+
+
+def test_a_gate_asks_for_the_shape_of_tokens_and_does_not_guess_it(pipes, tiny_model, policy):
+    pipe = pipes["FLUX"]
+    model = wing.reader(tiny_model, pipe)
+    got = pipe(**{**call("FLUX", 2), "height": 32, "width": 128}, output_type="latent").images
+    for size in ({}, {"height": 32}, {"width": 128}):
+        with pytest.raises(ValueError, match="give the gate the height and width"):
+            wing.gate(pipe, got, policy, model, **size)
+    assert wing.gate(pipe, got, policy, model, height=32, width=128).latents.shape == (1, 16, 4, 16)
+    with pytest.raises(ValueError, match="the call that made them was not seen"):
+        wing.PipelineLatents.of(tiny_pipelines.pipeline("FLUX")).to_raw(got)
+
+
 def with_threshold(threshold):
     concept = lclip.Concept("red", ("a red circle",), ("a blue square",), threshold)
     return lclip.SafetyPolicy(name="test", concepts=(concept,))
