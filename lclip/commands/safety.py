@@ -78,7 +78,11 @@ def _policy(options: argparse.Namespace) -> SafetyPolicy:
         policy = policy_in(read_text(options.policy))
     else:
         policy = SafetyPolicy(parse_concepts(read_text(options.concepts)))
-    return policy.changed(strictness=_strictness(options.strictness)) if options.strictness else policy
+    return (
+        policy.changed(strictness=_strictness(options.strictness))
+        if options.strictness is not None
+        else policy
+    )
 
 
 def _strictness(text: str) -> str | float:

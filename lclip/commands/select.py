@@ -7,7 +7,6 @@ import csv
 import heapq
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +19,6 @@ from .parsing import add_command, positive
 if TYPE_CHECKING:
     from ..bulk.asking import Asker
 
-SELECTED = re.compile(r"\d{4,}_.*\.latent")
-"""What a selection's files are called."""
 Row = tuple[str, str, float]
 """File, item and score."""
 Identity = Callable[[str], str]
@@ -163,6 +160,18 @@ def _best(rows: Iterator[tuple[str, str, list[float | None]]], k: int) -> list[R
     return [(file, item, score if number else math.nan) for number, score, _, file, item in best]
 
 
+def _clear(folder: Path) -> Path:
+    """Away with what an earlier selection wrote, and with nothing else. -> where the next one's names go: a
+    hidden file beside the folder, a line for each of its files."""
+    names = Path(os.path.abspath(folder)).with_name(f".{folder.resolve().name}.selected")
+    if names.is_file():
+        for name in names.read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
+            if name and Path(name).name == name:
+                (folder / name).unlink(missing_ok=True)
+        names.unlink()
+    return names
+
+
 def _save(options: argparse.Namespace, best: list[Row], identity: Identity) -> int:
     """Read the chosen ones again and write each as a file of its own, its rank first in the name.
 
@@ -174,9 +183,7 @@ def _save(options: argparse.Namespace, best: list[Row], identity: Identity) -> i
     from ..data.items import readable
     from ..data.reader import read_all
 
-    for old in list(options.save_to.iterdir()):
-        if SELECTED.fullmatch(old.name):
-            old.unlink()
+    names_written = _clear(options.save_to)
     left = {(identity(file), item): rank for rank, (file, item, _) in enumerate(best, 1)}
     files, written, twice = {file for file, _ in left}, {}, set()
     for shard in shards_of(options):
@@ -192,6 +199,8 @@ def _save(options: argparse.Namespace, best: list[Row], identity: Identity) -> i
                 rank, stem = left.pop(key), Path(item.file).name.partition(".")[0]
                 z = item.latents[None, :, None] if item.frame else item.latents[None]  # as it was stored
                 name = plain_name(f"{rank:04}_{stem}_{item.item}", ".latent")
+                with names_written.open("a", encoding="utf-8", errors="surrogateescape") as names:
+                    names.write(name + "\n")
                 written[key] = write_latents(z, options.save_to / name)
     told = f"select: {len(written) - len(twice)} latents written to {options.save_to}"
     if twice:

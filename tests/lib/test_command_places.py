@@ -160,6 +160,11 @@ def test_two_commands_started_together_give_no_double_rows(world):
     assert len(rows) == 300 and len({row["file"] for row in rows}) == 300
 
 
+def shown(folder):
+    """Its files in order, without hidden ones."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def selected(*arguments):
     return run("select", *TEXT, "--quiet", *arguments)
 
@@ -169,10 +174,15 @@ def test_a_selection_is_never_mixed_with_an_older_one(world, capsys):
     ask = ("--model", tiny, "in", "--save-to", "best")
     assert selected("-k", 4, *ask) == 0
     assert selected("-k", 2, *ask) == 2
-    assert "--overwrite" in capsys.readouterr().err and len(list((work / "best").iterdir())) == 4
-    (work / "best" / "mine.txt").write_text("kept")
+    assert "--overwrite" in capsys.readouterr().err and len(shown(work / "best")) == 4
+    for mine in ("mine.txt", "2024_trip.latent"):
+        (work / "best" / mine).write_text("kept")
     assert selected("-k", 2, *ask, "--overwrite") == 0
-    assert sorted(path.name[:4] for path in (work / "best").iterdir()) == ["0001", "0002", "mine"[:4]]
+    assert [path.name[:4] for path in shown(work / "best")] == ["0001", "0002", "2024", "mine"]
+    (work / ".best.selected").write_text("../outside.txt\nmine.txt\n")
+    (work / "outside.txt").write_text("kept")
+    assert selected("-k", 1, *ask, "--overwrite") == 0
+    assert (work / "outside.txt").is_file()
 
 
 def test_a_selection_does_not_rank_its_own_copies(world, capsys):
@@ -182,7 +192,7 @@ def test_a_selection_does_not_rank_its_own_copies(world, capsys):
     first = capsys.readouterr().out
     assert selected(*ask, "--overwrite") == 0
     assert capsys.readouterr().out == first
-    saved = sorted((work / "in" / "best").iterdir())
+    saved = shown(work / "in" / "best")
     rows = list(csv.DictReader(first.splitlines()))
     assert len(saved) == len(rows) == 3
     assert torch.isfinite(torch.cat([read_latents(path) for path in saved])).all()
@@ -191,7 +201,7 @@ def test_a_selection_does_not_rank_its_own_copies(world, capsys):
     for source in (saved[0], "in/best/*.latent"):  # to choose again among the chosen must not remove them
         assert selected("--model", tiny, source, "--save-to", "in/best", "--overwrite") == 2
         assert "where the input is read from" in capsys.readouterr().err
-    assert sorted((work / "in" / "best").iterdir()) == saved
+    assert shown(work / "in" / "best") == saved
 
 
 def test_of_a_key_that_a_tar_holds_twice_no_other_latent_is_saved(world, capsys):
