@@ -15,6 +15,7 @@ from ..lclip.choosing.questions import labels_of, questions_of, targets_of
 from ..lclip.choosing.shares import tells_apart
 from . import draw, host
 from .host import sockets
+from .host.choices import plain_signs
 from .host.concept_widgets import concepts_input, margin_input, target_input
 from .host.feedback import shown
 from .latents import about, samples_of
@@ -88,14 +89,14 @@ class ConceptShares(io.ComfyNode):
         examples: Sequence[dict[str, Any]] = (),
         labels: Sequence[str] = ("",),
     ) -> io.NodeOutput:
-        loaded, asked = latent_clip[0], questions_of(concepts[0])
+        loaded, asked = latent_clip[0], questions_of(plain_signs(concepts[0]))
         batches = [samples_of(each) for each in latent]
         cautions = [text for samples in batches for text in loaded.check(samples)]
-        aims = targets_of(target[0], len(asked))
+        aims = targets_of(plain_signs(target[0]), len(asked))
         model = loaded.ready(max(batches, key=Tensor.numel))
         with about("examples"):
             known = [samples_of(each) for each in examples]
-            tables, doubts = _confusions(loaded, known, labels[0], asked, margin[0])
+            tables, doubts = _confusions(loaded, known, plain_signs(labels[0]), asked, margin[0])
         cautions += [text for each in known for text in loaded.cautions_of_examples(each, "examples")]
         cautions += doubts
         found = [

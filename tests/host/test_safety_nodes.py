@@ -7,7 +7,7 @@ import json
 import numpy
 import pytest
 import torch
-from safety_bench import Bench, Z, make_clip, make_reader, middle, pictures, policy_here, scores
+from safety_bench import CONCEPT, Bench, Z, make_clip, make_reader, middle, pictures, policy_here, scores
 
 import lclip
 from lclip.latents.neutral import neutral_latents
@@ -195,13 +195,17 @@ def test_a_policy_that_cannot_be_is_an_error_at_its_node(bench, widgets, says):
     assert says in bench.host.run(bench.graph).error
 
 
-@pytest.mark.parametrize("categories", ["violence, sexual", "violence，sexual"])
-def test_presets_and_strictness_reach_the_gate(bench, categories):
+@pytest.mark.parametrize(
+    ("categories", "signs"), [("violence, sexual", ":/|"), ("violence，sexual", "：／｜")]
+)  # the latter as Chinese keyboards have them
+def test_presets_and_strictness_reach_the_gate(bench, categories, signs):
     file = bench.host.models / "reader.safetensors"
     if not file.exists():
         lclip.save_checkpoint(make_reader(), file)
     bench = Bench(bench.host, bench.graph, file.name)
-    policy = bench.policy(preset="i2p", categories=categories, strictness="high", allow="a blue circle")
+    own = CONCEPT.translate(str.maketrans(":/|", signs))
+    asked = {"categories": categories, "own_concepts": own, "allow": "a blue circle"}
+    policy = bench.policy(preset="i2p", strictness="high", **asked)
     (report,) = bench.see(bench.gate(policy, bench.latent(Z), report_as="json"), 5)
     content = json.loads(bench.host.run(bench.graph).require_ok().values(report)[0])
     assert set(content["verdicts"][0]["probabilities"]) == {"violence", "sexual", "redness"}

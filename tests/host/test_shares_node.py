@@ -22,14 +22,24 @@ def shares(host, graph, concepts, **widgets):
     return graph.add("LatentCLIP_Shares", latent_clip=world[3], latent=latent, concepts=concepts, **widgets)
 
 
-def test_shares_are_the_librarys_for_every_question(host, graph):
-    node = shares(host, graph, "a red star | a blue ring\na circle | a cross | a square", margin=0.2)
+@pytest.mark.parametrize("bar", ["|", "｜"])  # as Chinese keyboards have it
+def test_shares_are_the_librarys_for_every_question(host, graph, bar):
+    concepts, target = (
+        "a red star | a blue ring\na circle | a cross | a square",
+        "0.5 | 0.5\n0.25 | 0.5 | 0.25",
+    )
+    texts = {
+        "concepts": concepts.replace("|", bar),
+        "target": target.replace("|", bar).replace("0.5", "0．5"),
+    }
+    node = shares(host, graph, **texts, margin=0.2)
     probes = [graph.add("Probe_Values", value=node[output]) for output in (1, 2, 4)]
     result = host.run(graph).require_ok()
     text, distance, table = (result.values(probe)[0] for probe in probes)
     model, z = load_latent_clip(), smooth((12, 4, 8, 8), 31)
     asked = [["a red star", "a blue ring"], ["a circle", "a cross", "a square"]]
-    wanted = [lclip.shares(model, z, names, margin=0.2) for names in asked]
+    aims = ([0.5, 0.5], [0.25, 0.5, 0.25])
+    wanted = [lclip.shares(model, z, names, aim, margin=0.2) for names, aim in zip(asked, aims, strict=True)]
     for found, own in zip(json.loads(text), wanted, strict=True):
         assert tuple(found["concepts"]) == own.concepts and found["unclear"] == own.unclear
         assert [each["value"] for each in found["soft"]] == pytest.approx(
