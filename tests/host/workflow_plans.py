@@ -331,8 +331,8 @@ def race(canvas: Canvas, world: World) -> None:
     notes = (
         "Sixteen seeds start in one sampler. After 30 % and 60 % of the steps Latent-CLIP looks at what each "
         "is going to be, and only the best go on: 4, then 2.",
-        "More than half of the passes are saved, no gradient is needed, and the seed of each winner comes "
-        "out: the same seed in KSampler makes the same picture.",
+        "More than half of the passes are saved, no gradient is needed, and a winner's seed gives the same "
+        "picture in KSampler. Method draft chooses better still.",
     )
     _searched(canvas, world, prompt, "LatentCLIP_RaceKSampler", values, "The best two of sixteen", notes)
 
