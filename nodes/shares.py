@@ -12,7 +12,6 @@ from torch import Tensor
 
 from .. import lclip
 from ..lclip.choosing.questions import labels_of, questions_of, targets_of
-from ..lclip.choosing.shares import tells_apart
 from . import draw, host
 from .host import sockets
 from .host.choices import plain_signs
@@ -126,6 +125,8 @@ def _confusions(
 ) -> tuple[list[Tensor | None], list[str]]:
     """How often each question's concepts are taken for each other, by examples; None where there are none, or
     where they tell nothing, which is said."""
+    from ..lclip.choosing.shares import tells_apart
+
     if not examples and not labels.strip():
         return [None] * len(asked), []
     truths = labels_of(labels, asked, sum(map(len, examples)))
