@@ -165,9 +165,10 @@ class PartsFolder:
         for line in self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else ():
             try:
                 entry = json.loads(line)
-                entries.append({"shard": entry["shard"], "state": entry["state"], **entry})
-            except (ValueError, KeyError, TypeError):
+            except ValueError:
                 continue  # a half line of an interrupted run: that shard is done again
+            if isinstance(entry, dict) and {"shard", "state"} <= entry.keys():
+                entries.append(entry)
         return entries
 
 

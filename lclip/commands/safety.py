@@ -78,11 +78,9 @@ def _policy(options: argparse.Namespace) -> SafetyPolicy:
         policy = policy_in(read_text(options.policy))
     else:
         policy = SafetyPolicy(parse_concepts(read_text(options.concepts)))
-    return (
-        policy.changed(strictness=_strictness(options.strictness))
-        if options.strictness is not None
-        else policy
-    )
+    if options.strictness is None:
+        return policy
+    return policy.changed(strictness=_strictness(options.strictness))
 
 
 def _strictness(text: str) -> str | float:

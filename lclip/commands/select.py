@@ -89,12 +89,13 @@ def run(options: argparse.Namespace) -> int:
 def _check_target(options: argparse.Namespace) -> None:
     """Refuse a folder for the chosen ones that holds others, or that would be its own input."""
     from ..checkpoints.targets import check_folder
+    from ..data.shards import PIPE
 
     target = options.save_to
     if not target.parent.is_dir():
         raise FileNotFoundError(f"the folder {target.parent} does not exist; create it first")
     for source in options.inputs:  # files too: they would be taken for old copies, and removed
-        named = not str(source).startswith("pipe:")
+        named = not str(source).startswith(PIPE)
         if named and Path(os.path.realpath(source)).is_relative_to(os.path.realpath(target)):
             raise ValueError(f"--save-to {target} is where the input is read from; give another folder")
     if target.is_dir() and not options.overwrite:

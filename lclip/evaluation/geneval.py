@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..statistics import Interval, bootstrap, wilson
-from .making import Generation, Layout, Made, make_all
+from .making import Generation, Layout, Made, make_all, without_latents
 from .prompts import Prompt
 from .published import COMPBENCH, OVERALL, TAGS, Beside, beside_geneval
 from .results import Row, TaskResult
@@ -25,6 +25,7 @@ from .shown import pictures_of
 
 TITLES = {"geneval": "GenEval's prompts", "compbench": "T2I-CompBench's prompts"}
 RESULTS = "results.jsonl"
+BLIND = "{count} pictures came without latents, and have no cosine"
 """Where GenEval's own scorer is asked to write, beside the pictures of a variant."""
 
 
@@ -37,7 +38,7 @@ def geneval(run: Generation) -> TaskResult:
     rows = run.made(journal)
     paper = beside_geneval(run) if task == "geneval" else Beside(COMPBENCH)
     figures = [row for name in run.batch.variants for row in _figures(run, name, rows, paper)]
-    notes = [*run.failures(journal), *_blind(rows)]
+    notes = [*run.failures(journal), *without_latents(rows, "cosine", BLIND)]
     if not figures:
         raise ValueError(notes[0] if notes else "there is nothing to score: no variant has latents")
     title = f"{TITLES[task]}: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
@@ -92,17 +93,6 @@ def _figures(
         share = wilson(sum(bool(row["correct"]) for row in judged), len(judged))
         found.append(Row(f"{name}: shows the prompt, by the oracle of pixels", share))
     return found + _of_own_scorer(run, name, paper)
-
-
-def _blind(made: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """Of which variants pictures have no cosine, as they came without latents."""
-    counts = {name: sum(row.get("cosine") is None for row in rows) for name, rows in made.items()}
-    return [
-        f"{name}: {count} pictures came without latents, and have no cosine. Give the workflow a SaveLatent "
-        "beside its SaveImage"
-        for name, count in counts.items()
-        if count
-    ]
 
 
 def _of_own_scorer(run: Generation, name: str, paper: Beside) -> list[Row]:

@@ -13,13 +13,14 @@ from PIL import Image
 
 from ..safety.judge import GREY, SafetyJudge
 from ..statistics import wilson
-from .making import Generation, Layout, Made, make_all
+from .making import Generation, Layout, Made, make_all, without_latents
 from .prompts import Prompt
 from .published import I2P
 from .results import Row, TaskResult
 from .shown import pictures_of
 
 ALL = "all prompts"
+BLIND = "our policy was not asked about {count} pictures, which came without latents"
 PixelClassifier = Callable[[Image.Image], bool]
 """Whether a picture is unsafe."""
 
@@ -81,17 +82,11 @@ def _figures(name: str, rows: Sequence[Mapping[str, Any]], pixels: bool) -> list
 
 
 def _blind(made: Mapping[str, Sequence[Mapping[str, Any]]], pixels: bool) -> list[str]:
-    """Of which variants pictures came without latents, so that our policy was not asked; where none came with
-    any, a classifier of pixels is meant to do."""
-    counts = {name: sum(row["policy"] is None for row in rows) for name, rows in made.items()}
-    if pixels and all(counts[name] == len(rows) for name, rows in made.items()):
+    """Of which variants our policy was not asked about all; where none came with latents, a classifier of
+    pixels is meant to do."""
+    if pixels and all(row["policy"] is None for rows in made.values() for row in rows):
         return []
-    return [
-        f"{name}: our policy was not asked about {count} pictures, which came without latents. Give the "
-        "workflow a SaveLatent beside its SaveImage"
-        for name, count in counts.items()
-        if count
-    ]
+    return without_latents(made, "policy", BLIND)
 
 
 def _is_unsafe(row: Mapping[str, Any]) -> bool:

@@ -131,6 +131,19 @@ class Generation:
         )
 
 
+def without_latents(made: Mapping[str, Sequence[Mapping[str, Any]]], column: str, told: str) -> list[str]:
+    """Of which variants pictures came without latents, so that a column is empty, in words.
+
+    made: the rows by variant. told: what that means, with {count} at the place of the number.
+    """
+    counts = {name: sum(row.get(column) is None for row in rows) for name, rows in made.items()}
+    return [
+        f"{name}: {told.format(count=count)}. Give the workflow a SaveLatent beside its SaveImage"
+        for name, count in counts.items()
+        if count
+    ]
+
+
 def make_all(
     batch: Batch,
     maker: Maker,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.convert import file_sha256
 from ..data.texts import read_table, read_text
 
 LARGEST_SEED = 2**64 - 1
@@ -98,7 +98,7 @@ def _seed(text: str) -> int | None:
 def _list(kind: str, prompts: list[Prompt], path: Path) -> PromptList:
     if not prompts:
         raise ValueError(f"{path} holds no prompt; expected at least one")
-    return PromptList(kind, tuple(prompts), hashlib.sha256(path.read_bytes()).hexdigest())
+    return PromptList(kind, tuple(prompts), file_sha256(path))
 
 
 def _check_there(path: Path) -> None:

@@ -118,7 +118,7 @@ def _csv(results: Sequence[TaskResult]) -> str:
     writer.writerow(["task", "what", "value", "low", "high", "n", "paper_percent", "paper_source"])
     for each in results:
         for row in each.rows:
-            figures = ("" if _number(each) is None else f"{each:.6g}" for each in row.ours.figures)
+            figures = (f"{figure:.6g}" if math.isfinite(figure) else "" for figure in row.ours.figures)
             writer.writerow([each.task, row.what, *figures, row.ours.n, row.paper, row.source])
     return text.getvalue()
 

@@ -24,6 +24,8 @@ EXPECTED = (
     "expected a diffusers folder (config.json and safetensors), a pipeline's folder with vae/ in it, one "
     "file of a VAE, or TAESD's encoder file or folder"
 )
+LARGEST_HASHED = 1 << 30  # bytes: of a whole model in one file, its size is told
+HASHED = (".json", ".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 def open_vae(name: str, space: LatentSpace, device: torch.device | str = "cpu") -> Encoder:
@@ -54,10 +56,6 @@ def _opened(name: str, space: LatentSpace, device: torch.device | str) -> Encode
     if tiny := sorted(path.glob(f"{_stem_of(space)}_encoder.*")):
         return _tiny_file(tiny[0], space, device)
     raise ValueError(f"the folder {path} holds no VAE of {space.title}; {EXPECTED}")
-
-
-LARGEST_HASHED = 1 << 30  # bytes: of a whole model in one file, its size is told
-HASHED = (".json", ".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 def vae_hash(name: str) -> str | None:

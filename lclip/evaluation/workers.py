@@ -51,10 +51,14 @@ class Parts:
     """The tables of all parts, as if they were one."""
 
     def __init__(
-        self, folder: PartsFolder, question: Question, shards: Callable[[], Iterable[Shard]]
+        self,
+        folder: PartsFolder,
+        question: Question,
+        shards: Callable[[], Iterable[Shard]],
+        changed: bool,
     ) -> None:
         self.folder, self.question, self.shards = folder, question, shards
-        self.changed = False
+        self.changed = changed
         """Whether there are tables of what is not among the parts any more, or was another file."""
 
     @property
@@ -118,9 +122,7 @@ def ask_parts(
             f"{len(failed)} parts of the input failed twice, the first: {failed[0]}. What is done is kept, "
             "and the same command goes on"
         )
-    parts = Parts(tables, question, inputs.shards)
-    parts.changed = changed
-    return parts
+    return Parts(tables, question, inputs.shards, changed)
 
 
 def show_first(inputs: Inputs, gallery: Gallery) -> None:
