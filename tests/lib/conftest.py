@@ -8,9 +8,23 @@ import tiny
 from safetensors import safe_open
 
 import lclip
+from lclip.evaluation.pictures import PictureToLatents
+from lclip.mini.world import World, load_world
 
 GOLDEN = Path(__file__).parent / "golden"
 WORDS = ["red", "green", "blue", "circle", "square", "a", "photo", "of", "left", "right"]
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """The mini world."""
+    return load_world()
+
+
+@pytest.fixture
+def encoder(world) -> PictureToLatents:
+    """Pictures to the mini world's latents."""
+    return PictureToLatents.for_model("mini", world.latent_clip.config)
 
 
 @pytest.fixture

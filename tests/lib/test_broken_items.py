@@ -6,15 +6,9 @@ import torch
 import lclip
 from lclip.latents.items import item_by_item
 from lclip.latents.spaces import LatentSpace
-from lclip.mini.world import load_world
 from lclip.rewards.taste import taste_inputs
 
 BAD = (float("nan"), float("inf"), float("-inf"))
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
 
 
 @pytest.fixture(scope="module")

@@ -23,20 +23,9 @@ from lclip.evaluation.pictures import PictureToLatents
 from lclip.evaluation.results import Row, TaskResult, write_results
 from lclip.evaluation.tasks import Setup, imagenet, ranks_of_own, retrieval
 from lclip.mini.evaluation import CLASSES, TEMPLATES, write_captioned, write_classes
-from lclip.mini.world import load_world
 from lclip.model.latent_clip import stored_name
 from lclip.statistics import wilson
 from lclip.training.towers import MODELS
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
-
-
-@pytest.fixture
-def encoder(world):
-    return PictureToLatents.for_model("mini", world.latent_clip.config)
 
 
 def pixels(path):

@@ -25,11 +25,6 @@ from lclip.statistics import wilson
 MODEL = str(WEIGHTS / "latent_clip.safetensors")
 
 
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
-
-
 def run_of(world, tmp_path, samples=6, maker=None, variants=("plain",), **other):
     prompts, _ = write_bias(tmp_path / "lists")
     batch = Batch(read_prompts(prompts), variants, samples, 0)

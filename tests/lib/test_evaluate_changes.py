@@ -13,22 +13,11 @@ from lclip.commands import main
 from lclip.evaluation.bias import Asked
 from lclip.evaluation.bias_given import bias_of
 from lclip.evaluation.items import Inputs
-from lclip.evaluation.pictures import PictureToLatents
 from lclip.evaluation.tasks import Setup, retrieval
 from lclip.mini.evaluation import write_captioned
-from lclip.mini.world import WEIGHTS, load_world
+from lclip.mini.world import WEIGHTS
 
 MINI = str(WEIGHTS / "latent_clip.safetensors")
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
-
-
-@pytest.fixture
-def encoder(world):
-    return PictureToLatents.for_model("mini", world.latent_clip.config)
 
 
 def setup(world, out, paths, encoder=None, **other):

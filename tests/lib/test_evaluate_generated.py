@@ -31,16 +31,11 @@ from lclip.evaluation.published import beside_geneval
 from lclip.mini.making import MiniMaker, contents, right, write_geneval, write_i2p
 from lclip.mini.oracle import judge, shows_unsafe
 from lclip.mini.scenes import caption
-from lclip.mini.world import WEIGHTS, load_world
+from lclip.mini.world import WEIGHTS
 from lclip.training.towers import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 MINI = str(WEIGHTS / "latent_clip.safetensors")
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
 
 
 def run_of(world, tmp_path, variants, samples=1, limit=3, maker=None, **other):

@@ -11,7 +11,6 @@ from command_world import run
 
 import lclip
 from lclip.mini.explore import corners_of, explore_world, pairs_of
-from lclip.mini.world import load_world
 
 RED, BLUE = "a red star on a white ground", "a blue ring on a white ground"
 ODD = 'a <b>red</b> star </script> & "more"'
@@ -23,11 +22,6 @@ def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "map.html"
     assert run("explore", "--mini", *BOTH, "--out", path) == 0
     return path
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,9 @@ import lclip
 from lclip.latents.frames import as_pictures, in_form_of, why_no_pictures
 from lclip.latents.neutral import neutral_latents
 from lclip.latents.spaces import LATENT_SPACES, LatentSpace
-from lclip.mini.world import load_world
 
 PICTURE, FRAME, VIDEO = (2, 4, 8, 6), (2, 4, 1, 8, 6), (2, 4, 5, 8, 6)
 POLICY = lclip.SafetyPolicy.preset("mini")
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,11 @@ import torch.nn.functional as F
 
 import lclip
 from lclip import RewardSum, SafetyReward, TextReward
-from lclip.mini.world import load_world
 from lclip.reno.guidance import guided_x0
 from lclip.reno.render import GradientRenderer
 
 HALF = [torch.float16, torch.bfloat16]
 TEXTS = ["a large red circle", "a small blue square left of a green star"]
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,6 @@ TEMPLATES = ("a {}", *(f"a {colour} {{}}" for colour in COLOURS))
 
 
 @pytest.fixture(scope="module")
-def world():
-    return load_world()
-
-
-@pytest.fixture(scope="module")
 def scenes():
     return sample_scenes(500, seed=91, split="dev")
 

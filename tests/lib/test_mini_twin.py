@@ -8,7 +8,7 @@ import torch
 from mini_stages import made_by
 
 import lclip
-from lclip.mini import load_twin, load_world, train
+from lclip.mini import load_twin, train
 from lclip.mini.drawing import render, sample_scenes
 from lclip.mini.oracle import judge
 from lclip.mini.train_twin import make_ways
@@ -17,11 +17,6 @@ from lclip.mini.vae import twin_vae
 from lclip.mini.world import WEIGHTS
 
 SCENES = 120
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
 
 
 @pytest.fixture(scope="module")

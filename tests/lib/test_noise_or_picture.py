@@ -9,15 +9,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from lclip.latents.scale import looks_like_noise
-from lclip.mini import load_world
 from lclip.mini.drawing import render, sample_scenes
 
 NATIVE = 8
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
 
 
 def encoded(world, pictures):

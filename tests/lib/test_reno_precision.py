@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from lclip import RewardSum, TextReward
-from lclip.mini.world import generate_from, load_world
+from lclip.mini.world import generate_from
 from lclip.reno.maths import power_of_two_scale
 from lclip.reno.render import GradientRenderer
 
@@ -81,11 +81,6 @@ def test_scales_are_powers_of_two_and_survive_zero_and_nan():
     assert torch.isfinite(scale).all()
     top = (values * scale[:, None]).abs().amax(dim=1)
     assert ((top[[0, 3]] > 0.5) & (top[[0, 3]] <= 1)).all()
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
 
 
 def cast_network(denoiser, dtype):

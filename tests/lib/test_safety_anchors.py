@@ -9,7 +9,6 @@ from tiny import random_model, tiny_config
 
 import lclip
 from lclip import Concept, SafetyJudge, SafetyPolicy, SafetyReward, calibrate
-from lclip.mini import load_world
 from lclip.model.bpe import BPETokenizer
 from lclip.safety import anchors
 from lclip.safety.everyday import EVERYDAY, OF_WORLDS, without
@@ -22,11 +21,6 @@ LONG = "a photo of a person"  # five of a context of 8, with its start and end: 
 @pytest.fixture(scope="module")
 def clip():
     return worlds.tiny_clip()
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
 
 
 def bpe_clip(seed=0):

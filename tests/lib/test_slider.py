@@ -11,16 +11,10 @@ import torch
 
 import lclip
 from lclip.choosing.slider import polyak_move, slide_x0
-from lclip.mini import load_world
 
 PROMPT = "a green square on a black ground"
 LESS, MORE = "a small green square on a black ground", "a large green square on a black ground"
 QUICK = {"positions": 3, "low": -0.3, "high": 0.3, "iterations": 5, "anchor": 0.3, "end": 1.0}
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
 
 
 @pytest.fixture(scope="module")

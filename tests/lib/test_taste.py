@@ -11,7 +11,6 @@ from test_rewards import latents, small_clip
 
 import lclip
 from lclip import ReNOSettings, RewardSum, TasteReward, TextReward, reno, train_taste
-from lclip.mini import load_world
 from lclip.mini.drawing import render_batch, sample_scenes
 from lclip.rewards.discriminant import discriminant
 from lclip.rewards.taste import Taste, TasteFigures, taste_inputs
@@ -20,11 +19,6 @@ from lclip.rewards.taste import Taste, TasteFigures, taste_inputs
 @pytest.fixture
 def clip():
     return small_clip()
-
-
-@pytest.fixture(scope="module")
-def world():
-    return load_world()
 
 
 @pytest.fixture(scope="module")
