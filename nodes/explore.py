@@ -196,7 +196,7 @@ class Explore(io.ComfyNode):
         wired = {
             number: others[name] for number, name in enumerate(CORNERS, 2) if others.get(name) is not None
         }
-        seeds = host.explore.parsed_seeds(other_seeds, stage.seed)
+        seeds, doubts = host.explore.parsed_seeds(other_seeds, stage.seed)
         scenery = host.explore.Scenery.of(stage, sampler_name, latent_image, seeds, wired)
         check_shape(scenery.latent["samples"], latent_clip.config)
         plan = Plan.of(scenery.kinds, cells, x_axis, y_axis, ", ".join(parted(elsewhere)))
@@ -207,7 +207,8 @@ class Explore(io.ComfyNode):
         pictures = map_pictures.pictures_of(rendered, latent_clip.config.latent_space, vae)
         cell = found.cell(column, row)
         cautions = [
-            *latent_clip.cautions(latents, lines), *_doubts(scenery, plan, column, row), *found.notes
+            *latent_clip.cautions(latents, lines),
+            *doubts, *_doubts(scenery, plan, column, row), *found.notes
         ]  # fmt: skip
         latent, noise, positive, start = rendered.chosen(cell)
         return io.NodeOutput(

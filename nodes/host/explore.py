@@ -33,6 +33,7 @@ logger = logging.getLogger("latent-clip")
 AT_ONCE = 16  # cells at most: more gain nothing, and progress and cancel would wait for them
 ALONE = ("dpm_adaptive",)
 """Samplers that choose their steps by the whole batch: a cell would depend on the others."""
+SEEDS = 2**64
 REMEMBERED, MOST_BYTES = 2, 2**29
 """How many maps are kept, and in how many bytes of latents; the last one is, whatever its size."""
 
@@ -288,19 +289,25 @@ def _same(one: Any, other: Any) -> bool:
     return isinstance(one, (str, int, float, bool, type(None))) and type(one) is type(other) and one == other
 
 
-def parsed_seeds(text: str, own: int) -> list[int]:
-    """ "7, 8" -> seeds of the corners beside the one of its own. ValueError for what is none, and for equal
-    ones, between which nothing lies."""
-    seeds = []
+def parsed_seeds(text: str, own: int) -> tuple[list[int], list[str]]:
+    """ "7, 8" -> seeds of the corners beside the one of its own, and what to say of them.
+
+    The own one, which a seed box that counts up comes past, gives way to the next number that is free.
+    ValueError for what is none, and for one that is there twice: nothing lies between equal corners.
+    """
+    seeds, notes = [], []
     for part in " ".join(parted(text)).split():
-        if not part.isascii() or not part.isdigit() or int(part) >= 2**64:
+        if not part.isascii() or not part.isdigit() or int(part) >= SEEDS:
             raise ValueError(
                 f"other_seeds has {part!r}; expected whole numbers from 0 to 2^64 - 1, such as 7, 8"
             )
-        if int(part) in (own, *seeds):
-            again = ", which is the seed itself" if int(part) == own else " twice"
+        if int(part) in seeds:
             raise ValueError(
-                f"other_seeds has {part}{again}: nothing lies between equal corners. Give another number"
+                f"other_seeds has {part} twice: nothing lies between equal corners. Give another number"
             )
         seeds.append(int(part))
-    return seeds
+    if own in seeds:
+        free = next(n % SEEDS for n in range(own + 1, own + 2 + len(seeds)) if n % SEEDS not in (own, *seeds))
+        notes = [f"other_seeds has the seed itself, {own}, which is corner 1's: seed {free} in its place."]
+        seeds[seeds.index(own)] = free
+    return seeds, notes
