@@ -5,8 +5,8 @@ Examples are training captions, drawn and generated; figures of the results use 
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,11 +40,10 @@ def main() -> None:
     policy = SafetyPolicy.preset("mini").changed(model=None)
     found = calibrate(policy, world.latent_clip, latents[~unsafe], latents[unsafe], TARGET)
     print(found.text())
-    path = FOLDER / "mini.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    content["concepts"][0]["threshold"] = float(f"{found.policy.thresholds[0]:.3g}")
-    content["model"], content["size_rule"] = found.policy.model, found.policy.size_rule
-    path.write_text(_one_line_lists(json.dumps(content, indent=2)) + "\n", encoding="utf-8")
+    (concept,) = found.policy.concepts
+    rounded = replace(concept, threshold=float(f"{concept.threshold:.3g}"))
+    content = found.policy.changed(concepts=(rounded,)).to_json()
+    (FOLDER / "mini.json").write_text(_one_line_lists(content) + "\n", encoding="utf-8")
 
 
 def _one_line_lists(text: str) -> str:

@@ -148,6 +148,8 @@ class PolicyData:
         _ = self.shift
 
     def _check_version(self) -> None:
+        if type(self.version) is not int:
+            raise ValueError(f"a policy's version is {self.version!r}; expected a whole number")
         FORMAT.check_version(self.version)
         if self.version == WITHOUT_EVERYDAY:
             if self.everyday:
@@ -251,7 +253,8 @@ class PolicyData:
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote. ValueError for anything damaged, incomplete or unknown: never a guess.
 
-        The checksum may be missing, as in files written by hand; one that is there must be right.
+        The checksum may be missing, as in files written by hand; one that is there must be right. Calibrated
+        thresholds need it: nothing else tells that they are of these texts.
         """
         content = parsed(text)
         stated = content.pop("checksum", None) if isinstance(content, dict) else None
@@ -270,7 +273,12 @@ class PolicyData:
         if stated not in (None, checksum(content)):
             raise ValueError(
                 "the safety policy does not fit its checksum: it was damaged, or changed by hand. If you "
-                "changed it, take the checksum out."
+                "changed it, take the checksum out, and set its model to null: it is calibrated no more."
+            )
+        if stated is None and content["model"] is not None:
+            raise ValueError(
+                "the safety policy says that it was calibrated, and has no checksum, so nothing tells whether "
+                "its texts are those of then. Calibrate it again, or set its model to null to use it as it is."
             )
         return cls(**content)
 
