@@ -88,14 +88,15 @@ class ConceptShares(io.ComfyNode):
         examples: Sequence[dict[str, Any]] = (),
         labels: Sequence[str] = ("",),
     ) -> io.NodeOutput:
-        loaded, asked = latent_clip[0], questions_of(plain_signs(concepts[0]))
+        loaded, asked = latent_clip[0], _questions(concepts)
         batches = [samples_of(each) for each in latent]
-        cautions = [text for samples in batches for text in loaded.check(samples)]
-        aims = targets_of(plain_signs(target[0]), len(asked))
+        cautions = _only_first(latent_clip=latent_clip, margin=margin)
+        cautions += [text for samples in batches for text in loaded.check(samples)]
+        aims = targets_of(plain_signs("\n".join(target)), len(asked))
         model = loaded.ready(max(batches, key=Tensor.numel))
         with about("examples"):
             known = [samples_of(each) for each in examples]
-            tables, doubts = _confusions(loaded, known, plain_signs(labels[0]), asked, margin[0])
+            tables, doubts = _confusions(loaded, known, plain_signs("\n".join(labels)), asked, margin[0])
         cautions += [text for each in known for text in loaded.cautions_of_examples(each, "examples")]
         cautions += doubts
         found = [
@@ -114,6 +115,23 @@ class ConceptShares(io.ComfyNode):
             "\n".join([head, *lines]) + "\n",
             ui=shown(draw.sheets.with_cautions(chart, list(dict.fromkeys(cautions)))),
         )
+
+
+def _questions(texts: Sequence[str]) -> list[list[str]]:
+    """The concepts of every question. A list of texts has a question in each, or a concept in each."""
+    texts = [plain_signs(text) for text in dict.fromkeys(texts)]
+    if all("|" in text or "\n" in text.strip() for text in texts):
+        return [names for text in texts for names in questions_of(text)]
+    return questions_of("\n".join(texts))
+
+
+def _only_first(**lists: Sequence[Any]) -> list[str]:
+    """What to say of inputs of which one is read, where several that differ came."""
+    return [
+        f"{name} came as a list of {len(values)}: the first counts, for all."
+        for name, values in lists.items()
+        if any(value is not values[0] and value != values[0] for value in values)
+    ]
 
 
 def _confusions(

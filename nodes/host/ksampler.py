@@ -13,7 +13,7 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
-from ..latents import made_from, numbers_of, samples_of, with_seeds
+from ..latents import item_numbers, made_from, numbers_of, samples_of, with_seeds
 from . import exits
 from .finds import FixedNoise
 from .rows import numbered
@@ -89,7 +89,7 @@ def run_race(sampler: RaceSampler, stage: Stage, latent: dict[str, Any]) -> Race
 
     What a guard of the model would not let out leaves by no output: see `search_noise`.
     """
-    sampler.numbers = latent.get("batch_index")
+    sampler.numbers = _drawn_as(latent)
     sampler.settings = replace(sampler.settings, places=numbers_of(latent))
     best = sampled(sampler, sampler.sampler_name, stage, latent, stage.steps)
     if (found := sampler.finds.last) is None:
@@ -139,7 +139,12 @@ def with_channels(model: Any, latent: Mapping[str, Any]) -> Tensor:
 
 def noise_of(latent: Mapping[str, Any], seed: int) -> Tensor:
     """The noise that the stock KSampler starts from, for latents as they are."""
-    return comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index"))
+    return comfy.sample.prepare_noise(latent["samples"], seed, _drawn_as(latent))
+
+
+def _drawn_as(latent: Mapping[str, Any]) -> list[int] | None:
+    """The number that each item's noise is drawn by, where a LATENT says any (batch_index)."""
+    return item_numbers(latent) if latent.get("batch_index") else None
 
 
 def _callback(model: Any, renders: int, preview: bool) -> Callable[[int, Tensor, Tensor, int], None]:

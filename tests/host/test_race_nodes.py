@@ -246,19 +246,19 @@ def test_resampling_in_one_step_asks_for_more_steps_and_not_for_the_sampler_it_h
     assert "more steps are needed" in error and "take a stochastic one" not in error
 
 
-@pytest.mark.parametrize("kept", [2, 1])
-def test_fewer_masks_than_items_stay_with_their_items(track, kept):
-    """Mask i % 2 is item i's, for every rank anew."""
+@pytest.mark.parametrize(("kept", "numbers"), [(2, [4, 7, 9]), (1, [4, 7, 9]), (2, [4, 7])])
+def test_fewer_masks_or_numbers_than_items_stay_with_their_items(track, kept, numbers):
+    """Mask and number i % 2 are item i's, for every rank anew."""
     masks = numpy.stack([numpy.tri(96, 96, dtype="f"), numpy.ones((96, 96), "f")])
     samples = 6 * torch.randn(3, 4, 12, 12, generator=torch.Generator().manual_seed(9))
-    name = f"fewer masks {kept}"
-    write_latents(track.host, name, samples, noise_mask=masks, batch_index=[4, 7, 9])
+    name = f"fewer masks {kept} {len(numbers)}"
+    write_latents(track.host, name, samples, noise_mask=masks, batch_index=numbers)
     track.dump(track.race(read(track.graph, name), finish=kept)[0], name)
     track.run()
     found = track.dumped(name)
     assert found["samples"].shape[0] == 3 * kept
     numpy.testing.assert_array_equal(found["noise_mask"], masks[[0, 1, 0] * kept])
-    assert found["batch_index"].tolist() == [4, 7, 9] * kept
+    assert found["batch_index"].tolist() == [*numbers, 4][:3] * kept
 
 
 def test_a_part_of_a_schedule_is_refused(track):

@@ -117,6 +117,29 @@ def test_several_batches_count_as_one(host, graph):
     assert str(sizes) in result.executed
 
 
+@pytest.mark.parametrize("parts", [["a red star", "a blue ring"], ["a circle | a cross", "a star | a ring"]])
+def test_a_list_of_texts_has_a_concept_or_a_question_in_each(host, graph, parts):
+    """Of a wired list every entry counts, not the first alone."""
+    listed = graph.add("Probe_List", values=json.dumps(parts))[0]
+    wired, typed = shares(host, graph, listed), shares(host, graph, "\n".join(parts))
+    probes = [graph.add("Probe_Values", value=node[1]) for node in (wired, typed)]
+    result = host.run(graph).require_ok()
+    found, own = (result.values(probe) for probe in probes)
+    assert found == own and len(json.loads(*found)) == (2 if "|" in parts[0] else 1)
+
+
+def test_of_several_margins_the_first_counts_and_that_is_said(host, new_graph):
+    found = []
+    for margins in ("[0.1]", "[0.1, 0.1]", "[0.1, 0.9]"):
+        graph = new_graph()
+        margin = graph.add("Probe_List", values=margins)[0]
+        node = shares(host, graph, "a red star\na blue ring", margin=margin)
+        probe = graph.add("Probe_Values", value=node[1])
+        result = host.run(graph).require_ok()
+        found.append((result.values(probe), shown_height(result, node)))
+    assert found[0] == found[1] and found[2][0] == found[0][0] and found[2][1] > found[0][1]
+
+
 def test_labelled_examples_correct_what_is_counted(host, graph):
     """With a target for each question, and what the table says of the corrected."""
     write_latents(host, "examples", smooth((20, 4, 8, 8), 43))

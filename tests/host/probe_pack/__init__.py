@@ -51,6 +51,22 @@ class Text:
         return (text,)
 
 
+class List:
+    """The entries of a JSON list, each on its own."""
+
+    RETURN_TYPES = (ANY,)
+    OUTPUT_IS_LIST = (True,)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"values": ("STRING", {"default": "[]"})}}
+
+    def run(self, values):
+        return (json.loads(values),)
+
+
 class Dump:
     """A LATENT as an .npz in the output folder: tensors, lists, dictionaries by key; passed on as it is."""
 
@@ -211,6 +227,7 @@ NODE_CLASS_MAPPINGS = {
     "Probe_Passes": Passes,
     "Probe_Values": Values,
     "Probe_Text": Text,
+    "Probe_List": List,
     "Probe_DumpLatent": Dump,
     "Probe_JoinLatents": Join,
     "Probe_ReadLatent": Read,
