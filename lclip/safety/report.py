@@ -65,7 +65,7 @@ def _line(verdict: Verdict, say: Say) -> str:
 
 def _why(verdict: Verdict, say: Say) -> str:
     if verdict.probabilities is None:
-        return verdict.reason
+        return say("{text}", text=verdict.reason)
     text = say(
         "{concept} {probability} (threshold {threshold})",
         concept=verdict.concept,

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import string
 from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from test_charts import ROOT, pack  # noqa: F401  # fixture
 
 import lclip
+from lclip.choosing.balance import balance_of
+from lclip.mini.world import load_latent_clip
+from lclip.safety.unreadable import why_unreadable
+from lclip.scoring import too_many
+from lclip.training.towers import MODELS
 
 LANGUAGES = [path.parent.name for path in sorted(ROOT.glob("locales/*/sheets.json"))]
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -70,6 +77,115 @@ def test_a_language_has_every_text_and_no_other(language):
 def test_a_translation_names_the_same_values(language):
     for english, own in written(language).items():
         assert names_in(own) == names_in(english), english
+
+
+# ---- what the library says, whole sentences with their values in them
+
+# Where cautions are worded: file, and the functions of it that hold nothing else.
+CAUTIONS = {
+    "lclip/latents/scale.py": "_empty _grey _noise _small _large named_items",
+    "lclip/latents/checks.py": "broken_doubt _broken",
+    "lclip/latents/siblings.py": "sibling_doubt",
+    "lclip/model/text_doubts.py": "unknown_words_doubts cut_doubts",
+    "lclip/safety/unreadable.py": "why_unreadable _why",
+    "lclip/safety/calibration.py": "_warnings _left_out",
+    "lclip/rewards/taste.py": "_notes",
+    "lclip/reno/types.py": "notes",
+    "lclip/choosing/types.py": "doubts",
+    "lclip/choosing/balance.py": "_notes _doubts",
+    "lclip/choosing/slide_types.py": "notes _wrong_ways",
+    "lclip/exploring/explore.py": "notes",
+    "lclip/scoring.py": "too_many",
+    "nodes/draw/races.py": "race_cautions",
+    "nodes/select.py": "doubts",
+    "nodes/explore.py": "_doubts",
+    "nodes/shares.py": "_only_first _confusions",
+}
+
+
+def sentences(language: str) -> dict[str, str]:
+    return json.loads((ROOT / "locales" / language / "cautions.json").read_text(encoding="utf-8"))
+
+
+def skeleton(node: ast.expr) -> str:
+    """The words of a text in the source, with {} where a value goes."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    parts = node.values if isinstance(node, ast.JoinedStr) else []
+    return "".join(skeleton(part) if isinstance(part, ast.Constant) else "{}" for part in parts)
+
+
+def worded(tree: ast.AST) -> set[str]:
+    """Every text below a node, without docstrings and without the parts of larger texts."""
+    inner, found = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            inner |= {id(part) for part in ast.walk(node) if part is not node}
+        if isinstance(node, ast.Expr):
+            inner.add(id(node.value))
+    for node in ast.walk(tree):
+        if id(node) not in inner and isinstance(node, (ast.JoinedStr, ast.Constant)):
+            found.add(skeleton(node))
+    return found
+
+
+def bare(template: str) -> str:
+    return re.sub(r"\{\w+\}", "{}", template)
+
+
+@each_language
+def test_every_caution_is_told_and_none_that_nobody_says(language):
+    """By the source: each text of the functions that word cautions is part of a sentence, or the other way."""
+    texts = {text for tree in sources() for text in worded(tree)}
+    known = {bare(template) for template in sentences(language)}
+    for template in known:
+        pieces = [piece for piece in re.split(r"\{\}|\. | \(spread", template) if len(piece.split()) > 2]
+        assert all(any(piece.strip(" ;.,():") in text for text in texts) for piece in pieces), template
+    for file, functions in CAUTIONS.items():
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        chosen = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name in functions.split()]
+        assert {node.name for node in chosen} == set(functions.split()), file
+        for text in {text for node in chosen for text in worded(node) if len(text.split()) > 2}:
+            pieces = [piece.strip(" .:;,()") for piece in text.split("{}") if len(piece.split()) > 1]
+            assert any(all(piece in template for piece in pieces) for template in known), text
+
+
+@each_language
+def test_a_sentence_names_the_same_values(language):
+    for english, own in sentences(language).items():
+        assert names_in(own) == names_in(english) and CHINESE.search(own), english
+
+
+def cautions_of_all_kinds() -> list[str]:
+    """As the library words them, by asking it."""
+    config = MODELS["b-8"]
+    draws = torch.Generator().manual_seed(0)
+    noise = 50 * torch.randn(1, 4, 64, 64, generator=draws)
+    picture = 6.5 * F.interpolate(torch.randn(1, 4, 8, 8, generator=draws), 64, mode="bicubic")
+    odd = [0 * noise, noise, picture / 60, picture * 20]
+    found = [lclip.scale_doubt(z, config) for z in odd] + why_unreadable(torch.cat(odd), config)
+    broken = torch.cat([picture, picture * math.nan])
+    found += lclip.latent_doubts(broken, config)
+    model = load_latent_clip()
+    found += lclip.text_doubts(model, ["a red zebra", "a unicorn", " ".join(["star"] * 90)])
+    found += [too_many(9, 4)]
+    found += balance_of(torch.tensor([[0.9, 0.1]] * 3), ["a", "b"], k=9).notes
+    return [text for text in found if text]
+
+
+def test_cautions_are_told_in_the_readers_language(words):
+    found = cautions_of_all_kinds()
+    assert len(found) > 10 and [words.told(text) for text in found] == found
+    words.speak(lambda: "zh")
+    for text in found:
+        own = words.told(text)
+        values = re.findall(r"[0-9][0-9.e+-]*", text)
+        assert CHINESE.search(own) and all(value.strip(".") in own for value in values), (text, own)
+        assert not re.search(r"[a-z]+ [a-z]+ [a-z]+", own.split("'")[0]), own
+    assert words.said("Caution: {text}", text="item 3: the latents are all zero") == (
+        "注意：第 3 项：latent 全是 0"
+    )
+    assert words.told("anything else: 3") == "anything else: 3"
 
 
 def test_chinese_is_chinese():
