@@ -22,7 +22,7 @@ from .real import probe as probes
 from .real.encoded import PIXELS, Encoded, Size, load_encoded
 from .real.fetching import cache_folder
 from .real.probe_plan import NATIVE, WAYS
-from .real.taesd import CAVEAT, TinyMissing, load_taesd
+from .real.taesd import CAVEAT, Taesd, TinyMissing, load_taesd
 
 QUESTIONS = {
     "style": "another hand's drawings of names that were learnt, on white",
@@ -53,11 +53,11 @@ def probe(run: Run) -> str:
     rows = [_retrieval(cache, reader, run) for reader in probes.READERS]
     questions = "; ".join(f"{name}: {text}" for name, text in QUESTIONS.items())
     return (
-        f"Small CLIPs ({_weights()}) trained alike by `lclip train`'s recipe on {number} renderings "
-        f"of drawings of {hands} sets, {NATIVE} px, {probes.CELLS}x{probes.CELLS} cells of SDXL's latents, "
-        f"{CAVEAT}: a quarter of the side that the released models read. Emoji and clip art with names and "
-        "key words, at random places and scales. A patch of 4 cells is 16 tokens, of 2 cells 64. "
-        f"{WAYS}-way retrieval by caption, chance {100 / WAYS:.0f} %. {questions}.\n\n"
+        f"Small CLIPs ({_weights()}) trained alike by `lclip train`'s recipe, {probes.STEPS} steps of "
+        f"{probes.BATCH}, on {number} drawings of {hands} sets, {NATIVE} px, {probes.CELLS}x{probes.CELLS} "
+        f"cells of SDXL's latents, {CAVEAT}, encoded and trained in bfloat16. Emoji and clip art with names "
+        "and key words, at random places and scales. The CLIP that reads pixels has patches of as many, at "
+        f"{probes.PICTURES} px. {WAYS}-way retrieval by caption, chance {100 / WAYS:.0f} %. {questions}.\n\n"
         + table(("reads", *QUESTIONS), rows)
         + "\n\n"
         + _sizes(cache, run)
@@ -90,7 +90,7 @@ def _retrieval(cache: Path, reader: str, run: Run) -> list[str]:
     model = lclip.load(probes.checkpoint(cache, reader))
     cells = []
     for question in QUESTIONS:
-        asked = _asked(cache, model, question, space, NATIVE)
+        asked = _asked(cache, model, question, space, probes.side_of(space))
         run.say(f"{reader} {question}: {asked.number} drawings")
         images = embeddings(model.encode_latents, _as_read(asked.found.latents, space))
         cells.append(_share(hits(images, asked.texts)) if asked.number else "not encoded")
@@ -176,14 +176,19 @@ def _through(run: Run, model: LatentCLIP, name: str, space: str, asked: Asked) -
     @torch.inference_mode()
     def job() -> dict[str, np.ndarray]:
         try:
-            decode, encode = load_taesd(space).decode, load_taesd("sdxl").encode
+            source, target = (_quick(load_taesd(name)) for name in (space, "sdxl"))
         except TinyMissing as missing:
             raise Skipped(str(missing)) from missing
-        parts = [encode(resized(decode(z[None].float()), NATIVE, NATIVE)) for z in asked.found.latents]
+        pictures = (source.decode(z[None].to(probes.PRECISION)).float() for z in asked.found.latents)
+        parts = [target.encode(resized(each, NATIVE, NATIVE).to(probes.PRECISION)) for each in pictures]
         return {"latents": torch.cat(parts).half().numpy()}
 
     z = torch.from_numpy(run.part(f"{name} {asked.number}", job)["latents"])
     return embeddings(model.encode_latents, z)
+
+
+def _quick(tiny: Taesd) -> Taesd:
+    return tiny.to(probes.PRECISION, memory_format=torch.channels_last)
 
 
 def _kept(way: str, images: Tensor, native: Tensor, asked: Asked) -> list[str]:

@@ -63,15 +63,16 @@ def encode_plan(
     shard: int = 16,
     most: int | None = None,
     say: Callable[[str], None] = print,
+    precision: torch.dtype = torch.float32,
 ) -> int:
     """Encode what is not there yet, a shard of `shard` items at a time. -> pictures encoded by this call.
 
-    most: stop when so many items are there, at the end of a shard. Raises TinyMissing
-    without TAESD; ValueError where the shards there are of another plan.
+    most: stop when so many items are there, at the end of a shard. precision: of the encoder. Raises
+    TinyMissing without TAESD; ValueError where the shards there are of another plan.
     """
     folder = folder_of(cache, plan, space, size)
     folder.mkdir(parents=True, exist_ok=True)
-    encoder = None if space == PIXELS else load_taesd(space)
+    encoder = None if space == PIXELS else load_taesd(space).to(precision, memory_format=torch.channels_last)
     done = 0
     for number, start in enumerate(range(0, min(len(items), most or len(items)), shard)):
         batch = items[start : start + shard]
@@ -135,8 +136,13 @@ def _encode(
             except PictureError:
                 continue
             kept.append(item)
-            encoded.append(picture if encoder is None else encoder.encode(picture / 255).half())
+            encoded.append(picture if encoder is None else _encoded(encoder, picture))
     return torch.cat(encoded) if encoded else torch.empty(0), kept
+
+
+def _encoded(encoder: Taesd, picture: Tensor) -> Tensor:
+    precision = next(encoder.parameters()).dtype
+    return encoder.encode((picture / 255).to(precision)).half()
 
 
 def _write(target: Path, latents: Tensor, items: Sequence[Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import struct
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from .packages import PACKAGES, Package
 
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 PICTURE_STARTS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp"}
 
 
@@ -53,6 +55,7 @@ def licences(packages: Sequence[Package] = PACKAGES) -> str:
 
 
 def _fetch_one(package: Package, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as part:
         folder = Path(part)
         unpacked = folder / "unpacked"
@@ -67,6 +70,8 @@ def _fetch_one(package: Package, target: Path) -> None:
                 archive.extractall(unpacked, filter="data")
         for resources in sorted(unpacked.rglob("*.rcc")):
             unpack_resources(resources)
+        for icons in sorted(unpacked.rglob("icons.json")):
+            unpack_icons(icons)
         shutil.move(unpacked, target)
 
 
@@ -85,6 +90,21 @@ def unpack_resources(path: Path) -> int:
             (folder / f"{index:04d}{suffix}").write_bytes(content)
             written += 1
     return written
+
+
+def unpack_icons(path: Path) -> int:
+    """Write the drawings of an Iconify file into a folder X.json.d beside it. -> how many there were.
+
+    The file has a set's width and height, and for each name a body of SVG, with a size of its own or none.
+    """
+    icons = json.loads(path.read_text(encoding="utf-8"))
+    folder = path.with_name(f"{path.name}.d")
+    folder.mkdir(exist_ok=True)
+    for name, icon in icons["icons"].items():
+        width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
+        head = f'<svg xmlns="{SVG}" xmlns:xlink="{XLINK}" viewBox="0 0 {width} {height}">'
+        (folder / f"{name}.svg").write_text(f"{head}{icon['body']}</svg>", encoding="utf-8")
+    return len(icons["icons"])
 
 
 def _resources(data: bytes) -> Iterator[bytes]:

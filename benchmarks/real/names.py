@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from .packages import ICONS, PACKAGES
+
 TITLE = "{http://purl.org/dc/elements/1.1/}title"
 SUBJECT = "{http://purl.org/dc/elements/1.1/}subject"
 ARTICLES = re.compile(r"^(a pair of|an|a|the|some|clipart by [a-z ]+ -)\s+")
@@ -30,6 +32,9 @@ def names_of(cache: Path) -> dict[str, Name]:
         package = files / f"emoji-datasource-{vendor}" / "package"
         found |= _datasource(package / "emoji.json", package / "img" / vendor / "64", emoji)
     found |= _openmoji(files / "openmoji" / "package" / "color" / "svg", emoji)
+    for package in PACKAGES:
+        if package.name.startswith(ICONS):
+            found |= _icons(files / package.name / "package" / "icons.json.d", emoji)
     found |= _clip_art(files)
     found |= _stamps(files / "tuxpaint-stamps-default")
     return {path.relative_to(cache).as_posix(): name for path, name in found.items()}
@@ -72,6 +77,17 @@ def _datasource(index: Path, folder: Path, emoji: dict[str, Name]) -> dict[Path,
 def _openmoji(folder: Path, emoji: dict[str, Name]) -> dict[Path, Name]:
     named = {path: emoji.get(_code(path.stem)) for path in folder.glob("*.svg")}
     return {path: name for path, name in named.items() if name and name.name}
+
+
+def _icons(folder: Path, emoji: dict[str, Name]) -> dict[Path, Name]:
+    """Files have a Unicode name in one spelling or another: "grinning-face", "grinningface"."""
+    by_letters = {_letters(name.name): name for name in emoji.values() if name.name}
+    named = {path: by_letters.get(_letters(path.stem)) for path in folder.glob("*.svg")}
+    return {path: name for path, name in named.items() if name}
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z]", "", name.lower())
 
 
 def _clip_art(files: Path) -> dict[Path, Name]:

@@ -58,6 +58,17 @@ _NAMELESS = (
     "computer/icons/*",
 )
 
+ICONS = "@iconify-json/"
+"""Scope of packages that hold a set of drawings in one file."""
+_ICON_SETS = {
+    "noto-v1": "Apache-2.0",
+    "fluent-emoji-flat": "MIT",
+    "fxemoji": "Apache-2.0",
+    "emojione": "CC-BY-4.0",
+    "emojione-v1": "CC-BY-SA-4.0",
+    "streamline-emojis": "CC-BY-4.0",
+}
+
 PACKAGES = (
     Package(
         "gcompris-qt-data",
@@ -157,4 +168,8 @@ PACKAGES = (
         held_out=True,
     ),
     Package("openmoji", "npm", "CC-BY-SA-4.0", (Rule("*/color/svg/*", DRAWING, named=True),)),
+    *(
+        Package(f"{ICONS}{name}", "npm", licence, (Rule("*/icons.json.d/*", DRAWING, named=True),))
+        for name, licence in _ICON_SETS.items()
+    ),
 )

@@ -17,7 +17,7 @@ import random
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,21 +40,33 @@ from lclip.training.towers import new_towers
 
 from . import catalogue
 from .encoded import PIXELS, Encoded, Size, encode_plan, load_encoded
+from .plans import Item
 from .probe_plan import GROUPS, NATIVE, asked, learnt
 
-LEARNT = 2200  # drawings
-COMPARED = 300  # drawings at other sizes and in other spaces
-SIZES: dict[str, Size] = {"1.5x": 192, "2x": 256}
+LEARNT = 3600  # drawings
+COMPARED = 200  # drawings at other sizes and in other spaces
+SIZES: dict[str, Size] = {
+    "2x": 1024,
+    "1.5x": 768,
+    "832x1216": (832, 1216),
+    "1216x832": (1216, 832),
+    "1536x640": (1536, 640),
+    "1.25x": 640,
+    "3x": 1536,
+}
+SOME = ("2x", "1.5x")  # at other sizes only a half of the drawings
 OTHERS = ("flux", "sd3", "flux2", "sd1.5")
 THROUGH = ("2x", "flux")  # of these the way through pixels too, which takes longest
 SHARD = 50  # drawings encoded at once
 VERSIONS = {"sdxl": 12, PIXELS: 6}  # of each drawing, mirrored, moved, recoloured
-MOVED = 2  # cells at most, each way
+MOVED = 8  # cells at most, each way
 JITTER, NOISE = 0.15, 0.2  # of the spread
 SPREAD = {"sdxl": 6.5, PIXELS: 64.0}
-CELLS, CELL = NATIVE // 8, 8  # cells a side, pixels a cell
+CELLS, CELL = NATIVE // 8, 4  # cells a side, pixels a cell of the pictures that the other CLIP reads
+PICTURES = CELLS * CELL
+PRECISION = torch.bfloat16  # of the encoders, and of the training
 STEPS, BATCH, RATE, WARMUP, AVERAGE = 320, 256, 2e-3, 30, 0.98
-READERS = {"patch-4": (4, "sdxl"), "pixels": (4, PIXELS), "patch-2": (2, "sdxl")}
+READERS = {"patch-4": (4, "sdxl"), "patch-8": (8, "sdxl"), "pixels": (8, PIXELS)}
 """Probes by name: cells a patch and what is read. A cell of pixels is as large as one of latents."""
 
 
@@ -89,24 +101,34 @@ def make(cache: Path, say: Callable[[str], None] = print) -> None:
     Raises FileNotFoundError without pictures, TinyMissing without TAESD.
     """
     pictures = catalogue.load(cache)
+
+    def encode(plan: str, items: Sequence[Item], space: str, size: Size) -> None:
+        encode_plan(cache, f"probe-{plan}", items, space, size, SHARD, say=say, precision=PRECISION)
+
     for space in ("sdxl", PIXELS):
-        encode_plan(cache, "probe-learnt", learnt(pictures, LEARNT), space, NATIVE, SHARD, say=say)
+        encode("learnt", learnt(pictures, LEARNT), space, side_of(space))
         for question in GROUPS:
-            items = asked(pictures, question)
-            encode_plan(cache, f"probe-{question}", items, space, NATIVE, SHARD, say=say)
-    compared = asked(pictures, "style")[:COMPARED]
-    for space, size in (*(("sdxl", size) for size in SIZES.values()), *((s, NATIVE) for s in OTHERS)):
-        encode_plan(cache, "probe-style", compared, space, size, SHARD, say=say)
+            encode(question, asked(pictures, question), space, side_of(space))
     for reader, (_, space) in READERS.items():
         if not checkpoint(cache, reader).is_file():
             say(f"training the probe {reader}")
             shards = write_shards(cache / "probe" / "shards" / space, load_learnt(cache, space), space)
             (train_on_pixels if space == PIXELS else train)(shards, checkpoint(cache, reader).parent, reader)
+    compared = asked(pictures, "style")[:COMPARED]
+    for space in OTHERS:
+        encode("style", compared, space, NATIVE)
+    for title, size in SIZES.items():
+        encode("style", compared if title in SOME else compared[: COMPARED // 2], "sdxl", size)
+
+
+def side_of(space: str) -> int:
+    """Pixels each way of what is read natively in a space."""
+    return PICTURES if space == PIXELS else NATIVE
 
 
 def load_learnt(cache: Path, space: str) -> Encoded:
     """The drawings that are learnt from, as far as they are encoded."""
-    return load_encoded(cache, "probe-learnt", space, NATIVE)
+    return load_encoded(cache, "probe-learnt", space, side_of(space))
 
 
 def caption(item: dict, rng: random.Random | None = None) -> str:
@@ -154,7 +176,8 @@ def write_shards(folder: Path, drawings: Encoded, space: str) -> Path:
             for number, (z, item) in enumerate(zip(drawings.latents, drawings.items, strict=True)):
                 z = jittered(moved(z, rng, CELL if space == PIXELS else 1), rng, SPREAD[space])
                 kind, content = _member(z, space)
-                for name, data in ((kind, content), ("txt", caption(item, rng).encode())):
+                said = caption(item, random.Random(f"caption {version} {item['name']}"))
+                for name, data in ((kind, content), ("txt", said.encode())):
                     entry = tarfile.TarInfo(f"{version:03d}-{number:05d}.{name}")
                     entry.size = len(data)
                     archive.addfile(entry, io.BytesIO(data))
@@ -187,6 +210,7 @@ def train(shards: Path, run: Path, reader: str, steps: int = STEPS, batch: int =
         "shuffle": 6000,
         "save-every": 50,
         "log-every": 25,
+        "precision": str(PRECISION).removeprefix("torch."),
     }.items():
         command += [f"--{option}", str(value)]
     subprocess.run(command, check=True)
@@ -204,12 +228,13 @@ def train_on_pixels(shards: Path, run: Path, reader: str, steps: int = STEPS, ba
         save_every=50,
         eps=1e-6,
         optimizer="muon",
+        precision="bfloat16",
     )
     Training(
         model=towers,
         stages=stages_of(settings, False),
         shards=list(find_shards([shards], holding=(PICTURE,))),
-        decode=Decoder(tokenizer=towers.tokenizer, pictures={VAE_PICTURE: NATIVE}),
+        decode=Decoder(tokenizer=towers.tokenizer, pictures={VAE_PICTURE: PICTURES}),
         stream=StreamSettings(batch, 6000),
         latents=LatentSource(towers.config, cpu, pixels_as_read),
         folder=run,

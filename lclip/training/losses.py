@@ -19,8 +19,8 @@ def contrastive_loss(
     """CLIP's symmetric cross-entropy against the rows of all ranks; the ranks' mean is the whole batch's.
 
     images, texts: [B, D], each of length 1; row i of one belongs to row i of the other. log_scale: scalar.
-    not_negative: [B, B], bool, true where a text also fits another picture; the pair then counts as neither.
-    Only for one process. -> scalar.
+    not_negative: [B, rows of all ranks], bool, true where a text also fits another picture; the pair then
+    counts as neither. With several ranks it must hold both ways. -> scalar.
     """
     # Logits reach 100: in bfloat16 they would be off by 0.4.
     with torch.autocast(images.device.type, enabled=False):
@@ -29,11 +29,20 @@ def contrastive_loss(
         all_images, all_texts = gather_rows(images), gather_rows(texts)
         own = torch.arange(len(images), device=images.device) + rank() * len(images)
         by_image = scale * images @ all_texts.T
-        if not_negative is not None:
-            others = not_negative & (own[:, None] != own)
-            by_image = by_image.masked_fill(others, float("-inf"))
-        by_text = by_image.T if all_images is images else scale * texts @ all_images.T
+        columns = torch.arange(len(all_images), device=images.device)
+        others = None if not_negative is None else not_negative & (own[:, None] != columns)
+        by_image = _without(by_image, others)
+        by_text = by_image.T if all_images is images else _without(scale * texts @ all_images.T, others)
         return (F.cross_entropy(by_image, own) + F.cross_entropy(by_text, own)) / 2
+
+
+def _without(logits: Tensor, others: Tensor | None) -> Tensor:
+    return logits if others is None else logits.masked_fill(others, float("-inf"))
+
+
+def equal_captions(ids: Tensor) -> Tensor:
+    """Which captions say the same: tokens [B, T] -> [B, rows of all ranks], bool."""
+    return (ids[:, None] == gather_rows(ids)[None]).all(-1)
 
 
 def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from ..latents.checks import check_latents
 from ..model.config import LatentCLIPConfig
 from ..model.latent_clip import LatentCLIP
 from .data import Batch
-from .losses import contrastive_loss, distillation_loss
+from .losses import contrastive_loss, distillation_loss, equal_captions
 from .pixel_clips import PixelCLIP
 
 Encode = Callable[[Tensor], Tensor]
@@ -46,7 +46,7 @@ class LatentSource:
 
 @dataclass(frozen=True)
 class Contrastive:
-    """Captions and latents that belong together, against all others of the batch."""
+    """Captions and latents that belong together, against all others of the batch that say something else."""
 
     model: LatentCLIP
     latents: LatentSource
@@ -54,7 +54,8 @@ class Contrastive:
     def __call__(self, batch: Batch) -> Tensor:
         images = self.model.encode_latents(self.latents(batch))
         texts = self.model.encode_tokens(batch["ids"])
-        return contrastive_loss(images, texts, self.model.log_logit_scale)
+        alike = equal_captions(batch["ids"].to(images.device))
+        return contrastive_loss(images, texts, self.model.log_logit_scale, alike)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from benchmarks.real import catalogue, crops, encoded, fetching, names, plans, reading, taesd
-from benchmarks.real.packages import DRAWING, PACKAGES, PHOTOGRAPH, Package, Rule
+from benchmarks.real.packages import DRAWING, ICONS, PACKAGES, PHOTOGRAPH, Package, Rule
 
 pytest.importorskip("diffusers")
 CHECKER = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
@@ -119,6 +119,29 @@ def test_bad_pictures_are_left_out_and_counted_and_nothing_else_is_lost(cache):
         skipped == Counter({"broken": 4, "the same picture again": 1, "tiny": 1})
     )
     assert sum(p.kind == PHOTOGRAPH for p in pictures) == 24
+
+
+def test_a_set_in_one_file_is_unpacked_and_named_by_unicode(tmp_path):
+    """Iconify's layout: sizes of the set or of a drawing, names in whatever spelling."""
+    package = tmp_path / "files" / f"{ICONS}fxemoji" / "package"
+    package.mkdir(parents=True)
+    body = '<rect width="6" height="4" fill="#ff0000"/>'
+    icons = {"redapple": {"body": body}, "red-apple-wide": {"body": body, "width": 12}}
+    content = {"prefix": "x", "width": 6, "height": 4, "icons": icons}
+    (package / "icons.json").write_text(json.dumps(content))
+    emoji = tmp_path / "files" / "openmoji" / "package" / "data"
+    emoji.mkdir(parents=True)
+    known = {"hexcode": "1F34E", "annotation": "red apple", "tags": "fruit", "skintone": "", "group": "food"}
+    (emoji / "openmoji.json").write_text(json.dumps([known]))
+    assert fetching.unpack_icons(package / "icons.json") == 2
+    path = f"files/{ICONS}fxemoji/package/icons.json.d/redapple.svg"
+    assert names.names_of(tmp_path) == {path: names.Name("red apple", ("fruit",))}
+    pytest.importorskip("cairosvg")
+    square = reading.read_picture(tmp_path / path)
+    wide = reading.read_picture((tmp_path / path).with_name("red-apple-wide.svg"))
+    assert square.width / square.height == pytest.approx(1.5, rel=0.01)
+    assert wide.width / wide.height == pytest.approx(3, rel=0.01)
+    assert wide.getpixel((10, 10)) == (255, 0, 0) and wide.getpixel((500, 10)) == (255, 255, 255)
 
 
 # ---- the catalogue and its splits

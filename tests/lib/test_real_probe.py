@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,15 +52,17 @@ def test_a_drawing_has_the_same_share_of_the_picture_at_every_size(cache, pictur
 
 
 def test_moving_keeps_cells_and_repeats_the_edge():
-    z = torch.arange(2 * 16 * 16.0).reshape(2, 16, 16)
+    side = 4 * probe.MOVED
+    z = torch.arange(2.0 * side * side).reshape(2, side, side)
     found = [probe.moved(z, random.Random(seed)) for seed in range(20)]
     assert all(
         each.shape == z.shape and set(each.unique().tolist()) <= set(z.unique().tolist()) for each in found
     )
-    inner = {tuple(each[0, 8, 7:9].tolist()) for each in found}
+    middle = side // 2
+    inner = {tuple(each[0, middle, middle - 1 : middle + 1].tolist()) for each in found}
     assert len(inner) > 10 and {b - a for a, b in inner} == {1.0, -1.0}  # mirrored or not
-    moved = probe.moved(torch.rand(3, 128, 128), random.Random(1), probe.CELL)
-    assert moved.shape == (3, 128, 128)
+    moved = probe.moved(torch.rand(3, 256, 256), random.Random(1), probe.CELL)
+    assert moved.shape == (3, 256, 256)
 
 
 @pytest.mark.parametrize("space", probe.SPREAD)
@@ -79,10 +82,11 @@ def test_jitter_is_of_the_colours_and_small(space):
 def test_shards_are_what_the_trainer_reads(tmp_path, reader):
     _, space = probe.READERS[reader]
     pixels = space == encoded.PIXELS
+    side = probe.PICTURES if pixels else probe.CELLS
     z = (
-        torch.randint(0, 255, (3, 3, 128, 128), dtype=torch.uint8)
+        torch.randint(0, 255, (3, 3, side, side), dtype=torch.uint8)
         if pixels
-        else torch.randn(3, 4, 16, 16).half()
+        else torch.randn(3, 4, side, side).half()
     )
     items = [{"name": f"red apple {n}", "keywords": ["fruit", "apple"]} for n in "abc"]
     folder = probe.write_shards(tmp_path, encoded.Encoded(z, items), space)
@@ -110,6 +114,31 @@ def test_a_caption_says_each_word_once():
     assert probe.caption(item) == "red apple, fruit, food, a, b, c, d"
     said = {probe.caption(item, random.Random(seed)) for seed in range(20)}
     assert len(said) > 5 and all("red apple" in text for text in said)
+
+
+def test_the_names_that_most_hands_have_drawn_come_first(pictures, monkeypatch):
+    drawn = [p for p in pictures if p.named and not p.held_out and p.split == "train"]
+    wanted = drawn[-1].name
+    more = [replace(p, id=f"{p.id}{n}", source=f"hand {n}") for p in drawn if p.name == wanted for n in "ab"]
+    monkeypatch.setitem(probe_plan.GROUPS, "style", 1)
+    for question in (probe_plan.asked([*pictures, *more], "style"), probe_plan.learnt([*pictures, *more], 3)):
+        assert wanted in {item.name for item in question}
+    assert {item.name for item in probe_plan.learnt([*pictures, *more], 3)} == {wanted}
+
+
+def test_half_of_what_is_learnt_lies_on_white(pictures):
+    taught = probe_plan.learnt(pictures, 99)
+    assert sum(item.ground == plans.WHITE_GROUND for item in taught) == len(taught) // 2
+
+
+def test_all_hands_say_the_same_of_a_name_within_a_version(tmp_path):
+    items = [{"name": "red apple", "keywords": [*"abcdefgh"]}] * 2
+    drawings = encoded.Encoded(torch.zeros(2, 4, probe.CELLS, probe.CELLS).half(), items)
+    folder = probe.write_shards(tmp_path, drawings, "sdxl")
+    shards = list(find_shards([folder], holding=(PICTURE,)))
+    said = [[sample.read("txt") for sample in shard.samples()] for shard in shards]
+    assert len(said) == probe.VERSIONS["sdxl"] and all(first == second for first, second in said)
+    assert len({first for first, _ in said}) > 3
 
 
 def test_hits_are_counted_within_each_group():
@@ -152,19 +181,19 @@ def test_the_section_tells_of_all_that_is_encoded_and_says_what_is_not(tmp_path,
     monkeypatch.setattr(real_probe, "WAYS", 2)
     for space in ("sdxl", "flux"):
         write_random(tmp_path, space)
-    encode_at_random(tmp_path, "probe-learnt", "sdxl", 128, 8, 4, False)
-    encode_at_random(tmp_path, "probe-style", "sdxl", 128, 5, 4, True)
-    encode_at_random(tmp_path, "probe-style", "sdxl", 256, 2, 4, True)
-    encode_at_random(tmp_path, "probe-style", "flux", 128, 2, 16, True)
-    encode_at_random(tmp_path, "probe-style", encoded.PIXELS, 128, 4, 3, True)
+    encode_at_random(tmp_path, "probe-learnt", "sdxl", 512, 8, 4, False)
+    encode_at_random(tmp_path, "probe-style", "sdxl", 512, 5, 4, True)
+    encode_at_random(tmp_path, "probe-style", "sdxl", 1024, 2, 4, True)
+    encode_at_random(tmp_path, "probe-style", "flux", 512, 2, 16, True)
+    encode_at_random(tmp_path, "probe-style", encoded.PIXELS, probe.PICTURES, 4, 3, True)
     for reader in ("patch-4", "pixels"):
         path = probe.checkpoint(tmp_path, reader)
         path.parent.mkdir(parents=True)
         lclip.save_checkpoint(new_towers(probe.config(reader)), path)
     text = real_probe.probe(Run(tiny=True))
     rows = [[cell.strip() for cell in line.split("|")[1:]] for line in text.splitlines() if line[:2] == "| "]
-    assert any(row[0] == "latents, 16 tokens" and "n = 4" in row[1] for row in rows)
-    assert any(row[0] == "pixels, 16 tokens" and "n = 4" in row[1] for row in rows)
+    assert any(row[0] == "latents, 256 tokens" and "n = 4" in row[1] for row in rows)
+    assert any(row[0] == "pixels, 64 tokens" and "n = 4" in row[1] for row in rows)
     told = {(row[0], row[1]) for row in rows}
     assert {("2x", rule) for rule in (*lclip.SIZE_RULES, "through pixels")} <= told
     assert {("flux", "the shipped adapter"), ("flux", "through pixels")} <= told
@@ -207,7 +236,7 @@ def test_the_gate_is_asked_of_the_same_drawings_in_every_space(tmp_path):
             {"id": str(n), "name": f"{real_gate.CONCEPTS[n % 3]} {n}", "keywords": []}
             for n in range(first, 14)
         ]
-        z = spread * torch.randn(len(items), channels, 16, 16)
+        z = spread * torch.randn(len(items), channels, 64, 64)
         save_file({"latents": z.half()}, folder / "00000.safetensors")
         (folder / "00000.jsonl").write_text("\n".join(map(json.dumps, items)))
     told = real_gate.gate(Run(tiny=True), tmp_path)
