@@ -277,8 +277,9 @@ class PolicyData:
             )
         if stated is None and content["model"] is not None:
             raise ValueError(
-                "the safety policy says that it was calibrated, and has no checksum, so nothing tells whether "
-                "its texts are those of then. Calibrate it again, or set its model to null to use it as it is."
+                "the safety policy says that it was calibrated, and has no checksum, so that nothing tells "
+                "whether its texts are those of then. Calibrate it again, or set its model to null to use it "
+                "as it is."
             )
         return cls(**content)
 

@@ -28,7 +28,7 @@ def speak(language: Callable[[], str]) -> None:
 
 
 def said(english: str, **values: object) -> str:
-    """Words of a report. english: with {names} at the places of the values; a value `text` is a sentence too."""
+    """Words of a report. english: with {names} where the values go, of which `text` is a sentence too."""
     return own(english).format(**_with(told, values))
 
 
@@ -84,7 +84,7 @@ def _sentences(language: str) -> list[tuple[re.Pattern[str], str]]:
 
 
 def _pattern(english: str) -> re.Pattern[str]:
-    """"item {item}: {text}" as a pattern."""
+    """ "item {item}: {text}" as a pattern."""
     parts = re.split(r"\{(\w+)\}", english)
     named = (f"(?P<{part}>.+?)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
     return re.compile("".join(named), re.DOTALL)

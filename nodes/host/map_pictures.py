@@ -88,5 +88,6 @@ def shown_map(found: ExploredMap, pictures: Tensor, cautions: Sequence[str]) -> 
         logger.warning("The map shows no pictures: %s", error)
         file = {}
     told = shown_json(found, "", picture.size)
-    told |= {"file": dict(file), "cautions": list(map(draw.words.told, cautions)), "words": draw.maps.map_words()}
+    spoken = [draw.words.told(text) for text in cautions]
+    told |= {"file": dict(file), "cautions": spoken, "words": draw.maps.map_words()}
     return {SHOWN: [told]}

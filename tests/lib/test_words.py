@@ -135,7 +135,7 @@ def bare(template: str) -> str:
 
 @each_language
 def test_every_caution_is_told_and_none_that_nobody_says(language):
-    """By the source: each text of the functions that word cautions is part of a sentence, or the other way."""
+    """By the source: each text of the functions that word cautions is part of a sentence, and back."""
     texts = {text for tree in sources() for text in worded(tree)}
     known = {bare(template) for template in sentences(language)}
     for template in known:
