@@ -250,6 +250,8 @@ def damaged(change):
         damaged(lambda c: c.update(allow="statue")),
         damaged(lambda c: c.update(format="something else")),
         damaged(lambda c: c.update(version=99)),
+        damaged(lambda c: c.update(version="1", everyday=None)),
+        damaged(lambda c: c.update(version=True)),
         damaged(lambda c: c.update(surprise=1)),
     ],
 )
@@ -333,3 +335,23 @@ def test_only_some_categories():
         SafetyPolicy.preset("i2p").only(["nudity"])
     with pytest.raises(ValueError, match="no concept"):
         SafetyPolicy.preset("i2p").only([])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["concepts"][0].update(safe=["a toy"]),
+        lambda c: c.update(allow=["a statue"]),
+        lambda c: c.update(everyday=["a photo"]),
+        lambda c: c["concepts"][0].update(threshold=0.9),
+        lambda c: None,
+    ],
+)
+def test_calibrated_thresholds_without_a_checksum_are_refused(change):
+    """Nothing else tells that the texts are those of the calibration."""
+    content = json.loads(worlds.policy(model="b75b58200cb6a692").to_json())
+    change(content)
+    del content["checksum"]
+    with pytest.raises(ValueError, match="set its model to null"):
+        SafetyPolicy.from_json(json.dumps(content))
+    assert SafetyPolicy.from_json(json.dumps({**content, "model": None})).model is None

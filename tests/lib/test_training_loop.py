@@ -13,7 +13,7 @@ from lclip.descent import cosine_share
 from lclip.mini.train_clip import CONFIG, tokenizer
 from lclip.model.latent_clip import LatentCLIP
 from lclip.training.loop import FitSettings, fit
-from lclip.training.losses import contrastive_loss, distillation_loss
+from lclip.training.losses import contrastive_loss, distillation_loss, equal_captions
 from lclip.training.muon import Muon, orthogonal
 from lclip.training.optimizers import OPTIMIZERS, make_optimizers
 
@@ -201,6 +201,23 @@ def test_a_caption_that_is_true_of_another_picture_makes_no_negative():
     both[0, 1] = both[1, 0] = True
     assert contrastive_loss(images, texts, scale, both) < contrastive_loss(images, texts, scale, own)
     assert contrastive_loss(images, texts, scale, own) == contrastive_loss(images, texts, scale)
+
+
+def test_a_batch_that_says_the_same_twice_has_no_negatives_there():
+    """As if the caption of the one had been left out of the other's rows, and the other way."""
+    ids = torch.tensor([[1, 5, 2], [1, 7, 2], [1, 5, 2], [1, 9, 2]])
+    alike = equal_captions(ids)
+    wanted = torch.eye(4, dtype=torch.bool)
+    wanted[0, 2] = wanted[2, 0] = True
+    assert torch.equal(alike, wanted)
+    images, texts = unit(4, 7), unit(4, 7, seed=1)[[0, 1, 0, 3]]
+    logits = (images @ texts.T * math.exp(2.0)).double().numpy()
+    rows = [np.delete(logits[i], [j for j in range(4) if j != i and wanted[i, j]]) for i in range(4)]
+    columns = [np.delete(logits[:, i], [j for j in range(4) if j != i and wanted[i, j]]) for i in range(4)]
+    own = [logits[i, i] for i in range(4)]
+    expected = np.mean([np.log(np.exp(v).sum()) - o for v, o in zip(rows + columns, own + own, strict=True)])
+    got = contrastive_loss(images, texts, torch.tensor(2.0), alike)
+    assert got.item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_autocast_does_not_round_the_logits():
