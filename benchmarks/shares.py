@@ -21,7 +21,8 @@ from lclip import (
     reno,
 )
 from lclip.choosing.balance import balance_of, total_variation
-from lclip.choosing.shares import confusion, shares_of
+from lclip.choosing.confusion import confusion
+from lclip.choosing.shares import shares_of
 from lclip.mini import World
 from lclip.mini.oracle import describe, judge
 from lclip.mini.scenes import COLOURS, GROUNDS, SHAPES, Content, caption
@@ -92,7 +93,7 @@ def _pool(run: Run, world: World, each: Open) -> dict[str, np.ndarray]:
     run.say(each.text)
     return {
         "chances": in_chunks(lambda z: classify(world.latent_clip, z, each.concepts), latents).numpy(),
-        "truth": _truth(world, each, latents),
+        **_seen(world, each, latents),
     }
 
 
@@ -100,8 +101,13 @@ def _pictures(world: World, latents: Tensor) -> np.ndarray:
     return in_chunks(world.decode, latents, CHUNK).permute(0, 2, 3, 1).numpy()
 
 
-def _truth(world: World, each: Open, latents: Tensor) -> np.ndarray:
-    return np.array([each.truth(picture) for picture in _pictures(world, latents)])
+def _seen(world: World, each: Open, latents: Tensor) -> dict[str, np.ndarray]:
+    """By the oracle: the value of what is open, and whether all that the caption does say is right."""
+    pictures = _pictures(world, latents)
+    return {
+        "truth": np.array([each.truth(picture) for picture in pictures]),
+        "right": np.array([judge(picture, each.content).correct for picture in pictures]),
+    }
 
 
 def _introduction(asked: Sequence[Open]) -> str:
@@ -171,8 +177,7 @@ def _distances(
     """Before and after choosing and steering, by what the oracle sees."""
     rows = []
     for each, pool, found in zip(asked, pools, steered, strict=True):
-        before, after, kept, number = _chosen(run, each, pool)
-        rows.append((each.text, f"choosing, {kept:.0f} of {number}", before, after, "", "", ""))
+        rows.append((each.text, *_chosen(run, each, pool)))
         plain = {1: found["plain 1"], STEPS: found[f"plain {STEPS}"]}
         for name, steps in (("ReNO", 1), ("race", STEPS), ("guidance", STEPS)):
             truth, right = found[name]
@@ -200,17 +205,20 @@ def _distances(
     )
 
 
-def _chosen(run: Run, each: Open, pool: dict[str, np.ndarray]) -> tuple[str, str, float, int]:
-    """Mean distances of batches before and after choosing, how many were chosen, of how many."""
-    number, rows = run.choose(CHOOSE_FROM, 32), []
+def _chosen(run: Run, each: Open, pool: dict[str, np.ndarray]) -> tuple[str, ...]:
+    """Of batches how many were chosen, the distance before and after, and the share whose rest is right."""
+    number, rows, rights = run.choose(CHOOSE_FROM, 32), [], []
     for first in range(0, len(pool["truth"]) - number + 1, number):
         part = slice(first, first + number)
         kept = list(balance_of(torch.from_numpy(pool["chances"][part]), each.concepts).chosen)
-        truth = pool["truth"][part]
+        truth, right = pool["truth"][part], pool["right"][part]
         rows.append([_tv(each, truth), _tv(each, truth[kept]), len(kept)])
+        rights.append((right, right[kept]))
     values = np.array(rows)
-    before, after = (bootstrap(values[:, column]).text(100, 1) for column in (0, 1))
-    return before, after, float(values[:, 2].mean()), number
+    distances = (bootstrap(values[:, column]).text(100, 1) for column in (0, 1))
+    shares = (np.concatenate(each) for each in zip(*rights, strict=True))
+    told = (wilson(int(each.sum()), len(each)).percent() for each in shares)
+    return f"choosing, {values[:, 2].mean():.0f} of {number}", *distances, "", *told
 
 
 def _tv(each: Open, truth: np.ndarray) -> float:
@@ -253,9 +261,8 @@ class _Stage:
         return RewardSum([TextReward(clip, self.each.text), ConceptReward(clip, self.each.concepts, wanted)])
 
     def seen(self, latents: Tensor) -> np.ndarray:
-        pictures = _pictures(self.world, latents)
-        right = [judge(picture, self.each.content).correct for picture in pictures]
-        return np.array([[self.each.truth(picture) for picture in pictures], right])
+        found = _seen(self.world, self.each, latents)
+        return np.stack([found["truth"], found["right"]])
 
     def plain(self, noise: Tensor, steps: int) -> Tensor:
         with torch.no_grad():

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from .checkpoints.convert import convert
     from .checkpoints.hub import pretrained
     from .choosing.balance import Balance, balance
+    from .choosing.confusion import confusion
     from .choosing.pick import Pick, diversity, pick
     from .choosing.race import RaceRun, race
-    from .choosing.shares import Shares, confusion, shares
+    from .choosing.shares import Shares, shares
     from .choosing.slide_types import SlideResult, SlideSettings, SlideStep
     from .choosing.slider import GuidedSlide, NoiseSlide, slide, slide_guided
     from .choosing.types import RaceCheck, RaceResult, RaceSettings

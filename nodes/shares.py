@@ -143,7 +143,7 @@ def _confusions(
 ) -> tuple[list[Tensor | None], list[str]]:
     """How often each question's concepts are taken for each other, by examples; None where there are none, or
     where they tell nothing, which is said."""
-    from ..lclip.choosing.shares import tells_apart
+    from ..lclip.choosing.confusion import tells_apart
 
     if not examples and not labels.strip():
         return [None] * len(asked), []
@@ -152,7 +152,7 @@ def _confusions(
     doubts = []
     for names, truth in zip(asked, truths, strict=True):
         parts = [lclip.classify(loaded.ready(samples), samples, names) for samples in examples]
-        table = lclip.confusion(torch.cat(parts), truth, margin, names)
+        table = lclip.confusion(torch.cat(parts), truth, margin, names, counts=True)
         apart = tells_apart(table)
         tables.append(table if apart else None)
         if not apart:

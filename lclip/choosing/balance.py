@@ -19,8 +19,9 @@ from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import described
 from ..scoring import all_alike, as_ranked, classify, require_distinct, too_many
 from ..wording import Say, english
+from .probabilities import check_probabilities, clear_winners
 from .questions import TOLERANCE
-from .shares import check_concepts, check_margin, check_probabilities, check_target, clear_winners
+from .shares import check_concepts, check_margin, check_target
 
 logger = logging.getLogger("latent-clip")
 

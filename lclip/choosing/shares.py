@@ -17,21 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..latents.items import finite_items, is_whole
+from ..latents.items import finite_items
 from ..model.latent_clip import LatentCLIP
 from ..scoring import classify, require_distinct
 from ..statistics import RESAMPLES, Interval, bootstrap, wilson
+from .confusion import DRAWN, checked_confusion, corrected, drawn_corrected
+from .probabilities import check_probabilities, clear_winners
 
 COLUMNS = (
     *("concept", "hard", "hard_low", "hard_high", "soft", "soft_low", "soft_high", "target"),
     *("corrected", "items", "unclear", "distance"),
+    *("corrected_low", "corrected_high", "distance_low", "distance_high"),
 )
 """Of the table."""
-ROUNDED_SUM = 0.02
-"""How far from one the probabilities of an item may add up, in half precision too."""
-APART = 0.05
-"""The least singular value of a confusion table by which shares are corrected: 1 where no concept is taken
-for another, 0 where one is not told from the others."""
 TARGET_SUM = 1e-3
 """How far from one the shares of a target may add up."""
 
@@ -52,6 +50,10 @@ class Shares:
     target: tuple[float, ...]
     corrected: tuple[float, ...] | None = None
     """The hard shares, corrected for how often the model takes one concept for another."""
+    corrected_intervals: tuple[Interval, ...] | None = None
+    """The same, each with its bootstrap interval."""
+    distance_bounds: tuple[float, float] = (math.nan, math.nan)
+    """Between which the distance lies by a bootstrap, 95 %."""
 
     @property
     def items(self) -> int:
@@ -68,24 +70,19 @@ class Shares:
         found = self.corrected or tuple(each.value for each in self.hard)
         if math.isnan(found[0]):
             found = tuple(each.value for each in self.soft)
-        return sum(abs(a - b) for a, b in zip(found, self.target, strict=True)) / 2
+        return float(_distances(np.array(found), self.target))
 
-    def distance_interval(self, seed: int = 0) -> Interval:
-        """The same with its interval by a bootstrap over the clear items (Efron 1979); of corrected or soft
-        shares it has none, NaN."""
-        value, count = self.distance, self.hard[0].n
-        if self.corrected or not count:
-            return Interval(value, math.nan, math.nan, self.items)
-        drawn = np.random.default_rng(seed).multinomial(
-            count, [each.value for each in self.hard], size=RESAMPLES
-        )
-        distances = np.abs(drawn / count - np.array(self.target)).sum(1) / 2
-        low, high = np.percentile(distances, [2.5, 97.5])
-        return Interval(value, float(low), float(high), count)
+    def distance_interval(self) -> Interval:
+        """The same with its interval by a bootstrap (Efron 1979) over the items that it is of, and over the
+        examples where a table of counts corrects it."""
+        return Interval(self.distance, *self.distance_bounds, self.hard[0].n or self.items)
 
     def as_json(self) -> dict[str, Any]:
         """All of it as an object for JSON, which knows no NaN: what is no number is None."""
-        return _plain({**asdict(self), "distance": self.distance})
+        low, high = self.distance_bounds
+        found = {**asdict(self), "distance": self.distance, "distance_low": low, "distance_high": high}
+        del found["distance_bounds"]
+        return _plain(found)
 
     def to_json(self) -> str:
         """All of it as one JSON object."""
@@ -98,11 +95,13 @@ class Shares:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         whole = (self.items, self.unclear, f"{self.distance:.6g}")
-        corrected = self.corrected or (None,) * len(self.concepts)
-        rows = zip(self.concepts, self.hard, self.soft, self.target, corrected, strict=True)
+        bounds = [f"{x:.6g}" for x in self.distance_bounds]
+        rights = self.corrected_intervals or (None,) * len(self.concepts)
+        rows = zip(self.concepts, self.hard, self.soft, self.target, rights, strict=True)
         for name, hard, soft, aim, right in rows:
             figures = [f"{x:.6g}" for x in (*hard.figures, *soft.figures, aim)]
-            writer.writerow([name, *figures, "" if right is None else f"{right:.6g}", *whole])
+            value, *ends = [f"{x:.6g}" for x in right.figures] if right else ["", "", ""]
+            writer.writerow([name, *figures, value, *whole, *ends, *bounds])
         return text.getvalue()
 
 
@@ -157,30 +156,48 @@ def shares_of(
     nothing = Interval(math.nan, math.nan, math.nan, 0)
     hard = tuple(wilson(number, len(clear)) if clear else nothing for number in found)
     soft = tuple(bootstrap(known[:, index].numpy()) for index in range(count))
-    corrected = _corrected(hard, confusion) if confusion is not None and clear else None
-    unclear = len(known) - len(clear)
-    broken = len(probabilities) - len(known)
-    return Shares(tuple(concepts), hard, soft, unclear, broken, aims, corrected)
+    unclear, broken = len(known) - len(clear), len(probabilities) - len(known)
+    draws, right = _drawn(known, hard), None
+    mixing = None if confusion is None else checked_confusion(confusion, count)
+    if mixing is not None and clear:
+        seen = [each.value for each in hard]
+        draws, right = drawn_corrected(seen, len(clear), mixing), corrected(seen, mixing)
+    return Shares(
+        concepts=tuple(concepts),
+        hard=hard,
+        soft=soft,
+        unclear=unclear,
+        broken=broken,
+        target=aims,
+        corrected=right,
+        corrected_intervals=None if right is None else _intervals(right, draws, len(clear)),
+        distance_bounds=_ends(_distances(draws, aims)),
+    )
 
 
-def check_probabilities(found: Tensor, count: int | None = None) -> None:
-    """ValueError unless rows sum to one, or are NaN: [B, L]. Of cosines or logits there are no shares."""
-    wanted = f"[items, {'concepts' if count is None else count}]"
-    if not isinstance(found, Tensor) or found.ndim != 2 or count not in (None, found.shape[1]):
-        got = f"of shape {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        raise ValueError(f"the probabilities are {got}; expected {wanted}, one for each concept")
-    known = found[torch.isfinite(found).all(1)].detach().cpu().double()
-    wrong = (known < 0).any(1) | ((known.sum(1) - 1).abs() > ROUNDED_SUM)
-    if bool(wrong.any()):
-        row = [round(each, 4) for each in known[wrong][0][:8].tolist()]
-        raise ValueError(f"{row} are no probabilities; expected what `classify` gives: they sum to 1")
+def _drawn(known: Tensor, hard: Sequence[Interval]) -> np.ndarray:
+    """Shares by a bootstrap over the clear items, or soft ones over all where none is clear: [draws, L]."""
+    draws, clear = np.random.default_rng(0), hard[0].n
+    if clear:
+        return draws.multinomial(clear, [each.value for each in hard], size=RESAMPLES) / clear
+    rows, even = known.numpy(), np.full(len(known), 1 / len(known))
+    return np.stack([draws.multinomial(len(rows), even) @ rows / len(rows) for _ in range(DRAWN)])
 
 
-def clear_winners(probabilities: Tensor, margin: float) -> list[int]:
-    """Per item the concept that wins by the margin, or -1: [B, L] -> B numbers."""
-    top = probabilities.topk(2, dim=1)
-    clear = top.values[:, 0] - top.values[:, 1] >= margin
-    return torch.where(clear, top.indices[:, 0], -1).tolist()
+def _distances(found: np.ndarray, target: Sequence[float]) -> np.ndarray:
+    """Total variation: [..., L] -> [...]."""
+    return np.abs(found - np.array(target)).sum(-1) / 2
+
+
+def _ends(draws: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _intervals(values: Sequence[float], draws: np.ndarray, number: int) -> tuple[Interval, ...]:
+    return tuple(
+        Interval(value, *_ends(column), number) for value, column in zip(values, draws.T, strict=True)
+    )
 
 
 def check_concepts(concepts: Sequence[str]) -> int:
@@ -222,42 +239,6 @@ def check_target(target: Sequence[float] | None, count: int) -> tuple[float, ...
     return aims
 
 
-def confusion(
-    probabilities: Tensor, labels: Sequence[int], margin: float = 0.1, names: Sequence[str] | None = None
-) -> Tensor:
-    """How often each concept is taken for each, from items whose truth is known: [L, L], rows sum to one.
-
-    probabilities: [B, L]; labels: the true concept of each item; names: of the concepts, for errors.
-    Row t holds what is seen where t is true, among the clear. ValueError where a concept has no clear item.
-    """
-    check_probabilities(probabilities)
-    count, labels = probabilities.shape[1], [_number(label) for label in labels]
-    wrong = [label for label in labels if not is_whole(label) or not 0 <= label < count]
-    if wrong:
-        raise ValueError(f"the label {wrong[0]} is no concept; expected a number from 0 to {count - 1}")
-    if len(labels) != len(probabilities):
-        raise ValueError(f"there are {len(labels)} labels for {len(probabilities)} items; expected one each")
-    table = torch.zeros(count, count, dtype=torch.float64)
-    for truth, seen in zip(labels, clear_winners(probabilities.cpu(), margin), strict=True):
-        if seen >= 0:
-            table[truth, seen] += 1
-    if bool((table.sum(1) == 0).any()):
-        missing = (table.sum(1) == 0).nonzero().flatten().tolist()
-        told = [names[place] for place in missing] if names else missing
-        raise ValueError(f"concepts {told} have no clear example; expected at least one of each")
-    return table / table.sum(1, keepdim=True)
-
-
-def tells_apart(table: Tensor) -> bool:
-    """Whether shares can be corrected by a confusion table [L, L] at all."""
-    return float(torch.linalg.svdvals(table.detach().cpu().double())[-1]) >= APART
-
-
-def _number(label: Any) -> Any:
-    """Python's own number of a tensor's."""
-    return label.item() if isinstance(label, Tensor) else label
-
-
 def _plain(value: Any) -> Any:
     """Whatever JSON takes, with None for a number that is none."""
     if isinstance(value, dict):
@@ -265,23 +246,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _corrected(hard: Sequence[Interval], table: Tensor) -> tuple[float, ...]:
-    """Shares s' with s = C^T s' (adjusted count, Forman 2008), held to 0..1 and to a sum of one."""
-    rows = torch.as_tensor(table).detach().cpu().double()
-    whole = bool(torch.isfinite(rows).all()) and bool((rows >= 0).all())
-    if rows.shape != (len(hard), len(hard)) or not whole or not bool((rows.sum(1) - 1).abs().max() <= 1e-3):
-        raise ValueError(
-            f"confusion is no table of {len(hard)} x {len(hard)} shares whose rows sum to one; take what "
-            "`confusion` gives for these concepts"
-        )
-    if not tells_apart(rows):
-        raise ValueError(
-            f"the confusion table is {rows.tolist()}: concepts are taken for each other so much that nothing "
-            "can be corrected by it. Leave it out, or word the concepts otherwise"
-        )
-    seen = np.array([each.value for each in hard])
-    solved, *_ = np.linalg.lstsq(rows.numpy().T, seen, rcond=None)
-    held = np.clip(solved, 0, None)
-    return tuple(float(x) for x in held / held.sum())

@@ -11,7 +11,7 @@ from PIL import Image
 from scoring_bench import smooth, write_latents
 
 import lclip
-from lclip.choosing.shares import confusion
+from lclip.choosing.confusion import confusion
 from lclip.mini.world import load_latent_clip
 
 

@@ -11,8 +11,9 @@ from kinds import inputs
 
 import lclip
 from lclip.choosing.balance import balance_of
+from lclip.choosing.confusion import confusion
 from lclip.choosing.questions import labels_of, questions_of, targets_of
-from lclip.choosing.shares import confusion, shares_of
+from lclip.choosing.shares import shares_of
 from lclip.mini import load_world
 from lclip.mini.drawing import render, sample_scenes
 from lclip.statistics import wilson
@@ -228,3 +229,72 @@ def test_labels_that_are_none(labels, said):
             shares_of(PROBABILITIES, NAMES, target)
     with pytest.raises(ValueError, match="rewards are"):
         balance_of(table([0.9, 0.1], [0.2, 0.8]), NAMES, rewards=[1.0, 2.0])
+
+
+# ---- how sure they are
+
+
+def binomial(n: int, share: float) -> list[float]:
+    """Exact 2.5 and 97.5 % points of a share of n."""
+    from scipy.stats import binom
+
+    return [float(binom.ppf(q, n, share)) / n for q in (0.025, 0.975)]
+
+
+def test_a_distance_has_the_interval_of_the_share_that_it_is_of():
+    """Of two concepts it is |share - 1/2|, so that its interval is the binomial's."""
+    found = shares_of(table(*[[0.9, 0.1]] * 80, *[[0.1, 0.9]] * 20), NAMES)
+    low, high = binomial(100, 0.8)
+    assert found.distance_interval().figures == pytest.approx((0.3, low - 0.5, high - 0.5), abs=0.011)
+
+
+def test_corrected_shares_have_intervals_that_know_how_few_the_examples_are():
+    """By hand: with rows (1, 0) and (r, 1 - r) the true share of the first is (s - r) / (1 - r)."""
+    asked = table(*[[0.9, 0.1]] * 80, *[[0.1, 0.9]] * 20)
+    shown = [[0.9, 0.1]] * 20 + [[0.9, 0.1]] * 4 + [[0.1, 0.9]] * 16
+    counts = confusion(table(*shown), [0] * 20 + [1] * 20, counts=True)
+    assert counts.tolist() == [[20, 0], [4, 16]] and not counts.is_floating_point()
+    exact = confusion(table(*shown), [0] * 20 + [1] * 20)
+    widths = []
+    for mixing in (exact, counts):
+        found = shares_of(asked, NAMES, confusion=mixing)
+        assert found.corrected == pytest.approx((0.75, 0.25))
+        first, second = found.corrected_intervals
+        assert first.low < 0.75 < first.high and first.low == pytest.approx(1 - second.high)
+        widths.append(first.high - first.low)
+        assert found.distance_interval().low <= found.distance <= found.distance_interval().high
+        written = found.as_json()
+        assert written["distance_low"] == found.distance_interval().low and "distance_bounds" not in written
+        (row, _) = csv.DictReader(io.StringIO(found.to_csv()))
+        told = [float(row[name]) for name in ("corrected", "corrected_low", "corrected_high")]
+        assert told == pytest.approx(first.figures, abs=1e-5)
+    low, high = ((share - 0.2) / 0.8 for share in binomial(100, 0.8))
+    assert widths[0] == pytest.approx(high - low, abs=0.02) and widths[1] > 1.1 * widths[0]
+
+
+def test_the_interval_of_corrected_shares_holds_the_truth_as_often_as_it_says():
+    """A drawn world: 40 examples of each, 100 items, three concepts."""
+    draws = torch.Generator().manual_seed(3)
+    truth, mixing = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([[8.0, 1, 1], [2, 7, 1], [0, 2, 8]]) / 10
+    sure, hits = torch.eye(3).double() * 0.85 + 0.05, []
+    for _ in range(60):
+        labels = torch.arange(3).repeat_interleave(40)
+        seen = torch.multinomial(mixing[labels], 1, generator=draws)[:, 0]
+        known = confusion(sure[seen], labels.tolist(), counts=True)
+        items = torch.multinomial(truth, 100, replacement=True, generator=draws)
+        found = shares_of(
+            sure[torch.multinomial(mixing[items], 1, generator=draws)[:, 0]], [*"abc"], confusion=known
+        )
+        own = zip(found.corrected_intervals, truth.tolist(), strict=True)
+        hits += [each.low <= share <= each.high for each, share in own]
+    assert sum(hits) / len(hits) > 0.88
+
+
+def test_where_nothing_is_clear_the_distance_is_of_the_soft_shares_and_has_an_interval():
+    draws = torch.Generator().manual_seed(0)
+    first = 0.5 + 0.04 * torch.rand(200, generator=draws).double()
+    found = shares_of(torch.stack([first, 1 - first], 1), NAMES)
+    spread = 1.96 * float(first.std()) / 200**0.5
+    assert found.hard[0].n == 0 and found.distance_interval().n == 200
+    wanted = (float(first.mean()) - 0.5 + sign * spread for sign in (0, -1, 1))
+    assert found.distance_interval().figures == pytest.approx(tuple(wanted), abs=3e-4)
