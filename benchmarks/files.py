@@ -98,8 +98,8 @@ def files(run: Run) -> str:
     return (
         "Synthetic weights in the layout of the released files: fp32 weights, two Adam moments, a VAE "
         "encoder of SDXL's size. Peak memory is what the call added to a process that had torch loaded; the "
-        "files were in the page cache. Loading gives fp32 weights from either kind. Of safetensors' read: the "
-        "time of `safetensors.torch.load_file` and of `.float()` for each weight, in turn. What stays: the "
+        "files were in the page cache. Loading gives fp32 weights from either kind. Of safetensors' read: "
+        "the time of `safetensors.torch.load_file` and of `.float()` for each weight. What stays: the "
         "weights in float32.\n\n"
         + table(("model", "file", "size", "load", "of safetensors' read", "peak memory"), rows)
         + "\n\n"

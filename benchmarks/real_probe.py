@@ -43,6 +43,11 @@ class Asked:
     def number(self) -> int:
         return len(self.found.items)
 
+    def first(self, number: int) -> Asked:
+        """So many of them."""
+        found = Encoded(self.found.latents[:number], self.found.items[:number])
+        return Asked(found, self.texts[:number])
+
 
 def probe(run: Run) -> str:
     """100-way retrieval of drawings by their captions."""
@@ -128,9 +133,9 @@ def _sizes(cache: Path, run: Run) -> str:
         run.say(f"{title}: {asked.number} drawings")
         z = asked.found.latents
         ways = {rule: embeddings(partial(model.encode_latents, size_rule=rule), z) for rule in SIZE_RULES}
-        if title in probes.THROUGH:
-            ways["through pixels"] = _through(run, model, f"{title} through", "sdxl", asked)
         rows += [[title, *_kept(way, images, native, asked)] for way, images in ways.items()]
+        if title in probes.THROUGH:
+            rows.append([title, *_through(run, model, f"{title} through", "sdxl", asked, native)])
     if not rows:
         return "Other sizes: not encoded."
     return (
@@ -154,8 +159,7 @@ def _adapters(cache: Path, run: Run) -> str:
         images = embeddings(adapted.encode_latents, asked.found.latents)
         rows.append([space, *_kept("the shipped adapter", images, native, asked)])
         if space in probes.THROUGH:
-            images = _through(run, model, f"{space} through", space, asked)
-            rows.append([space, *_kept("through pixels", images, native, asked)])
+            rows.append([space, *_through(run, model, f"{space} through", space, asked, native)])
     if not rows:
         return "Other models' latents: not encoded."
     return "Other models' latents of the same drawings, as SDXL's.\n\n" + table(
@@ -170,8 +174,9 @@ def _native(cache: Path, model: LatentCLIP, asked: Asked) -> Tensor:
     return embeddings(model.encode_latents, found.latents[[places[item["id"]] for item in asked.found.items]])
 
 
-def _through(run: Run, model: LatentCLIP, name: str, space: str, asked: Asked) -> Tensor:
-    """Embeddings by the way through pixels: decoded, shrunk to the native size, encoded by SDXL's VAE."""
+def _through(run: Run, model: LatentCLIP, name: str, space: str, asked: Asked, native: Tensor) -> list[str]:
+    """Of the first group, by the way through pixels: decoded, shrunk to the native size, encoded again."""
+    asked, native = asked.first(WAYS), native[:WAYS]
 
     @torch.inference_mode()
     def job() -> dict[str, np.ndarray]:
@@ -184,7 +189,7 @@ def _through(run: Run, model: LatentCLIP, name: str, space: str, asked: Asked) -
         return {"latents": torch.cat(parts).half().numpy()}
 
     z = torch.from_numpy(run.part(f"{name} {asked.number}", job)["latents"])
-    return embeddings(model.encode_latents, z)
+    return _kept("through pixels", embeddings(model.encode_latents, z), native, asked)
 
 
 def _quick(tiny: Taesd) -> Taesd:
