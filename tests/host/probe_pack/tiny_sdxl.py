@@ -65,6 +65,13 @@ def fill(module, seed):
     return module.requires_grad_(False).eval()
 
 
+def quantise(module):
+    """Matrices and kernels in float8, as files of fp8 have them; the host casts them when they are used."""
+    for parameter in module.parameters():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.to(torch.float8_e4m3fn)
+
+
 class LoadTinySDXL:
     RETURN_TYPES = ("MODEL",)
     CATEGORY = "probe"
@@ -72,9 +79,12 @@ class LoadTinySDXL:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"seed": ("INT", {"default": 1}), "latents": (list(NAMES),)}}
+        return {
+            "required": {"seed": ("INT", {"default": 1}), "latents": (list(NAMES),)},
+            "optional": {"weights": (["float32", "float8"],)},
+        }
 
-    def run(self, seed, latents="SDXL"):
+    def run(self, seed, latents="SDXL", weights="float32"):
         form = NAMES[latents]()
         channels = form.latent_channels
         config = TinySDXL({**UNET, "in_channels": channels, "out_channels": channels})
@@ -83,6 +93,8 @@ class LoadTinySDXL:
         config.custom_operations = comfy.ops.manual_cast
         model = comfy.model_base.SDXL(config, device="cpu")
         fill(model.diffusion_model, seed)
+        if weights == "float8":
+            quantise(model.diffusion_model)
         device = comfy.model_management.get_torch_device()
         return (
             comfy.model_patcher.ModelPatcher(model, device, comfy.model_management.unet_offload_device()),
