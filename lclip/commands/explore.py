@@ -9,6 +9,9 @@ from typing import Any
 
 from .parsing import add_command, positive, seed
 
+PROMPTS = ("a red star", "a blue ring")
+"""Shown where no prompt is given."""
+
 
 def add_to(subparsers: Any) -> None:
     """Add the command."""
@@ -26,12 +29,16 @@ def add_to(subparsers: Any) -> None:
         node Explore Latents, or lclip.explore with a generator of your own.
         """,
         """
+        python -m lclip explore --mini --open
         python -m lclip explore --mini --prompt "a red star" --prompt "a blue ring" --seeds 7 8 --open
         """,
     )
     parser.add_argument("--mini", action="store_true", required=True, help="of the mini world: say so")
     parser.add_argument(
-        "--prompt", action="append", required=True, metavar="TEXT", help="what to show; up to 4 as corners"
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help=f"what to show; up to 4 as corners (default: {', '.join(PROMPTS)})",
     )
     parser.add_argument(
         "--seeds", type=seed, nargs="+", default=[0, 1, 2, 3], metavar="N", help="up to 4 (default 0 1 2 3)"
@@ -67,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     from ..mini.world import load_world
 
     check_writable(options.out)
-    prompts = checked_texts(options.prompt)
+    prompts = checked_texts(options.prompt or PROMPTS)
     maps = write_explored(
         load_world(),
         options.seeds,

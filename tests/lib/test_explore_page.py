@@ -10,6 +10,8 @@ from browser import NO_BROWSER, NO_DRIVER, Browser, find_browser
 from command_world import run
 
 import lclip
+from lclip.commands.explore import PROMPTS
+from lclip.exploring.plan import axes_of
 from lclip.mini.explore import corners_of, explore_world, pairs_of
 
 RED, BLUE = "a red star on a white ground", "a blue ring on a white ground"
@@ -199,6 +201,25 @@ def test_the_command_says_where_each_text_is_best(world, tmp_path, capsys):
     found = map_of(world, ("prompt 1-2", "noise 1-2"))
     best = found.plan.told(int(found.scores[1].argmax()))
     assert f"{BLUE}: best {float(found.scores[1].max()):.4f} at {best}" in out and "16 pictures" in out
+
+
+def test_the_bare_command_shows_two_prompts(world, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("explore", "--mini") == 0
+    out, page = capsys.readouterr().out, (tmp_path / "explore.html").read_text("utf-8")
+    assert len(PROMPTS) == 2 and all(f"{prompt}: best" in out and prompt in page for prompt in PROMPTS)
+    kinds = corners_of(world, range(4), PROMPTS)
+    for pair in pairs_of(axes_of(kinds)):
+        found = explore_world(world, kinds, PROMPTS, pair)
+        best = found.plan.told(int(found.scores[0].argmax()))
+        assert f"{PROMPTS[0]}: best {float(found.scores[0].max()):.4f} at {best}" in out
+    assert "108 pictures; written to explore.html" in out
+
+
+def test_the_help_says_which_prompts_are_shown_by_default(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run("explore", "--help")
+    assert f"(default: {', '.join(PROMPTS)})" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
