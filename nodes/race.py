@@ -185,7 +185,8 @@ class RaceKSampler(io.ComfyNode):
                 ),
                 io.Float.Output(
                     display_name="saved",
-                    tooltip="The share of the passes through the model that was saved, 0 to 1.",
+                    tooltip="The share of the passes through the model that was saved, at most 1; below 0 "
+                    "where drafts cost more than they save.",
                 ),
                 io.String.Output(
                     display_name="report", tooltip="Every check in words: who was in, and with what reward."
@@ -193,6 +194,8 @@ class RaceKSampler(io.ComfyNode):
                 io.Image.Output(
                     display_name="chart", tooltip="The reward of every candidate at every check."
                 ),
+                io.Int.Output(display_name="places", is_output_list=True, tooltip=sockets.PLACES_HINT),
+                io.String.Output(display_name="checks", tooltip=sockets.CHECKS_HINT),
             ],
         )
 
@@ -225,6 +228,8 @@ class RaceKSampler(io.ComfyNode):
             result.saved,
             draw.races.race_report(result),
             chart,
+            result.places,
+            draw.races.checks_as_json(result),
             ui=shown_after_previews(
                 draw.sheets.with_cautions(chart, [*cautions, *draw.races.race_cautions(result)])
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -61,6 +62,23 @@ def race_report(result: RaceResult) -> str:
         )
         lines += [said(text, **at, item=i, field=_field(check, i)) for i in range(batch)]
     return "\n".join([*lines, *cautions(race_cautions(result))])
+
+
+def checks_as_json(result: RaceResult) -> str:
+    """Every check as JSON; rewards and kept are lists per item, of a value per candidate.
+
+    A reward is null for who was out, and where it is no finite number.
+    """
+    checks = [
+        {
+            "step": check.step,
+            "steps": check.steps,
+            "rewards": [[v if math.isfinite(v) else None for v in row] for row in check.rewards.tolist()],
+            "kept": check.kept.tolist(),
+        }
+        for check in result.checks
+    ]
+    return json.dumps(checks, allow_nan=False)
 
 
 def _field(check: RaceCheck, item: int) -> str:

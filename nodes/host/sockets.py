@@ -14,6 +14,11 @@ LATENT_REWARD = io.Custom("LATENT_REWARD")
 LATENT_SAFETY_POLICY = io.Custom("LATENT_SAFETY_POLICY")
 
 REWARD_HINT = "What is good: wire a Text Reward, or several chained. Higher is better."
+PLACES_HINT = "Which candidate every latent is, from 0; 0 has your own seed."
+CHECKS_HINT = (
+    "Every check of the race as JSON: step (0: the drafts), steps, and for every item and candidate its "
+    "reward (null: out, or no number) and whether it was kept."
+)
 
 _SCHEMA_FIELDS = {field.name for field in fields(io.Schema)}
 

@@ -155,7 +155,7 @@ SOCKETS = {
             ("keep", "FLOAT"),
             ("finish", "INT"),
         ],
-        ["LATENT", "NOISE", "FLOAT", "INT", "FLOAT", "STRING", "IMAGE"],
+        ["LATENT", "NOISE", "FLOAT", "INT", "FLOAT", "STRING", "IMAGE", "INT", "STRING"],
     ),
     "LatentCLIP_Explore": (
         [
@@ -237,7 +237,7 @@ SOCKETS = {
     ),
     "LatentCLIP_SearchResult": (
         [("sampler", "SAMPLER"), ("latent", "LATENT")],
-        ["NOISE", "FLOAT", "IMAGE", "STRING"],
+        ["NOISE", "FLOAT", "IMAGE", "STRING", "INT", "INT", "STRING", "FLOAT"],
     ),
     "LatentCLIP_ReNO": (
         [

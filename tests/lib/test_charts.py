@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+
+from lclip.choosing.types import RaceCheck, RaceResult
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "latent_clip_pack"
@@ -201,3 +204,21 @@ def test_the_palette_is_told_apart_by_people_who_see_no_red_or_no_green(pack):
         seen = [numpy.clip(numpy.array(matrix) @ colour, 0, 1) ** (1 / 2.2) for colour in linear]
         apart = [numpy.abs(a - b).max() for i, a in enumerate(seen) for b in seen[:i]]
         assert min(apart) > 0.1
+
+
+def test_the_checks_of_a_race_are_json_with_null_for_what_is_no_number(pack):
+    checks = [
+        RaceCheck(0, 4, torch.tensor([[0.5, torch.nan, 2.0]]), torch.tensor([[True, False, True]])),
+        RaceCheck(4, 4, torch.tensor([[torch.inf, torch.nan, 1.0]]), torch.tensor([[True, False, False]])),
+    ]
+    winner = torch.zeros(1, 4, 8, 8)
+    result = RaceResult(winner, winner, torch.tensor([torch.inf]), [0], [5], checks, 6, 12)
+    text = pack("races").checks_as_json(result)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    assert json.loads(text, parse_constant=refuse) == [
+        {"step": 0, "steps": 4, "rewards": [[0.5, None, 2.0]], "kept": [[True, False, True]]},
+        {"step": 4, "steps": 4, "rewards": [[None, None, 1.0]], "kept": [[True, False, False]]},
+    ]
