@@ -47,13 +47,25 @@ def test_every_page_is_in_the_navigation_and_every_link_leads_somewhere(pages):
 def test_every_node_has_a_page_with_what_its_schema_says(pages):
     folder, _ = pages
     told = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text("utf-8"))
-    tasks = (folder / "which-node.md").read_text("utf-8")
     for name, schema in told.items():
         page = (folder / "nodes" / f"{name}.md").read_text("utf-8")
-        assert f"nodes/{name}.md" in tasks, f"docs/site/pages/which-node.md has no row for {name}"
         for socket in schema.get("inputs", {}).values():
             words = socket.get("tooltip", "").split()
             assert " ".join(words).replace("|", "\\|").replace("<", "&lt;") in page
+
+
+def test_every_node_has_a_row_among_the_tasks_and_no_task_stands_there_twice():
+    """In the page itself: the build lists nodes without a task below it, so that none is lost meanwhile."""
+    source = (SITE / "pages" / "which-node.md").read_text("utf-8")
+    rows = [row.split(" | ") for row in source.splitlines() if row.startswith("| ")][1:]
+    named = [name for _, take, _ in rows for name in re.findall(r"\]\(nodes/(\w+)\.md\)", take)]
+    nodes = set(json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text("utf-8")))
+    missing = sorted(nodes - set(named))
+    assert not missing, f"docs/site/pages/which-node.md has no row for {missing}"
+    assert set(named) <= nodes
+    first = [re.search(r"nodes/(\w+)\.md", take)[1] for _, take, _ in rows]
+    twice = sorted({name for name in first if first.count(name) > 1})
+    assert not twice, f"docs/site/pages/which-node.md has several rows for {twice}"
 
 
 def test_every_workflow_is_in_the_gallery(pages):
