@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import re
 
@@ -9,6 +11,7 @@ import numpy
 import pytest
 import torch
 from agreement import near
+from PIL import Image
 from reno_bench import Bench
 from sampling_bench import GREY, Sampling, judged
 
@@ -205,6 +208,37 @@ def test_scores_are_those_of_the_score_node_and_the_map_tells_every_cell(atlas):
     assert chart.shape[0] == 1 and chart.shape[2] == 1024 and float(chart.std()) > 0.05
 
 
+def tiles(picture, columns=5):
+    """A sheet of square cells -> [cells, h, w, 3] in 0..1, without the rim that a JPEG smears."""
+    pixels = numpy.asarray(picture.convert("RGB"), numpy.float32) / 255
+    side = pixels.shape[1] // columns
+    cells = pixels.reshape(-1, side, columns, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
+    return cells[:, 16:-16, 16:-16]
+
+
+def test_its_map_shows_while_it_renders_and_fills_up_cell_by_cell(atlas):
+    """25 cells, of which 16 are rendered at a time: the browser is sent those first, then all of them."""
+    model = atlas.graph.add("Probe_WatchEvents", value=atlas.model[0], event="latent-clip.map")
+    node = atlas.explore(model=model[0], cells=5)
+    seen = atlas.graph.add("Probe_SeenEvents", after=node[LATENT])
+    result = atlas.run()
+    sent = result.values(seen)
+    assert [each["node"] for each in sent] == [str(node)] * 2
+    for shown in (each["map"] for each in sent):
+        assert (shown["columns"], shown["rows"], shown["x"], shown["y"]) == (5, 5, "noise 1-2", "noise 1-3")
+        assert len(shown["places"]) == 25 and shown["scores"] == []
+    half, whole = (
+        tiles(Image.open(io.BytesIO(base64.b64decode(each["map"]["picture"].split(",")[1])))) for each in sent
+    )
+    assert abs(half[16:] - 0.5).max() < 0.05, "what is not rendered yet is grey"
+    assert all(tile.std() > 0.02 for tile in whole), "every cell shows a picture in the end"
+    assert abs(half[:15] - whole[:15]).mean() < 0.02
+    (told,) = result.entry["outputs"][node]["latent_clip_map"]
+    with Image.open(atlas.host.base / "temp" / told["file"]["filename"]) as picture:
+        last = tiles(picture)
+    assert abs(last - whole).mean() < 0.02, "the last live map is the one that stays"
+
+
 def counted(atlas, calls):
     """A MODEL that interrupts the prompt when it is called more often."""
     return atlas.graph.add("Probe_Interrupt", model=atlas.model[0], call=calls + 1)[0]
@@ -369,6 +403,25 @@ def test_prompts_that_cannot_be_corners_are_refused(atlas):
     assert "[1, 2] entries" in atlas.host.run(atlas.graph).error
     atlas.graph.nodes[node]["inputs"]["corner_2"] = atlas.positive
     assert "corners 1 and 2 of the prompt are equal" in atlas.host.run(atlas.graph).error
+
+
+@pytest.mark.parametrize(
+    ("number", "odd", "error"),
+    [
+        (2, {"width": 32}, r"2 of the prompt \(entry 0\) has shape \(1, 7, 32\), corner 1 has \(1, 7, 64\)"),
+        (4, {"width": 32}, r"corner 4 of the prompt \(entry 0\) has shape"),
+        (3, {"pooled": 8}, r"corner 3 of the prompt \(pooled_output 0\) has shape"),
+        (2, {"broken": "tokens"}, r"corner 2 of the prompt \(entry 0\) holds NaN"),
+        (3, {"broken": "pooled"}, r"corner 3 of the prompt \(pooled_output 0\) holds NaN"),
+        (1, {"broken": "tokens"}, r"corner 1 of the prompt \(entry 0\) holds NaN"),
+    ],
+)
+def test_prompts_of_another_width_or_with_nan_are_refused_by_name(atlas, number, odd, error):
+    wired = atlas.graph.add("Probe_Conditioning", seed=9, batch=1, **odd)[0]
+    given = {"positive" if number == 1 else f"corner_{number}": wired}
+    model = atlas.graph.add("Probe_Interrupt", model=atlas.model[0], call=1)  # before anything is sampled
+    atlas.dump(atlas.explore(model=model[0], **given)[LATENT], "never")
+    assert re.search(error, atlas.host.run(atlas.graph).error)
 
 
 def test_latents_at_full_noise_are_doubted(atlas):

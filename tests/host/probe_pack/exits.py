@@ -11,6 +11,7 @@ import comfy.utils
 import folder_paths
 import numpy
 from comfy.patcher_extension import WrappersMP
+from server import PromptServer
 
 from .anything import ANY
 
@@ -140,7 +141,56 @@ class SeenPreviews:
         return {"ui": {"values": [json.dumps(WatchPreviews.sent)]}, "result": ("",)}
 
 
+class WatchEvents:
+    """From here on what the host sends to browsers under a name is recorded. The value goes through."""
+
+    RETURN_TYPES = (ANY,)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+    before = None
+    sent: list = []
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": (ANY, {}), "event": ("STRING", {"default": ""})}}
+
+    @classmethod
+    def IS_CHANGED(cls, value, event):
+        return float("nan")
+
+    def run(self, value, event):
+        server, WatchEvents.sent = PromptServer.instance, []
+        send = WatchEvents.before = server.send_sync
+
+        def record(name, data, sid=None):
+            if name == event:
+                WatchEvents.sent.append(data)
+            return send(name, data, sid)
+
+        server.send_sync = record
+        return (value,)
+
+
+class SeenEvents:
+    """What was sent since, as JSON."""
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"after": (ANY, {})}}
+
+    def run(self, after):
+        PromptServer.instance.send_sync = WatchEvents.before
+        return {"ui": {"values": [json.dumps(WatchEvents.sent)]}}
+
+
 NODES = {
+    "Probe_WatchEvents": WatchEvents,
+    "Probe_SeenEvents": SeenEvents,
     "Probe_RecordSampling": RecordSampling,
     "Probe_Meddler": Meddler,
     "Probe_WatchPreviews": WatchPreviews,

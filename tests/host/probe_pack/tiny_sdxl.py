@@ -164,13 +164,21 @@ class Conditioning:
     def INPUT_TYPES(cls):
         return {
             "required": {"seed": ("INT", {"default": 1}), "batch": ("INT", {"default": 1})},
-            "optional": {"tokens": ("INT", {"default": 7}), "width": ("INT", {"default": CONTEXT})},
+            "optional": {
+                "tokens": ("INT", {"default": 7}),
+                "width": ("INT", {"default": CONTEXT}),
+                "pooled": ("INT", {"default": POOLED}),
+                "broken": (["nothing", "tokens", "pooled"],),
+            },
         }
 
-    def run(self, seed, batch=1, tokens=7, width=CONTEXT):
+    def run(self, seed, batch=1, tokens=7, width=CONTEXT, pooled=POOLED, broken="nothing"):
         source = torch.Generator().manual_seed(seed)
-        context = torch.randn(batch, tokens, width, generator=source)
-        return ([[context, {"pooled_output": torch.randn(batch, POOLED, generator=source)}]],)
+        made = {"tokens": torch.randn(batch, tokens, width, generator=source)}
+        made["pooled"] = torch.randn(batch, pooled, generator=source)
+        if broken != "nothing":
+            made[broken].flatten()[3] = torch.nan
+        return ([[made["tokens"], {"pooled_output": made["pooled"]}]],)
 
 
 class LoRA:
