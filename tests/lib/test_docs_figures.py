@@ -24,7 +24,7 @@ def rows(section):
 
 def first(cell):
     """The figure in front of its interval, as it is written."""
-    return re.match(r"-?[\d.]+", cell)[0]
+    return re.findall(r"-?[\d.]+", cell)[0]
 
 
 def prose(path):

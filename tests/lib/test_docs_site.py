@@ -63,7 +63,7 @@ def test_every_node_has_a_row_among_the_tasks_and_no_task_stands_there_twice():
     missing = sorted(nodes - set(named))
     assert not missing, f"docs/site/pages/which-node.md has no row for {missing}"
     assert set(named) <= nodes
-    first = [re.search(r"nodes/(\w+)\.md", take)[1] for _, take, _ in rows]
+    first = [re.findall(r"nodes/(\w+)\.md", take)[0] for _, take, _ in rows]
     twice = sorted({name for name in first if first.count(name) > 1})
     assert not twice, f"docs/site/pages/which-node.md has several rows for {twice}"
 
