@@ -54,7 +54,7 @@ SIZES: dict[str, Size] = {
     "1.25x": 640,
     "3x": 1536,
 }
-SOME = ("2x", "1.5x")  # at other sizes only a half of the drawings
+ALL = ("2x",)  # of the drawings; at other sizes a half
 OTHERS = ("flux", "sd3", "flux2", "sd1.5")
 THROUGH = ("2x", "flux")  # of these the way through pixels too, which takes longest
 SHARD = 50  # drawings encoded at once
@@ -118,7 +118,7 @@ def make(cache: Path, say: Callable[[str], None] = print) -> None:
     for space in OTHERS:
         encode("style", compared, space, NATIVE)
     for title, size in SIZES.items():
-        encode("style", compared if title in SOME else compared[: COMPARED // 2], "sdxl", size)
+        encode("style", compared if title in ALL else compared[: COMPARED // 2], "sdxl", size)
 
 
 def side_of(space: str) -> int:
