@@ -159,7 +159,7 @@ class RaceResult:
 
     @property
     def saved(self) -> float:
-        """The share of the passes that was saved, 0 to 1."""
+        """The share of the passes that was saved, at most 1; below 0 where drafts cost more than that."""
         return 1 - self.passes / self.passes_all if self.passes_all else 0.0
 
 
