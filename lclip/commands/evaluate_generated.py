@@ -150,6 +150,8 @@ def carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> Task
         wanted = [maker.variants[0]]  # how the generator is by itself
     usual = MINI_SAMPLES.get(task, 1) if options.mini else SAMPLES.get(task, 4)
     variants, samples = check_variants(wanted, maker), options.samples or usual
+    if hasattr(maker, "check"):
+        maker.check(variants)
     batch = Batch(prompts.first(options.limit), variants, samples, options.seed)
     with progress(options, f" pictures of {task}", len(batch)) as bar:
         about = _about(options, model)

@@ -16,6 +16,7 @@ from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import Reward, check_reward
 from ..safety.judge import SafetyJudge, Verdict
 from ..safety.policy import PolicyData
+from .calls import check_call, latents_from
 from .latents import PipelineLatents, check_reads, generators
 
 
@@ -97,6 +98,7 @@ def best_of(
         raise ValueError(f"keep is {keep}; expected 1 to n ({n})")
     form = PipelineLatents.of(pipe, space, call.get("height"), call.get("width"))
     check_reads(reward, form)
+    check_call(pipe, call)
     seeds = [sample_seed(seed, number) for number in range(n)]
     raw = torch.cat([latents_of(form, call, seeds[first : first + batch]) for first in range(0, n, batch)])
     with torch.no_grad():
@@ -108,8 +110,8 @@ def best_of(
 def latents_of(form: PipelineLatents, call: dict[str, Any], seeds: Sequence[int]) -> Tensor:
     """Raw latents of one prompt, an item for each seed."""
     prompt = one_prompt(call)
-    given = {**call, "prompt": [prompt] * len(seeds), "output_type": "latent"}
-    return form.to_raw(form.pipe(**given, generator=generators(seeds)).images)
+    given = {**call, "prompt": [prompt] * len(seeds), "generator": generators(seeds)}
+    return form.to_raw(latents_from(form.pipe, form.pipe, **given))
 
 
 def one_prompt(call: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from ..adapters.adapter import apply_adapter
 from ..adapters.shipped import SHIPPED, shipped_adapter
 from ..latents.spaces import LatentSpace, require_space, space_centred, space_named, space_scaled_by
 from ..model.latent_clip import LatentCLIP
+from .calls import NoLatents
 from .forms import FOLDING, PACK, Planes, form_of
 from .grids import last_grid, look_on
 
@@ -124,14 +125,14 @@ class PipelineLatents:
         ValueError for pictures, and for latents of another form.
         """
         if not isinstance(latents, Tensor):
-            raise ValueError(
+            raise NoLatents(
                 f"the pipeline {type(self.pipe).__name__} gave {_kind(latents)}, not latents: it decodes by "
                 'itself; expected one that obeys output_type="latent"'
             )
         tokens = self.form.tokens and latents.ndim == 3
         planes = self._unpacked(latents) if tokens else self.form.sampled(latents)
         if planes.ndim != 4 or planes.shape[1] != self.space.channels:
-            raise ValueError(
+            raise NoLatents(
                 f"the pipeline {type(self.pipe).__name__} gave a tensor of shape {list(latents.shape)}; "
                 f"expected {self.space.title}: [B, {self.space.channels}, h, w]"
             )

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ..reno.run import ReNORun
 from ..reno.types import ReNOSettings
 from ..rewards.rewards import Reward
 from .after import Chosen, one_prompt
+from .calls import check_call, latents_from
 from .field import Field
 from .latents import PipelineLatents, check_reads, generators
 from .steps import Steps, family
@@ -48,6 +50,7 @@ def reno(
     """
     form = PipelineLatents.of(pipe, space, call.get("height"), call.get("width"))
     check_reads(reward, form)
+    check_call(pipe, (*call, "latents"))
     if call.get("num_inference_steps", 1) > FEW:
         logger.warning(
             "ReNO back-propagates through %s steps; it is meant for few. Use RewardGuidance for many.",
@@ -97,13 +100,14 @@ def _generate(form: PipelineLatents, call: dict[str, Any], state: Tensor) -> Cal
     """noise [1, C, h, w] -> raw latents, differentiable; the same noise gives the same latents."""
     pipe = form.pipe
     ask = inspect.unwrap(type(pipe).__call__)  # without the no_grad that pipelines put around it
-    given = {**call, "prompt": one_prompt(call), "output_type": "latent"}
+    given = {**call, "prompt": one_prompt(call)}
 
     def generate(noise: Tensor) -> Tensor:
         generator = torch.Generator("cpu")
         generator.set_state(state)
         start = form.form.start(noise)
-        return form.to_raw(ask(pipe, **given, latents=start, generator=generator).images)
+        found = latents_from(pipe, partial(ask, pipe), **given, latents=start, generator=generator)
+        return form.to_raw(found)
 
     return generate
 
@@ -147,6 +151,7 @@ def race(
     """
     form = PipelineLatents.of(pipe, space, call.get("height"), call.get("width"))
     check_reads(reward, form)
+    check_call(pipe, call)
     settings = settings or RaceSettings(seed=seed)
     if settings.method == "resample" and any(hasattr(pipe.scheduler, name) for name in MEMORIES):
         raise ValueError(
@@ -159,7 +164,7 @@ def race(
         replace(settings, places=None),
         draw=lambda other: _noise(form, call, other)[0],
     )
-    given = {**call, "prompt": [one_prompt(call)] * len(settings.seeds), "output_type": "latent"}
+    given = {**call, "prompt": [one_prompt(call)] * len(settings.seeds)}
     if settings.method == "draft":
         run.draft(_steps_of(pipe, call), lambda: _whole_field(form, run, given, settings.draft_steps))
     result = run.result(_whole_field(form, run, given))
@@ -176,7 +181,8 @@ def _whole_field(
     steps.add(field, field.watch, field.rows, lasting=True)
     try:
         with field.only_running(denoiser(form.pipe)):
-            return form.to_raw(form.pipe(**given, generator=generators(run.settings.seeds)).images)
+            given = {**given, "generator": generators(run.settings.seeds)}
+            return form.to_raw(latents_from(form.pipe, form.pipe, **given))
     finally:
         steps.remove(field)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,9 @@ from .making import GREY, Made
 
 PLAIN, RENO, RACE, GUIDANCE = "plain", "reno", "race", "guidance"
 AWAY, GUARD, GATE = "away", "guard", "gate"
+WATCHED, STARTED = "callback_on_step_end", "latents"
+NEEDED = {RENO: STARTED, AWAY: STARTED, GUIDANCE: WATCHED, GUARD: WATCHED}
+"""What a variant gives a pipeline's call."""
 
 
 def variants_with(policy: PolicyData | None) -> tuple[str, ...]:
@@ -71,6 +74,13 @@ class PipelineMaker:
     def variants(self) -> Sequence[str]:
         return variants_with(self.policy)
 
+    def check(self, variants: Iterable[str]) -> None:
+        """Refuse a pipeline whose call does not take what these variants give it. Raises ValueError."""
+        from ..diffusers.calls import check_call
+
+        needed = [NEEDED[name] for name in variants if name in NEEDED]
+        check_call(self.pipe, (*self.call, *needed))
+
     def about(self) -> dict[str, Any]:
         """Versions, and a hash of the pipeline's configurations with the sizes of its weights."""
         import diffusers
@@ -114,6 +124,15 @@ class PipelineMaker:
         return SafetyJudge(self.policy, self.reader)
 
     def make(self, variant: str, prompt: str, seed: int) -> Made:
+        """As a `Maker`'s. OSError where the pipeline gives no latents, which no other prompt changes."""
+        from ..diffusers.calls import NoLatents
+
+        try:
+            return self._made(variant, prompt, seed)
+        except NoLatents as error:
+            raise OSError(str(error)) from error
+
+    def _made(self, variant: str, prompt: str, seed: int) -> Made:
         from ..diffusers import race, reno
 
         call = {**self.call, "prompt": prompt}
@@ -142,10 +161,10 @@ class PipelineMaker:
         size = {"space": self.space, "height": call.get("height"), "width": call.get("width")}
         if variant == GUIDANCE:
             reward = self._reward(prompt)
-            call["callback_on_step_end"] = RewardGuidance(self.pipe, reward, self.efforts.strength, **size)
+            call[WATCHED] = RewardGuidance(self.pipe, reward, self.efforts.strength, **size)
         elif variant == GUARD:
             assert self.policy is not None
-            guard = call["callback_on_step_end"] = SafetyGuard(self.pipe, self.policy, self.reader, **size)
+            guard = call[WATCHED] = SafetyGuard(self.pipe, self.policy, self.reader, **size)
         latents = latents_of(self.form, call, [seed])
         stopped = guard is not None and not guard.verdicts[0].safe
         if stopped or (variant == GATE and not self.judge(latents)[0].safe):

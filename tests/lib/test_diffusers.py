@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -591,6 +592,44 @@ def test_bad_input_is_named(pipes, tiny_model):
     other.vae = None
     with pytest.raises(ValueError, match="has no VAE"):
         wing.pipeline_space(other)
+
+
+class Decodes(diffusers.StableDiffusionXLPipeline):
+    """It shows pictures whatever it is asked for, or gives something else."""
+
+    def __call__(self, prompt=None, output_type="pil", gives=None, **call):
+        found = super().__call__(prompt, **call)
+        return found if gives is None else gives
+
+
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        (None, "the pipeline Decodes gave Images, not latents: it decodes by itself"),
+        ({"frames": 1}, "the pipeline Decodes gave frames, and no images"),
+        ((torch.zeros(1, 4, 8, 8),), "the pipeline Decodes gave tuple, and no images"),
+        (SimpleNamespace(images=torch.zeros(1, 3, 64, 64)), r"gave a tensor of shape \[1, 3, 64, 64\]"),
+    ],
+)
+def test_a_pipeline_that_gives_no_latents_is_named(pipes, tiny_model, gives, said):
+    pipe = Decodes(**pipes["SDXL"].components)
+    pipe.set_progress_bar_config(disable=True)
+    reward = lclip.TextReward(tiny_model, "a red circle")
+    for ask in (wing.best_of, wing.race, wing.reno):
+        with pytest.raises(ValueError, match=said):
+            ask(pipe, reward, **call("SDXL", 1, gives=gives))
+
+
+def test_what_a_pipelines_call_does_not_take_is_said_before_it_is_asked(pipes, tiny_model):
+    pipe, asked = tiny_pipelines.of_classes(), []
+    pipe.transformer.register_forward_hook(lambda *_: asked.append(1))
+    reward = lclip.TextReward(wing.reader(tiny_model, pipe), "a red circle")
+    for ask in (wing.best_of, wing.race, wing.reno):
+        with pytest.raises(ValueError, match="DiTPipeline takes no prompt, but class_labels"):
+            ask(pipe, reward, prompt="a red circle")
+    with pytest.raises(ValueError, match="FluxPipeline takes no heihgt, but prompt"):
+        wing.best_of(pipes["FLUX"], light("FLUX"), prompt="a", heihgt=64)
+    assert not asked
 
 
 def test_a_guider_of_a_modular_pipeline_guides_the_first_step_too(pipes, tiny_model):

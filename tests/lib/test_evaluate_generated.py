@@ -413,6 +413,49 @@ def test_a_pipeline_from_a_folder(released, tmp_path, capsys, kind):
     assert np.abs(np.asarray(own.images[0]).astype(int) - np.asarray(kept)).max() <= 1
 
 
+def evaluated(released, out, *more, task="geneval", prompts="prompts.jsonl"):
+    """The exit code of a small run of a pipeline."""
+    command = ["evaluate", task, "--model", released / "model.safetensors", released / prompts]
+    command += ["--out", out, "--quiet", "--device", "cpu", "--samples", "1", *more]
+    return main([*map(str, command)])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pipeline_that_takes_no_prompt_is_one_line(released, tmp_path, capsys):
+    import tiny_pipelines
+
+    tiny_pipelines.of_classes().save_pretrained(tmp_path / "dit")
+    capsys.readouterr()
+    assert evaluated(released, tmp_path / "out", "--pipeline", tmp_path / "dit") == 2
+    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lclip")]
+    assert len(err) == 1 and "DiTPipeline takes no prompt, but class_labels" in err[0]
+    assert not (tmp_path / "out" / "geneval.jsonl").exists()
+    more = ["--pipeline", released / "SD3", "--variants", "plain", "--size", "64"]
+    assert evaluated(released, tmp_path / "out", *more, "--steps", "1") == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pipeline_that_decodes_by_itself_ends_the_run_at_once(released, tmp_path, capsys, monkeypatch):
+    import tiny_pipelines
+
+    from lclip.evaluation import pipelines
+
+    pipe = tiny_pipelines.pipeline("SDXL")
+    decodes = type("Decodes", (type(pipe),), {})
+    asked = []
+
+    def call(self, prompt=None, output_type="pil", **other):
+        asked.append(prompt)
+        return type(pipe).__call__(self, prompt, **other)
+
+    decodes.__call__ = call
+    monkeypatch.setattr(pipelines, "open_pipeline", lambda *_: decodes(**pipe.components))
+    assert evaluated(released, tmp_path / "out", "--pipeline", released / "SDXL", "--steps", "1") == 2
+    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lclip")]
+    assert len(err) == 1 and "Decodes gave Images, not latents: it decodes by itself" in err[0]
+    assert len(asked) == 1
+
+
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
     transformers = pytest.importorskip("transformers")

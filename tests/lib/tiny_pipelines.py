@@ -146,6 +146,21 @@ def _sd(vae):
     )
 
 
+def of_classes():
+    """A pipeline that makes pictures of classes and takes no text."""
+    transformer = diffusers.DiTTransformer2DModel(
+        sample_size=SIDE // 8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=1,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        norm_num_groups=1,
+    )
+    scheduler = diffusers.DDIMScheduler()
+    return diffusers.DiTPipeline(transformer.eval(), _vae("SD"), scheduler, id2label={0: "a circle"})
+
+
 def _flux(vae):
     transformer = diffusers.FluxTransformer2DModel(
         in_channels=64,
