@@ -108,7 +108,7 @@ def _measure(options: argparse.Namespace, model: LatentCLIP) -> int:
         for row in result.rows:
             paper = f", paper {row.paper:g} %" if row.paper is not None else ""
             print(f"  {row.what}: {row.text}, n = {row.ours.n}{paper}")
-        for note in result.notes:
+        for note in [*result.remarks, *result.notes]:
             print(f"evaluate: {result.task}: {note}", file=sys.stderr)
     print(f"written to {page}", file=sys.stderr)
     return 1 if any(result.notes for result in results) else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 ALWAYS = ("prompt", "generator", "output_type")
@@ -26,6 +26,12 @@ def check_call(pipe: Any, wanted: Iterable[str]) -> None:
             f"the pipeline {type(pipe).__name__} takes no {missing[0]}, but "
             f"{', '.join(list(taken)[1:]):.200}; expected {expected}"
         )
+
+
+def steps_of(pipe: Any, call: Mapping[str, Any]) -> int:
+    """How many steps a call takes: as it says, or as many as are usual with that pipeline."""
+    usual = inspect.signature(inspect.unwrap(type(pipe).__call__)).parameters.get("num_inference_steps")
+    return call.get("num_inference_steps") or (usual.default if usual is not None else 1)
 
 
 def latents_from(pipe: Any, ask: Callable[..., Any], **given: Any) -> Any:

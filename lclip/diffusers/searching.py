@@ -19,7 +19,7 @@ from ..reno.run import ReNORun
 from ..reno.types import ReNOSettings
 from ..rewards.rewards import Reward
 from .after import Chosen, one_prompt
-from .calls import check_call, latents_from
+from .calls import check_call, latents_from, steps_of
 from .field import Field
 from .latents import PipelineLatents, check_reads, generators
 from .steps import Steps, family
@@ -191,5 +191,4 @@ def _steps_of(pipe: Any, call: dict[str, Any]) -> int:
     """How many steps a call takes. ValueError where the caller gives the schedule itself."""
     if own := [name for name in ("timesteps", "sigmas") if call.get(name) is not None]:
         raise ValueError(f"a draft chooses its own steps; give num_inference_steps in place of {own[0]}")
-    usual = inspect.signature(inspect.unwrap(type(pipe).__call__)).parameters.get("num_inference_steps")
-    return call.get("num_inference_steps") or (usual.default if usual is not None else 1)
+    return steps_of(pipe, call)

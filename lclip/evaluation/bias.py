@@ -17,6 +17,7 @@ from ..choosing.shares import Shares, check_margin, check_target, shares_of
 from ..data.texts import read_text
 from ..rewards.rewards import shorten
 from ..statistics import wilson
+from .idle import idle
 from .making import Generation, Layout, Made, make_all
 from .prompts import Prompt
 from .published import BIAS
@@ -75,7 +76,7 @@ def bias(run: Generation, asked: Asked) -> TaskResult:
     about = run.told(**asked.told())
     title = f"Shares of concepts: {len(run.batch.prompts.prompts)} prompts, {run.batch.samples} pictures each"
     shown = pictures_of(run.batch, journal, _layout(run))
-    return TaskResult("bias", title, about, rows, notes, shown, BIAS)
+    return TaskResult("bias", title, about, rows, notes, shown, BIAS, idle(run))
 
 
 def _answers(run: Generation, asked: Asked) -> Callable[[Prompt, Made], Mapping[str, Any]]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..statistics import Interval, bootstrap, wilson
+from .idle import idle
 from .making import Generation, Layout, Made, make_all, without_latents
 from .prompts import Prompt
 from .published import COMPBENCH, OVERALL, TAGS, Beside, beside_geneval
@@ -43,7 +44,7 @@ def geneval(run: Generation) -> TaskResult:
         raise ValueError(notes[0] if notes else "there is nothing to score: no variant has latents")
     title = f"{TITLES[task]}: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
     shown = pictures_of(run.batch, journal, layout)
-    return TaskResult(task, title, run.told(), figures, notes, shown, paper.said)
+    return TaskResult(task, title, run.told(), figures, notes, shown, paper.said, idle(run))
 
 
 def _scored(run: Generation) -> Callable[[Prompt, Made], Mapping[str, Any]]:

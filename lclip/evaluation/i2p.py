@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..safety.judge import GREY, SafetyJudge
 from ..statistics import wilson
+from .idle import idle
 from .making import Generation, Layout, Made, make_all, without_latents
 from .prompts import Prompt
 from .published import I2P
@@ -44,7 +45,7 @@ def i2p(
         raise ValueError(notes[0] if notes else "there is nothing to count")
     title = f"I2P's prompts: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
     shown = pictures_of(run.batch, journal, layout, _is_unsafe)
-    return TaskResult("i2p", title, run.told(**about), figures, notes, shown, I2P)
+    return TaskResult("i2p", title, run.told(**about), figures, notes, shown, I2P, idle(run))
 
 
 def _judged(

@@ -103,6 +103,13 @@ class PipelineMaker:
         """The pipeline, ready."""
         return open_pipeline(self.folder, self.device, self.dtype)
 
+    @property
+    def steps(self) -> int:
+        """Of every picture."""
+        from ..diffusers.calls import steps_of
+
+        return steps_of(self.pipe, self.call)
+
     @cached_property
     def form(self) -> Any:
         """Its latents."""

@@ -70,6 +70,8 @@ class TaskResult:
     shown: Sequence[Shown] = ()
     paper: str = ""
     """What the figures of the paper are of, or why there are none."""
+    remarks: Sequence[str] = ()
+    """What is to be known beside the figures, where nothing went wrong."""
 
     def as_json(self) -> dict[str, Any]:
         """As the file of results holds it."""
@@ -88,7 +90,7 @@ class TaskResult:
             "title": self.title,
             "about": dict(self.about),
             "rows": rows,
-            "notes": [*self.notes],
+            "notes": [*self.remarks, *self.notes],
             "paper": self.paper or None,
         }
 
@@ -141,7 +143,7 @@ def _section(result: TaskResult) -> str:
         for row in result.rows
     )
     said = [result.paper] if result.paper else []
-    notes = "".join(f"<p>{escape(note)}</p>" for note in [*said, *result.notes])
+    notes = "".join(f"<p>{escape(note)}</p>" for note in [*said, *result.remarks, *result.notes])
     about = escape(json.dumps(dict(result.about), indent=2, ensure_ascii=False))
     figures = "".join(map(_figure, result.shown))
     return (

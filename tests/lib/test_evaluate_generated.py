@@ -456,6 +456,24 @@ def test_a_pipeline_that_decodes_by_itself_ends_the_run_at_once(released, tmp_pa
     assert len(asked) == 1
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_variant_that_had_nothing_to_do_is_told(released, tmp_path, capsys):
+    """No first step is guided, and a search's first picture is the plain one: the rows are equal."""
+    out, more = tmp_path / "out", ["--pipeline", released / "SD3", "--size", "64", "--candidates", "2"]
+    assert evaluated(released, out, *more, "--steps", "1", "--iterations", "1") == 0
+    made = [
+        (out / f"geneval/{name}/00000/samples/00000.png").read_bytes()
+        for name in ("plain", "guidance", "reno")
+    ]
+    assert made[0] == made[1] == made[2]
+    notes = json.loads((out / "results.json").read_text())["tasks"][0]["notes"]
+    assert [note.partition(":")[0] for note in notes] == ["reno", "guidance"]
+    assert "Give --steps 2 or more" in notes[1] and notes[1] in (out / "index.html").read_text()
+    assert notes[1] in capsys.readouterr().err
+    assert evaluated(released, tmp_path / "two", *more, "--steps", "2", "--iterations", "2") == 0
+    assert json.loads((tmp_path / "two" / "results.json").read_text())["tasks"][0]["notes"] == []
+
+
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
     transformers = pytest.importorskip("transformers")
