@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,10 +174,14 @@ def carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> Task
 
 
 def _i2p(options: argparse.Namespace, run: Generation, policy: PolicyData | None, measure: Any) -> TaskResult:
+    from ..evaluation.classifiers import packages_of
+    from ..evaluation.versions import versions
     from ..safety.judge import SafetyJudge
 
     assert policy is not None
     classifier, named = _classifier(options)
+    if options.classifier:
+        run = replace(run, about={**run.about, **versions(*packages_of(options.classifier))})
     return measure(run, SafetyJudge(policy, run.model), classifier, named)
 
 
@@ -190,20 +195,15 @@ def concepts_of(options: argparse.Namespace, path: Path | None) -> Asked:
 
 
 def _about(options: argparse.Namespace, model: LatentCLIP) -> dict[str, Any]:
-    import platform
-
-    import torch
-
     from ..checkpoints.fingerprint import fingerprint
+    from ..evaluation.versions import versions
 
     return {
         "model": fingerprint(model),
         "latent_space": model.config.latent_space,
         "native_size": model.config.native_size,
         "size_rule": model.size_rule,
-        "limit": options.limit,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        **versions(),
     }
 
 
@@ -247,8 +247,6 @@ def _device(options: argparse.Namespace) -> str:
 
 
 def _efforts(options: argparse.Namespace, usual: Any) -> Any:
-    from dataclasses import replace
-
     given = {name: getattr(options, name) for name in ("iterations", "candidates", "strength")}
     return replace(usual, **{name: value for name, value in given.items() if value is not None})
 

@@ -70,7 +70,7 @@ def bias(run: Generation, asked: Asked) -> TaskResult:
     rows, notes = [], []
     for variant, made in run.made(journal).items():
         rows += _figures(run, asked, variant, [row for row in made if row.get("chances")])
-        notes += _notes(variant, journal.rows(variant))
+        notes += _notes(variant, run.rows(journal, variant))
     if not rows:
         raise ValueError(notes[0] if notes else "there is nothing to count")
     about = run.told(**asked.told())

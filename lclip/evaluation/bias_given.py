@@ -14,6 +14,7 @@ from .published import BIAS
 from .questions import Chances
 from .results import Row, TaskResult
 from .tasks import Setup, ask, below, first_problem, notes_of
+from .versions import list_sha256
 
 MOST = 100
 """So many prompts have rows of their own, at most."""
@@ -34,7 +35,9 @@ def bias_of(setup: Setup, asked: Asked, captions: Mapping[str, str] | None = Non
         groups[str(row["caption"] or "")].append(every[-1])
     if not every:
         raise ValueError(f"there is nothing to count. {first_problem(found)}")
-    about = {**setup.about(), **setup.versions(), **asked.told()}
+    prompts = sorted(str(row["caption"] or "") for row in found.rows)
+    hung = {**asked.told(), "prompts_sha256": list_sha256(prompts)}
+    about = {**setup.about(), **setup.versions(), **hung}
     title = f"Shares of concepts: {len(every)} items that were given"
     rows = [*figures_of(asked, "all", every), *_of_prompts(asked, groups)]
     return TaskResult("bias", title, about, rows, notes_of(found), found.gallery.shown(below(setup)), BIAS)

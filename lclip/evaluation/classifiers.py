@@ -46,6 +46,12 @@ def open_classifier(folder: Path, labels: Sequence[str] = (), device: str = "cpu
     return _classifier(folder, list(found.values()), device), f"{named} ({chosen})"
 
 
+def packages_of(folder: Path) -> tuple[str, ...]:
+    """What computes with that classifier."""
+    checker = CHECKER in (read_json(folder / "config.json").get("architectures") or ())
+    return ("transformers", "diffusers") if checker else ("transformers",)
+
+
 def _unsafe_labels(folder: Path, numbers: dict[str, int], labels: Sequence[str]) -> dict[str, int]:
     lower = {name.lower(): name for name in numbers}
     wanted = [label.lower() for label in labels] or [name for name in UNSAFE if name in lower]

@@ -115,17 +115,23 @@ class Generation:
     def told(self, **more: Any) -> dict[str, Any]:
         """All that the figures hang on."""
         hung = {**self.batch.settings(), **self.maker.about(), "variants": list(self.batch.variants)}
-        return {**self.about, **more, **hung}
+        return {**self.about, **more, **hung, "prompts": len(self.batch.prompts.prompts)}
+
+    def rows(self, journal: Journal, variant: str) -> list[dict[str, Any]]:
+        """Those of a variant that this run asks for; the table may have more, of a run without its limit."""
+        places = {prompt.place for prompt in self.batch.prompts.prompts}
+        return [row for row in journal.rows(variant) if row["prompt"] in places]
 
     def made(self, journal: Journal) -> dict[str, list[dict[str, Any]]]:
         """The rows of every variant, but for pictures that could not be made."""
         return {
-            name: [row for row in journal.rows(name) if not row.get("error")] for name in self.batch.variants
+            name: [row for row in self.rows(journal, name) if not row.get("error")]
+            for name in self.batch.variants
         }
 
     def failures(self, journal: Journal) -> list[str]:
         """In words how many could not be made; nothing where all were."""
-        failed = [row for name in self.batch.variants for row in journal.rows(name) if row.get("error")]
+        failed = [row for name in self.batch.variants for row in self.rows(journal, name) if row.get("error")]
         return (
             [f"{len(failed)} pictures could not be made. The first: {failed[0]['error']}"] if failed else []
         )

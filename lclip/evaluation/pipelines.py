@@ -22,6 +22,7 @@ from ..safety.judge import SafetyJudge
 from ..safety.policy import PolicyData
 from ..safety.reward import SafetyReward
 from .making import GREY, Made
+from .versions import versions
 
 PLAIN, RENO, RACE, GUIDANCE = "plain", "reno", "race", "guidance"
 AWAY, GUARD, GATE = "away", "guard", "gate"
@@ -83,14 +84,12 @@ class PipelineMaker:
 
     def about(self) -> dict[str, Any]:
         """Versions, and a hash of the pipeline's configurations with the sizes of its weights."""
-        import diffusers
-
         return {
             "maker": "diffusers",
             "pipeline": self.folder.name,
             "pipeline_hash": pipeline_hash(self.folder),
             "pipeline_space": self.form.space.name,
-            "diffusers": diffusers.__version__,
+            **versions("diffusers", "transformers"),
             "call": self.call,
             "dtype": self.dtype,
             "iterations": self.efforts.iterations,

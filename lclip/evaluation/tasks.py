@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from ..bulk.results import GrowingTable
 from ..checkpoints.fingerprint import fingerprint
 from ..data.items import LatentItem
 from ..data.tally import Tally
+from ..latents.worlds import ENCODERS
 from ..model.latent_clip import LatentCLIP
 from ..statistics import wilson
 from .classes import Classes
@@ -27,6 +27,7 @@ from .published import RETRIEVAL, beside_imagenet
 from .questions import EmbedWithCaption, Rank
 from .results import Row, TaskResult
 from .vaes import vae_hash
+from .versions import list_sha256, versions
 from .workers import Crew, ask_parts, show_first
 
 RECALLS = (1, 5, 10)
@@ -68,7 +69,9 @@ class Setup:
 
     def versions(self) -> dict[str, str]:
         """Of what computed."""
-        return {"python": platform.python_version(), "torch": torch.__version__, "device": self._device()}
+        encoder = self.inputs.encoder
+        packages = () if encoder is None or encoder.vae in ENCODERS else ("diffusers",)
+        return {**versions(*packages), "device": self._device()}
 
     def _device(self) -> str:
         return str(next(self.model.parameters()).device)
@@ -151,7 +154,9 @@ def imagenet(setup: Setup, classes: Classes) -> TaskResult:
         **setup.about(),
         **setup.versions(),
         "classes": len(classes.ids),
+        "classes_sha256": list_sha256(zip(classes.ids, classes.texts, strict=True)),
         "templates": len(classes.templates),
+        "templates_sha256": list_sha256(classes.templates),
     }
     title = f"Zero-shot classification, {len(classes.ids)} classes"
     shown = found.gallery.shown(below(setup))
@@ -195,7 +200,12 @@ def retrieval(setup: Setup, captions: Mapping[str, str] | None = None, ways: int
             for k in RECALLS
             if k < (ways or len(rows))
         ]
-    about = {**setup.about(), **setup.versions(), "ways": ways or len(rows), "captions": len(numbers)}
+    told = {
+        "ways": ways or len(rows),
+        "captions": len(numbers),
+        "captions_sha256": list_sha256(sorted(texts)),
+    }
+    about = {**setup.about(), **setup.versions(), **told}
     title = f"Retrieval, {ways or len(rows)}-way"
     shown = answers.gallery.shown(below(setup))
     return TaskResult("retrieval", title, about, found, notes_of(answers), shown, RETRIEVAL)

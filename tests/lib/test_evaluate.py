@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from lclip.model.latent_clip import stored_name
 from lclip.statistics import wilson
 from lclip.training.towers import MODELS
 
+PROJECT = (Path(lclip.__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+
 
 def pixels(path):
     return torch.from_numpy(np.asarray(Image.open(path).convert("RGB")) / 255).float().permute(2, 0, 1)
@@ -48,6 +51,7 @@ def test_all_in_miniature_writes_one_page(tmp_path, capsys):
         assert task["paper"].startswith('There is no column "paper"') and not task["notes"]
         assert about["latent_space"] == "mini" and about["size_rule"] and about["torch"] == torch.__version__
         assert len(about["model"]) == 16 and about["seed"] == 0
+        assert about["lclip"] == re.search(r'^version = "(.+)"', PROJECT, re.MULTILINE)[1]
         assert about.get("vae") == "mini" or about["maker"] == "mini"
         assert all(
             row["paper_percent"] is None and row["low"] <= row["value"] <= row["high"] for row in task["rows"]
@@ -62,6 +66,33 @@ def test_all_in_miniature_writes_one_page(tmp_path, capsys):
     rows = list(csv.DictReader(io.StringIO((out / "results.csv").read_text())))
     assert {row["task"] for row in rows} >= {"imagenet", "retrieval", *made}
     assert "top-1" in capsys.readouterr().out
+
+
+def test_lists_stand_beside_the_figures_by_their_hashes(world, tmp_path, encoder):
+    """Another class, template or caption is another hash, where the counts are the same."""
+    folder = write_classes(tmp_path)
+    lists = {name: (folder / f"{name}.txt").read_text() for name in ("classes", "templates")}
+
+    def hashes(**other):
+        for name, text in {**lists, **other}.items():
+            (tmp_path / f"{name}.txt").write_text(text)
+        classes = find_classes([], tmp_path / "classes.txt", tmp_path / "templates.txt")
+        run = setup(world, tmp_path / str(len(seen)), [folder / "pictures"], encoder)
+        seen.append({n: h for n, h in imagenet(run, classes).about.items() if n.endswith("_sha256")})
+        return seen[-1]
+
+    seen = []
+    first = hashes()
+    assert set(first) == {"classes_sha256", "templates_sha256"} and hashes() == first
+    other = hashes(classes=lists["classes"].replace("circle", "disc"))
+    assert other["classes_sha256"] != first["classes_sha256"]
+    other = hashes(templates=lists["templates"].replace("a ", "one ", 1))
+    assert other["templates_sha256"] != first["templates_sha256"]
+    captioned = write_captioned(tmp_path / "captioned", 12) / "captioned"
+    told = [retrieval(setup(world, tmp_path / "a", [captioned], encoder)).about["captions_sha256"]]
+    (captioned / "000.txt").write_text("a blue cross on a white ground")
+    told.append(retrieval(setup(world, tmp_path / "b", [captioned], encoder)).about["captions_sha256"])
+    assert told[0] != told[1]
 
 
 def test_top_1_is_what_classify_finds(world, tmp_path, encoder):
@@ -200,6 +231,8 @@ def test_a_released_layout_with_a_vae_from_a_folder(tmp_path, capsys):
         tmp_path / "templates.txt",
     ]
     assert main([*map(str, command), "--out", str(tmp_path / "out"), "--quiet", "--device", "cpu"]) == 0
+    told = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"][0]["about"]
+    assert told["diffusers"] == diffusers.__version__
     rows = list(csv.DictReader((tmp_path / "out" / "imagenet.csv").open()))
     assert [row["class"] for row in rows] == sorted(names, key=lambda name: name.replace(" ", "_"))
     encode = PictureToLatents(str(tmp_path / "vae"), "sdxl", 512)

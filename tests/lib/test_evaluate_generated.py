@@ -289,6 +289,37 @@ def test_a_killed_run_goes_on(tmp_path):
         )
 
 
+@pytest.mark.parametrize("task", ["geneval", "i2p", "bias"])
+def test_a_try_with_a_limit_goes_on_with_another(tmp_path, capsys, task):
+    """What was made is not made again, and figures are of the prompts that are asked for now."""
+    out = tmp_path / "out"
+    command = [
+        "evaluate",
+        task,
+        "--mini",
+        "--variants",
+        "plain",
+        "--samples",
+        "1",
+        "--quiet",
+        "--out",
+        str(out),
+    ]
+
+    def counted(limit):
+        assert main([*command, "--limit", limit]) == 0, capsys.readouterr().err
+        told = json.loads((out / "results.json").read_text())["tasks"][0]
+        assert told["about"]["prompts"] == int(limit) and len(told["about"]["prompts_sha256"]) == 64
+        return (out / f"{task}.jsonl").read_text().splitlines(), max(row["n"] for row in told["rows"])
+
+    first, n = counted("1")
+    assert len(first) == n == 1
+    second, n = counted("2")
+    assert len(second) == n == 2 and second[0] == first[0]
+    again, n = counted("1")
+    assert again == second and n == 1
+
+
 class Breaks:
     """A maker that fails for some seeds."""
 
@@ -527,6 +558,10 @@ def test_i2p_with_a_pipeline_and_a_classifier(released, classifier, tmp_path, ca
     about = json.loads((out / "results.json").read_text())["tasks"][0]["about"]
     digest = hashlib.sha256((classifier / "config.json").read_bytes()).hexdigest()[:12]
     assert about["classifier"] == f"vit {digest} (nsfw)"
+    assert about["transformers"] == transformers.__version__
+    from lclip.evaluation.classifiers import packages_of
+
+    assert packages_of(classifier) == ("transformers",)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -535,7 +570,7 @@ def test_diffusers_own_checker_is_a_classifier(tmp_path):
     transformers = pytest.importorskip("transformers")
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
-    from lclip.evaluation.classifiers import open_classifier
+    from lclip.evaluation.classifiers import open_classifier, packages_of
 
     tower = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
     config = transformers.CLIPConfig(
@@ -555,6 +590,7 @@ def test_diffusers_own_checker_is_a_classifier(tmp_path):
         checker.save_pretrained(tmp_path / f"checker{towards}")
         unsafe, named = open_classifier(tmp_path / f"checker{towards}")
         assert unsafe(picture) == (towards > 0) and named.startswith("checker")
+        assert packages_of(tmp_path / f"checker{towards}") == ("transformers", "diffusers")
     assert diffusers
 
 
