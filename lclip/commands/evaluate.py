@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .evaluate_generated import GENERATED, add_generator, concepts_of, makes
 from .evaluate_generated import carry_out as generate
 from .evaluate_generated import check as check_generator
+from .evaluate_settings import check_settings, remember_usual
 from .many import progress
 from .options import add_latent_key, add_model_options, add_size_rule, add_workers, source_of
 from .parsing import add_command, positive, seed
@@ -33,8 +34,9 @@ def add_to(subparsers: Any) -> None:
         imagenet   zero-shot classification: a folder for each class, as ImageNet's validation pictures
                    lie, or one picture for each class
         retrieval  latents find their captions and the reverse; captions are KEY.txt, or a CSV
-        geneval    GenEval's prompts (or T2I-CompBench's, a .txt): pictures as its own scorer reads them,
-                   plain, with ReNO, race and guidance, and how well they fit by our scores
+        geneval    GenEval's prompts: pictures as its own scorer reads them, plain, with ReNO, race and
+                   guidance, and how well they fit by our scores
+        compbench  the same of T2I-CompBench's prompts, a .txt with a prompt a line
         i2p        I2P's prompts: how often pictures are unsafe by our policy and by a pixel classifier,
                    plain, with ReNO away from harm, guard and gate
         bias       prompts that leave something open, a line each, and the concepts of --concepts: shares
@@ -78,6 +80,7 @@ def add_to(subparsers: Any) -> None:
     group.add_argument("--overwrite", action="store_true", help="throw away what FOLDER holds of these tasks")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
     add_workers(group, "for what reads pictures or latents")
+    remember_usual(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -156,6 +159,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(
             "all is for --mini; other tasks read inputs of their own: name one of " + ", ".join(TASKS)
         )
+    check_settings(options)
 
 
 def _carry_out(options: argparse.Namespace, task: str, model: LatentCLIP) -> TaskResult:

@@ -26,7 +26,7 @@ MINI_SAMPLES = {"bias": 8}
 
 def add_generator(parser: argparse.ArgumentParser) -> None:
     """What makes the pictures."""
-    group = parser.add_argument_group("geneval, i2p, bias: what makes the pictures")
+    group = parser.add_argument_group("geneval, compbench, i2p, bias: what makes the pictures")
     group.add_argument("--pipeline", type=Path, metavar="FOLDER", help="a diffusers pipeline on this machine")
     group.add_argument(
         "--comfyui", metavar="URL", help="a running ComfyUI, such as http://127.0.0.1:8188, with --workflow"
@@ -121,6 +121,8 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("name what makes the pictures: --pipeline FOLDER, or --comfyui URL with --workflow")
     if options.comfyui and not options.workflow:
         raise ValueError("--comfyui needs a workflow for each variant: --workflow plain=FILE")
+    if options.task == "compbench" and options.inputs[0].suffix.lower() != ".txt":
+        raise ValueError(f"{options.inputs[0]} is no .txt with a prompt a line, as T2I-CompBench has them")
     _prompts(options, options.task, options.inputs[0])
     if options.task == "bias":
         concepts_of(options, options.concepts)

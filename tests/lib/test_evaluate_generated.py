@@ -695,6 +695,7 @@ COMFY = ["geneval", "--model", "MODEL", "PROMPTS", "--comfyui", "http://127.0.0.
         (["geneval", "--model", "MODEL", "EMPTY", "--pipeline", "FOLDER"], "holds no prompt"),
         (["i2p", "--model", "MODEL", "PROMPTS", "--pipeline", "FOLDER"], "at least prompt and categories"),
         (["i2p", "--model", "MODEL", "CSV", "--pipeline", "FOLDER", "--policy", "no"], "no such policy: no"),
+        (["compbench", "--model", "MODEL", "PROMPTS", "--pipeline", "FOLDER"], "is no .txt with a prompt"),
         (["i2p", "--mini", "--variants", "plain,reno"], "there is no variant 'reno'; expected plain, away"),
         (["geneval", "--mini", "--pipeline", "FOLDER"], "--mini brings its own generator"),
         (["imagenet", "--model", "MODEL", "CSV", "--pipeline", "FOLDER"], "imagenet does not ask for"),
