@@ -97,6 +97,16 @@ def test_an_error_that_troubleshooting_names_is_one_of_ours():
             assert any(part in text for text in said), part
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["nothing is downloaded unasked", "the hub has no", "the space's own VAE", "is no entry of GenEval",
+     "at least prompt and categories"],
+)  # fmt: skip
+def test_troubleshooting_has_a_row_for(words):
+    text = (SITE / "pages" / "troubleshooting.md").read_text("utf-8")
+    assert any(words in heading for heading in re.findall(r"^### (.+)$", text, re.M))
+
+
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material", "mkdocstrings")),
     reason='the extra "docs" is not installed',
