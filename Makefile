@@ -20,7 +20,7 @@ help:
 	@echo "make pictures fetches free pictures by package for the real sections of make bench, with their licences"
 	@echo "make screens draws the pictures of nodes and workflows anew; ARGS='NUMBER ...' for some workflows only"
 	@echo "make docs    the documentation as a static site, in build/docs/html"
-	@echo "make lint    ruff and pyright"
+	@echo "make lint    ruff and pyright, and the names of comfy in the ComfyUIs of COMFYUI_PATH or ~/comfyui*/"
 	@echo "make archive builds what the registry gets, in dist/"
 
 setup: $(READY)
@@ -60,6 +60,7 @@ lint: $(READY)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m pyright --pythonpath $(PY)
+	@$(PY) release/host_imports.py
 
 archive: $(READY)
 	@$(PY) release/archive.py $(ARGS)

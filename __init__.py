@@ -31,9 +31,13 @@ async def comfy_entrypoint():
     )
     from .nodes.host import folders as host_folders
     from .nodes.host import locale as host_locale
+    from .nodes.host import replacements as host_replacements
     from .nodes.host import web as host_web
 
     class LatentCLIPExtension(ComfyExtension):
+        async def on_load(self):
+            await host_replacements.register()
+
         async def get_node_list(self):
             return [
                 load.LoadLatentCLIP,

@@ -26,7 +26,7 @@ def working_memory(config: lclip.LatentCLIPConfig, latents: Tensor) -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device had no memory left. Not every device and call says so by torch's own class: newer
     hosts know their codes (`is_oom`), and all say it in words."""
-    known = getattr(comfy.model_management, "is_oom", None)
+    known = vars(comfy.model_management).get("is_oom")
     if isinstance(error, torch.cuda.OutOfMemoryError) or (known is not None and known(error)):
         return True
     return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 
@@ -61,4 +62,29 @@ class SelectDoubts:
         return (select.doubts(values, k, keep_by, variety, kept),)
 
 
-NODES = {"Probe_Defaults": Defaults, "Probe_SelectDoubts": SelectDoubts}
+class Replace:
+    """Registers, as a release would, that Score stands for a made-up node; whether the host takes such."""
+
+    RETURN_TYPES = (ANY,)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"old": ("STRING",)}}
+
+    async def run(self, old):
+        pack = sys.modules[nodes.NODE_CLASS_MAPPINGS["LatentCLIP_Score"].__module__].__package__
+        replacements = importlib.import_module(f"{pack}.host.replacements")
+        replacement = replacements.Replacement(
+            new="LatentCLIP_Score",
+            old=old,
+            widgets=("prompt", "scale"),
+            inputs=(("latent_clip", "model"), ("latent", "latents")),
+            values=(("text", "a red circle"),),
+            outputs=((1, 0), (0, 1)),
+        )
+        return (await replacements.register([replacement]),)
+
+
+NODES = {"Probe_Defaults": Defaults, "Probe_Replace": Replace, "Probe_SelectDoubts": SelectDoubts}
