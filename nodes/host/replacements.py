@@ -1,8 +1,8 @@
 """Nodes of earlier releases that are no more, and what takes their place in saved workflows.
 
-A node whose inputs or outputs are put elsewhere, renamed or taken away is a new node under a new id: workflows
-keep the values of widgets by their place. Its row in REPLACED tells the host how the old becomes the new.
-Hosts from about 0.14 on take that; older ones say that the node is missing.
+A node whose inputs or outputs are put elsewhere, renamed or taken away is a new node under a new id, for
+workflows keep the values of widgets by their place. Its row in REPLACED tells the host how the old becomes the
+new. Hosts since February 2026 take that; older ones say that the node is missing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class Replacement:
     """One node for another.
 
     old: an id that no node has any more. widgets: what the old node's widgets were called, in their order.
-    inputs: pairs of the new input and the old one. values: pairs of a new input that the old node had not, and
-    what it is. outputs: pairs of the new place and the old one, from 0.
+    inputs: pairs of the new input and the old one. values: pairs of a new input that the old node had not
+    and its value. outputs: pairs of the new place and the old one, from 0.
     """
 
     new: str
