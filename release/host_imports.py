@@ -1,7 +1,7 @@
-"""`python release/host_imports.py`: whether every name of `comfy` that nodes/ uses is in the ComfyUIs that are here.
+"""`python release/host_imports.py`: is every name of `comfy` that nodes/ uses in the ComfyUIs that are here?
 
-It asks comfy-import-guard, offline, of each checkout that COMFYUI_PATH names or, without it, of ~/comfyui*/. Names
-and calls are read, nothing is imported or run. Where no checkout is, it says so and is content.
+It asks comfy-import-guard, offline, of each checkout that COMFYUI_PATH names or, without it, of ~/comfyui*/.
+Names and calls are read, nothing is imported or run. Where no checkout is, it says so and is content.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def main() -> int:
     """Check all; 1 where one lacks a name."""
     say = sys.stdout.write
     if importlib.util.find_spec(GUARD) is None:
-        say(
-            "NO comfy-import-guard HERE: the hosts' names are NOT checked. `pip install -e .[test]` brings it.\n"
-        )
+        say("NO comfy-import-guard HERE: the hosts' names are NOT checked. `make lint` brings it.\n")
         return 0
     if not (found := checkouts()):
         say("NO COMFYUI HERE: the hosts' names are NOT checked. Set COMFYUI_PATH to one or more checkouts.\n")

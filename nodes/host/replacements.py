@@ -1,8 +1,8 @@
 """Nodes of earlier releases that are no more, and what takes their place in saved workflows.
 
 A node whose inputs or outputs are put elsewhere, renamed or taken away is a new node under a new id, for
-workflows keep the values of widgets by their place. Its row in REPLACED tells the host how the old becomes the
-new. Hosts since February 2026 take that; older ones say that the node is missing.
+workflows keep the values of widgets by their place. Its row in REPLACED tells the host how the old becomes
+the new. Hosts since February 2026 take that; older ones say that the node is missing.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import Any
 OF_THE_HOST = {"file", "sampler_name", "scheduler"}
 """Choices that differ by the host and by what is installed."""
 HOW = (
-    "Put it back, or append at the end (an optional input). If it must be: give the node a new id, and add a row "
-    "to REPLACED in nodes/host/replacements.py that says how saved workflows become the new node."
+    "Put it back, or append at the end (an optional input). If it must be: give the node a new id, and add a "
+    "row to REPLACED in nodes/host/replacements.py that says how saved workflows become the new node."
 )
 
 Schema = dict[str, Any]

@@ -1,6 +1,7 @@
 """Saved workflows go on working: no node's inputs and outputs change unnoticed.
 
-`UPDATE_SCHEMAS=1 COMFYUI_PATH=... make test ARGS=tests/host/test_schemas.py` writes what is new into schemas.json.
+`UPDATE_SCHEMAS=1 COMFYUI_PATH=... make test ARGS=tests/host/test_schemas.py` writes what is new into
+schemas.json.
 """
 
 from __future__ import annotations
@@ -114,8 +115,10 @@ def changed(change) -> dict:
         lambda node: node["outputs"][0].reverse(),
         lambda node: node["outputs"][1].__setitem__(1, "STRING"),
     ],
-    ids="inserted moved removed renamed retyped demanded lost-choice "
-    "out-inserted out-removed out-renamed out-retyped".split(),
+    ids=[
+        *("inserted", "moved", "removed", "renamed", "retyped", "demanded", "lost-choice"),
+        *("out-inserted", "out-removed", "out-renamed", "out-retyped"),
+    ],
 )
 def test_what_breaks_a_saved_workflow_is_told(change):
     assert broken(MADE_UP, changed(change))
@@ -130,7 +133,7 @@ def test_what_breaks_a_saved_workflow_is_told(change):
         lambda node: node["inputs"][2].update(options=["threshold", "k", "both"]),
         lambda node: node["outputs"].append(["rest", "LATENT"]),
     ],
-    ids="appended default widened more-choices out-appended".split(),
+    ids=["appended", "default", "widened", "more-choices", "out-appended"],
 )
 def test_what_may_come_later_is_let_through(change):
     assert not broken(MADE_UP, changed(change))
@@ -142,7 +145,7 @@ def test_a_node_may_go_only_where_another_takes_its_place():
 
 
 def test_the_host_takes_a_replacement(host, new_graph):
-    """Of a made-up node, in a workflow as an old browser sends it: by other names, with outputs in another order."""
+    """Of a made-up node, in a workflow as an old browser sends it: other names, outputs in another order."""
     graph = new_graph()
     shown = graph.add("Probe_Values", value=graph.add("Probe_Replace", old="Probe_OldScore")[0])
     (taken,) = host.run(graph).require_ok().values(shown)

@@ -1,4 +1,4 @@
-"""`make lint` finds names of the host that a ComfyUI does not have, without a network and without running it."""
+"""`make lint` finds names that a ComfyUI does not have, without a network and without running it."""
 
 from __future__ import annotations
 
