@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from . import host
 from .host import sockets
 from .host.choices import ACTIONS, SAMPLERS
-from .host.feedback import say, shown
+from .host.feedback import say, shown_if
 from .host.search_widgets import scheduler_input
 
 
@@ -57,6 +57,7 @@ class SafetyGate(io.ComfyNode):
                     tooltip="For replace and repair: encodes the grey picture exactly. Without it a known "
                     "grey of the latents' space is used.",
                 ),
+                sockets.show_input(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -101,6 +102,7 @@ class SafetyGate(io.ComfyNode):
         positive: Any = None,
         negative: Any = None,
         vae: Any = None,
+        show: bool = True,
     ) -> io.NodeOutput:
         gate = host.gate.Gate(policy, latent, vae)
         if action == "stop":
@@ -120,7 +122,7 @@ class SafetyGate(io.ComfyNode):
             not gate.blocked,
             len(gate.blocked),
             gate.report(as_json=report_as == "json"),
-            ui=shown(gate.sheet()),
+            ui=shown_if(show, gate.sheet),
         )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import lclip
 from . import draw, host
 from .host import sockets
-from .host.feedback import shown
+from .host.feedback import shown_if
 from .latents import samples_of
 
 LATENT_HINT = (
@@ -52,6 +52,7 @@ class Score(io.ComfyNode):
                     "is their mean, and the report shows each. Read as typed: (brackets:1.2) have no "
                     "meaning.",
                 ),
+                sockets.show_input(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The latents, unchanged."),
@@ -72,15 +73,17 @@ class Score(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, latent_clip: host.models.LoadedLatentCLIP, latent: dict[str, Any], text: str
+        cls, latent_clip: host.models.LoadedLatentCLIP, latent: dict[str, Any], text: str, show: bool = True
     ) -> io.NodeOutput:
         samples, lines = samples_of(latent), lines_of(text, "text")
         cosines = host.memory.to_host(lclip.similarity(latent_clip.ready(samples), samples, lines))  # [B, T]
         scores, cautions = cosines.mean(1), latent_clip.cautions(samples, lines)
         (best,), _ = lclip.top_k(scores, 1)
         report = score_report(cosines, lines, latent_clip.name, best, cautions)
-        sheet = draw.sheets.score_sheet(previews(samples, latent_clip), scores, cautions)
-        return io.NodeOutput(latent, float(scores[best]), scores.tolist(), report, ui=shown(sheet))
+        picture = shown_if(
+            show, lambda: draw.sheets.score_sheet(previews(samples, latent_clip), scores, cautions)
+        )
+        return io.NodeOutput(latent, float(scores[best]), scores.tolist(), report, ui=picture)
 
 
 class Classify(io.ComfyNode):
@@ -113,6 +116,7 @@ class Classify(io.ComfyNode):
                         "label alone.",
                     )
                 ),
+                sockets.show_input(" The socket chart gives its pictures all the same."),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The latents, unchanged."),
@@ -140,6 +144,7 @@ class Classify(io.ComfyNode):
         latent: dict[str, Any],
         labels: str,
         templates: str,
+        show: bool = True,
     ) -> io.NodeOutput:
         from ..lclip.safety.judge import UNREADABLE
         from ..lclip.scoring import filled
@@ -155,10 +160,13 @@ class Classify(io.ComfyNode):
         ]
         chart = draw.charts.probability_bars(names, chances)
         cautions = latent_clip.cautions(samples, filled(names, sentences))
-        sheet = draw.sheets.with_cautions(chart, cautions)
-        if len(tops) > 1:
-            sheet = draw.sheets.label_sheet(previews(samples, latent_clip), tops, shares, cautions)
-        return io.NodeOutput(latent, tops, shares, chart, ui=shown(sheet))
+
+        def sheet() -> Tensor:
+            if len(tops) == 1:
+                return draw.sheets.with_cautions(chart, cautions)
+            return draw.sheets.label_sheet(previews(samples, latent_clip), tops, shares, cautions)
+
+        return io.NodeOutput(latent, tops, shares, chart, ui=shown_if(show, sheet))
 
 
 class Heatmap(io.ComfyNode):
@@ -181,6 +189,7 @@ class Heatmap(io.ComfyNode):
                     tooltip='What to look for, as one text: a thing rather than a scene, such as "the red '
                     'circle".',
                 ),
+                sockets.show_input(" The socket overlay gives its pictures all the same."),
             ],
             outputs=[
                 io.Mask.Output(
@@ -199,7 +208,7 @@ class Heatmap(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, latent_clip: host.models.LoadedLatentCLIP, latent: dict[str, Any], text: str
+        cls, latent_clip: host.models.LoadedLatentCLIP, latent: dict[str, Any], text: str, show: bool = True
     ) -> io.NodeOutput:
         samples = samples_of(latent)
         text = " ".join(lines_of(text, "text"))
@@ -208,7 +217,8 @@ class Heatmap(io.ComfyNode):
         mask = spread_out(torch.nan_to_num(at_picture_size(cosines, latent_clip.config)))
         overlay = draw.charts.heat_overlay(previews(samples, latent_clip), mask)
         cautions = latent_clip.cautions(samples, [text])
-        return io.NodeOutput(mask, overlay, ui=shown(draw.sheets.heat_sheet(overlay, text, cautions, broken)))
+        picture = shown_if(show, lambda: draw.sheets.heat_sheet(overlay, text, cautions, broken))
+        return io.NodeOutput(mask, overlay, ui=picture)
 
 
 def lines_of(text: str, what: str) -> list[str]:

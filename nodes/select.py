@@ -15,7 +15,7 @@ from ..lclip.latents.items import finite_items, item_by_item
 from ..lclip.scoring import all_alike, too_many
 from . import draw, host
 from .host import sockets
-from .host.feedback import shown
+from .host.feedback import shown_if
 from .latents import item_numbers, numbers_of, samples_of, seeds_of, take_items
 
 KEEP_BY = ("k", "threshold", "both")
@@ -104,6 +104,7 @@ class Select(io.ComfyNode):
                     control_after_generate=False,
                     tooltip="Wire the seed that the batch was sampled with, and captions and seeds tell it.",
                 ),
+                sockets.show_input(" The socket grid gives its picture all the same."),
             ],
             outputs=[
                 io.Latent.Output(
@@ -171,6 +172,7 @@ class Select(io.ComfyNode):
         sort: bool = True,
         variety: float = 0.0,
         seed: int | None = None,
+        show: bool = True,
     ) -> io.NodeOutput:
         samples = samples_of(latent)
         reward = reward.of_batch(len(samples), numbers_of(latent))
@@ -201,7 +203,7 @@ class Select(io.ComfyNode):
             [labels.caption(index, float(values[index])) for index in kept] or [sockets.nothing()],
             _diversity(reward, samples[kept]),
             draw.sheets.pick_sheet(previews, values, kept, most=len(values)),
-            ui=shown(draw.sheets.pick_sheet(previews, values, kept, cautions)),
+            ui=shown_if(show, lambda: draw.sheets.pick_sheet(previews, values, kept, cautions)),
         )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import html
 import logging
+import random
+import string
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import comfy.utils
+import folder_paths
 from comfy.cli_args import LatentPreviewMethod, args
-from comfy_api.latest import ui
 from comfy_execution.progress import get_progress_state
 from server import PromptServer
 from torch import Tensor
@@ -22,6 +25,10 @@ logger = logging.getLogger("latent-clip")
 FRAME = 0.1
 """Seconds in which a browser draws a frame and more. Of the states of progress that come within one, newer
 frontends (1.58) take the last alone."""
+JPEG = {"quality": 90, "subsampling": 0}
+"""Colours at full detail: letters and frames are coloured."""
+NO_PICTURE = {"images": [], "animated": (False,)}
+"""For NodeOutput's ui: the browser takes a picture of an earlier run away."""
 _CAUTIONED: set[tuple[str, str | None]] = set()
 """Nodes that show a caution, by their workflow and their ids."""
 
@@ -32,10 +39,32 @@ def shown(pictures: Tensor) -> Any:
     Showing is a courtesy: where the host cannot write its temporary files, the result leaves without it.
     """
     try:
-        return ui.PreviewImage(pictures)
+        return {"images": temporary_files(pictures), "animated": (False,)}
     except OSError as error:
         logger.warning("The node shows no picture of its result: %s", error)
         return None
+
+
+def shown_if(show: bool, sheet: Callable[[], Tensor]) -> Any:
+    """`shown` of what that draws, or nothing drawn: by the switch of `sockets.show_input`."""
+    return shown(sheet()) if show else NO_PICTURE
+
+
+def temporary_files(pictures: Tensor) -> list[dict[str, str]]:
+    """Pictures [B, H, W, C] as files where the host writes its previews, named as those: JPEGs, which are
+    smaller and sooner written. One that shows what is behind it has four channels, and is a PNG.
+    """
+    prefix = "ComfyUI_temp_" + "".join(random.choices(string.ascii_lowercase, k=5))
+    height, width, channels = pictures.shape[1:]
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_temp_directory(), width, height
+    )
+    found = []
+    for number, picture in enumerate(draw.charts.as_pictures(pictures), counter):
+        file = f"{name}_{number:05}_.{'png' if channels == 4 else 'jpg'}"
+        picture.save(Path(folder) / file, **({"compress_level": 1} if channels == 4 else JPEG))
+        found.append({"filename": file, "subfolder": subfolder, "type": "temp"})
+    return found
 
 
 def shown_after_previews(pictures: Tensor) -> Any:

@@ -9,7 +9,6 @@ from typing import Any
 import comfy.utils
 import torch
 import torch.nn.functional as F
-from comfy_api.latest import ui
 from server import PromptServer
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from .. import draw
 from . import memory
 from . import spaces as host_spaces
 from .explore import Rendered
-from .feedback import logger, say
+from .feedback import logger, say, temporary_files
 
 EVENT, SHOWN = "latent-clip.map", "latent_clip_map"
 DECODED_AT_ONCE = 4
@@ -83,11 +82,11 @@ def shown_map(found: ExploredMap, pictures: Tensor, cautions: Sequence[str]) -> 
     """For NodeOutput's ui: what the widget shows. The sheet of cells is a temporary file of the host's."""
     picture = sheet(pictures, found.plan.columns)
     try:
-        (file,) = ui.PreviewImage(draw.charts.as_image([picture])).as_dict()["images"]
+        (file,) = temporary_files(draw.charts.as_image([picture]))
     except OSError as error:
         logger.warning("The map shows no pictures: %s", error)
         file = {}
     told = shown_json(found, "", picture.size)
     spoken = [draw.words.told(text) for text in cautions]
-    told |= {"file": dict(file), "cautions": spoken, "words": draw.maps.map_words()}
+    told |= {"file": file, "cautions": spoken, "words": draw.maps.map_words()}
     return {SHOWN: [told]}

@@ -19,6 +19,7 @@ from typing import Any
 
 import comfy.model_management as management
 import comfy.samplers
+import comfy.utils
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -234,7 +235,7 @@ class NoiseSearch(comfy.samplers.Sampler):
 
 
 class _Report:
-    """Progress bar and live preview: one tick per render, with the best so far as the picture."""
+    """Progress bar and live preview: one tick per render; a picture only where there is a better one."""
 
     def __init__(
         self,
@@ -245,11 +246,13 @@ class _Report:
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.callback, self.renders, self.batch, self.tell = callback, renders, batch, tell
-        self.done = 0
+        self.done, self.best = 0, None
+        self.ticks = comfy.utils.ProgressBar(renders)
         self.bar = tqdm(total=renders, disable=quiet, desc="ReNO")
 
     def start(self, item: int) -> None:
         """From now on one item at a time."""
+        self.best = None
         if item == 0:
             self.bar.reset(total=self.renders * self.batch)
         self.renders = self.renders if item else self.renders * self.batch
@@ -257,18 +260,23 @@ class _Report:
 
     def __call__(self, step: lclip.ReNOStep) -> None:
         best = f"{float(step.best_reward.mean()):.4f}"
-        self.show(draw.words.said("best reward {reward}", reward=best), step.best_latents)
+        better = self.best is None or not torch.equal(self.best, step.best_reward)
+        self.best = step.best_reward.clone()
+        self.show(draw.words.said("best reward {reward}", reward=best), step.best_latents, better)
 
-    def show(self, text: str, latents: Tensor) -> None:
-        """One more render, what is to be said of it, and what to show meanwhile."""
+    def show(self, text: str, latents: Tensor, fresh: bool = True) -> None:
+        """One more render, what is to be said of it, and what to show meanwhile. fresh: it is another picture
+        than the last; a picture costs more than the rest."""
         self.bar.update()
         self.bar.set_postfix_str(text)
         if self.tell is not None:
             done = {"number": self.done + 1, "of": self.renders, "text": text}
             self.tell(draw.words.said("render {number} of {of}: {text}", **done))
-        if self.callback is not None:
+        if self.callback is not None and fresh:
             with torch.inference_mode():
                 self.callback(self.done, latents, latents, self.renders)
+        elif self.callback is not None:
+            self.ticks.update_absolute(self.done + 1, self.renders)
         self.done += 1
 
     def close(self) -> None:

@@ -42,6 +42,17 @@ def switch(name: str, tooltip: str, default: bool = False) -> Any:
     return io.Boolean.Input(name, default=default, label_on="on", label_off="off", tooltip=tooltip)
 
 
+def show_input(rest: str = "") -> Any:
+    """The switch for the picture that a node draws on itself; every such node has it last. rest: what else
+    is to be said of it."""
+    tooltip = "on, the default: the node shows a picture of its result. off: it draws none, which is faster."
+    return advanced(
+        io.Boolean.Input(
+            "show", default=True, optional=True, label_on="on", label_off="off", tooltip=tooltip + rest
+        )
+    )
+
+
 def nothing() -> ExecutionBlocker:
     """An output without a value: what hangs on that socket is skipped, silently."""
     return ExecutionBlocker(None)

@@ -316,6 +316,7 @@ def test_only_what_samples_gets_a_control_after_generate(host):
 # Every other widget is for everyday use.
 RARE = {
     "size_rule",
+    "show",
     "templates",
     "dtype",
     *("optimizer", "regularization", "grad_clip", "candidates", "keep", "stop_on_plateau", "patience"),
