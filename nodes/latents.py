@@ -17,7 +17,10 @@ ITEM_SEEDS = "item_seeds"
 """What a race writes into its LATENT: the seeds of items, by what is in them. Whoever copies the LATENT with
 other items carries it on, and it says nothing of them."""
 
-NOT_OF_WHAT_IS_MADE = ("downscale_ratio_spacial", ITEM_SEEDS)
+EMPTY_LATENT_RATIOS = ("downscale_ratio_spacial", "downscale_ratio_temporal")
+"""By how much a model of other latents must stretch an empty LATENT, in place and in time."""
+
+NOT_OF_WHAT_IS_MADE = (*EMPTY_LATENT_RATIOS, ITEM_SEEDS)
 """What a LATENT says of its own samples only, not of those that are sampled from it."""
 
 

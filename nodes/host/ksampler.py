@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import comfy.sample
@@ -13,7 +14,7 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
-from ..latents import item_numbers, made_from, numbers_of, samples_of, with_seeds
+from ..latents import EMPTY_LATENT_RATIOS, item_numbers, made_from, numbers_of, samples_of, with_seeds
 from . import exits
 from .finds import FixedNoise
 from .rows import numbered
@@ -133,8 +134,10 @@ def sampled(
 
 def with_channels(model: Any, latent: Mapping[str, Any]) -> Tensor:
     """The samples of a LATENT, as the stock KSampler hands them to this model: empty ones in its form."""
-    extra = [latent[key] for key in ("downscale_ratio_spacial",) if key in latent]
-    return comfy.sample.fix_empty_latent_channels(model, samples_of(latent), *extra)
+    fix = comfy.sample.fix_empty_latent_channels
+    taken = signature(fix).parameters  # older hosts know fewer of them
+    ratios = {name: latent[name] for name in EMPTY_LATENT_RATIOS if name in latent and name in taken}
+    return fix(model, samples_of(latent), **ratios)
 
 
 def noise_of(latent: Mapping[str, Any], seed: int) -> Tensor:

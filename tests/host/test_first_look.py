@@ -28,22 +28,17 @@ def reader(graph, kind: str, latent, **show):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_switch_takes_the_picture_off_and_nothing_else(host, new_graph, kind):
     write_latents(host, "first_look", smooth((3, 4, 8, 8)))
-    count = len(host.object_info[f"LatentCLIP_{kind}"]["output"])
+    kinds = host.object_info[f"LatentCLIP_{kind}"]["output"]
     seen = []
     for show in ({}, {"show": True}, {"show": False}):
         graph = new_graph()
         node = reader(graph, kind, read(graph, "first_look"), **show)
-        probes = [graph.add("Probe_Values", value=node[i]) for i in range(count)]
-        result = host.run(graph).require_ok()
-        pictures = result.entry["outputs"][str(node)]["images"]
-        seen.append((len(pictures), [result.entry["outputs"].get(str(probe)) for probe in probes]))
+        plain = [i for i, of in enumerate(kinds) if of != "LATENT"]
+        probes = [graph.add("Probe_Values", value=node[i]) for i in plain]
+        outputs = host.run(graph).require_ok().entry["outputs"]
+        seen.append((len(outputs[str(node)]["images"]), [outputs.get(str(probe)) for probe in probes]))
     assert [pictures for pictures, _ in seen] == [1, 1, 0]
-    plain, *others = ([values and values["values"] for values in outputs] for _, outputs in seen)
-    tensors = [text and "tensor" in str(text) for text in plain]  # a LATENT as text says where it lies
-    for other in others:
-        assert [a for a, t in zip(plain, tensors, strict=True) if not t] == [
-            b for b, t in zip(other, tensors, strict=True) if not t
-        ]
+    assert seen[0][1] == seen[1][1] == seen[2][1] and any(seen[0][1])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -83,3 +83,12 @@ def test_a_picture_vae_is_refused_by_channels_where_it_tells_no_name(host, graph
         save_as="strange", steps=10, seed=0, folder="none", custom_side=False, side=512, batch=4,
     )  # fmt: skip
     assert "expected SDXL latents: 4 channels" in host.run(graph).error
+
+
+def test_an_empty_latent_is_brought_into_the_models_form_as_the_host_does_in_time_too(host, graph):
+    shown = graph.add("Probe_Values", value=graph.add("Probe_EmptyInForm")[0])
+    ours, stock, taken, kept = host.run(graph).require_ok().values(shown)[0]
+    assert ours == stock
+    if "downscale_ratio_temporal" in taken:
+        assert ours[2] == 2  # one frame of 8 as two of 4
+    assert kept == ["samples"]

@@ -120,3 +120,19 @@ def test_input_and_model_folders_that_are_links_are_read_as_any_others(linked, h
         draw_scenes(each.input / "scenes-by-link")
     assert (linked.input / "scenes-by-link").is_symlink() and not (host.input / "scenes-by-link").is_symlink()
     assert learnt(linked, new_graph()) == learnt(host, new_graph())
+
+
+def test_checkpoints_are_found_in_the_folder_of_models_directory(checkout, new_host, tmp_path):
+    """Since 0.33 or before: a folder in the place of the host's own models/."""
+    if "--models-directory" not in (checkout / "comfy" / "cli_args.py").read_text(encoding="utf-8"):
+        pytest.skip("this host knows no --models-directory")
+    far = tmp_path / "far away"
+    (far / "latent_clip" / "sub").mkdir(parents=True)
+    shutil.copyfile(WEIGHTS / "latent_clip.safetensors", far / "latent_clip" / "sub" / "model.safetensors")
+    try:
+        with new_host(checkout, tmp_path / "base", arguments=["--models-directory", str(far)]) as server:
+            kind, options = server.object_info["LatentCLIP_Load"]["input"]["required"]["file"]
+            listed = kind if isinstance(kind, list) else options["options"]
+    finally:
+        shutil.rmtree(tmp_path, ignore_errors=True)
+    assert [Path(name).as_posix() for name in listed] == ["sub/model.safetensors"]

@@ -17,6 +17,9 @@ from workflow_canvas import PACK, Canvas, Placed
 NAME = "Score and pick best"
 OUTSIDE_IN, OUTSIDE_OUT = -10, -20  # the ids of a subgraph's own ends
 BOX = (140, 120)
+PICTURE = "$$canvas-image-preview"
+"""What frontends since 1.43 call the picture on a node where it is a widget; from about 1.49 on they want it
+among `previewExposures`, not `proxyWidgets`."""
 TEXT = "Scores latents against a text, without decoding them, and keeps the k best of the batch."
 
 
@@ -98,6 +101,8 @@ def blueprint(definitions: dict[str, Any]) -> dict[str, Any]:
     """One node on an empty canvas, and what is in it."""
     inside = Inside(definitions)
     widgets = {"text": inside.scorer.saved["id"], "k": inside.select.saved["id"]}
+    proxies = [*widgets.items(), (PICTURE, inside.select.saved["id"])]
+    exposed = {"name": PICTURE, "sourceNodeId": str(inside.select.saved["id"]), "sourcePreviewName": PICTURE}
     inputs: list[dict[str, Any]] = []
     for socket in inside.inputs:
         inputs.append({"name": socket["name"], "type": socket["type"], "link": None})
@@ -108,13 +113,17 @@ def blueprint(definitions: dict[str, Any]) -> dict[str, Any]:
         "type": ident("graph"),
         "title": NAME,
         "pos": [0, 0],
-        "size": [270, 220],
+        "size": [270, 440],
         "flags": {},
         "order": 0,
         "mode": 0,
         "inputs": inputs,
         "outputs": [{"name": s["name"], "type": s["type"], "links": []} for s in inside.outputs],
-        "properties": {**PACK, "proxyWidgets": [[str(owner), name] for name, owner in widgets.items()]},
+        "properties": {
+            **PACK,
+            "proxyWidgets": [[str(owner), name] for name, owner in proxies],
+            "previewExposures": [exposed],
+        },
         "widgets_values": [],
     }
     return {

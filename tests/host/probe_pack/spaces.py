@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
 from pathlib import Path
 
 import comfy.latent_formats
+import comfy.sample
 import comfy.sd
 import folder_paths
 import numpy
 import torch
+
+import nodes
 
 
 class LatentFormats:
@@ -41,6 +46,34 @@ class LatentFormats:
                 }
             )
         return (rows,)
+
+
+class EmptyInForm:
+    """Shapes of an empty latent, with both ratios, for a model of videos: as we hand it on, and as the host."""
+
+    RETURN_TYPES = ("LIST",)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def get_model_object(self, name):
+        return comfy.latent_formats.Wan21()
+
+    def run(self):
+        pack = sys.modules[nodes.NODE_CLASS_MAPPINGS["LatentCLIP_Score"].__module__].__package__
+        ours = importlib.import_module(f"{pack}.host.ksampler")
+        latents = importlib.import_module(f"{pack}.latents")
+        latent = {
+            "samples": torch.zeros(1, 4, 1, 4, 6), "downscale_ratio_spacial": 16, "downscale_ratio_temporal": 8,
+        }  # fmt: skip
+        fix = comfy.sample.fix_empty_latent_channels
+        taken = [name for name in inspect.signature(fix).parameters if name.startswith("downscale")]
+        stock = fix(self, latent["samples"], **{name: latent[name] for name in taken})
+        kept = sorted(latents.made_from(latent, latent["samples"]))
+        return ([list(ours.with_channels(self, latent).shape), list(stock.shape), taken, kept],)
 
 
 def in_and_out(made):
@@ -112,6 +145,7 @@ class LoadedVAE:
 
 
 NODES = {
+    "Probe_EmptyInForm": EmptyInForm,
     "Probe_LatentFormats": LatentFormats,
     "Probe_Image": ReadImage,
     "Probe_StrangeVAE": StrangeVAE,
