@@ -49,7 +49,7 @@ class LatentFormats:
 
 
 class EmptyInForm:
-    """Shapes of an empty latent, with both ratios, for a model of videos: as we hand it on, and as the host."""
+    """Shapes of an empty latent with both ratios, for a model of videos: as we hand it on, and the host's."""
 
     RETURN_TYPES = ("LIST",)
     CATEGORY = "probe"
@@ -66,9 +66,8 @@ class EmptyInForm:
         pack = sys.modules[nodes.NODE_CLASS_MAPPINGS["LatentCLIP_Score"].__module__].__package__
         ours = importlib.import_module(f"{pack}.host.ksampler")
         latents = importlib.import_module(f"{pack}.latents")
-        latent = {
-            "samples": torch.zeros(1, 4, 1, 4, 6), "downscale_ratio_spacial": 16, "downscale_ratio_temporal": 8,
-        }  # fmt: skip
+        ratios = {"downscale_ratio_spacial": 16, "downscale_ratio_temporal": 8}
+        latent = {"samples": torch.zeros(1, 4, 1, 4, 6), **ratios}
         fix = comfy.sample.fix_empty_latent_channels
         taken = [name for name in inspect.signature(fix).parameters if name.startswith("downscale")]
         stock = fix(self, latent["samples"], **{name: latent[name] for name in taken})
