@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+
+from ..model.glance import glance
 
 if TYPE_CHECKING:
     from ..model.latent_clip import LatentCLIP
 
 _KNOWN: weakref.WeakKeyDictionary[LatentCLIP, tuple[bytes, str]] = weakref.WeakKeyDictionary()
 """Fingerprints, each with the glance at the weights for which it holds."""
-AT_ONCE = 1 << 24  # numbers that a glance holds in float32
 
 
 @runtime_checkable
@@ -64,26 +64,7 @@ def _beside_weights(model: LatentCLIP) -> str:
     return model.vocabulary_digest() + "".join(part.beside_weights(device) for part in parts)
 
 
-@torch.no_grad()
 def _glance(model: LatentCLIP) -> bytes:
-    """A look at every weight, many times cheaper than a fingerprint: one number for each row.
-
-    Versions and addresses of tensors would be cheaper still, but do not tell: writing through `.data` leaves
-    the version, inference tensors have none, and a host moves weights about.
-    """
-    rows = [_row_sums(weight.detach()) for _, weight in sorted(model.named_parameters())]
-    seen = hashlib.sha256(f"{model.config.to_json()}{_beside_weights(model)}".encode())
-    for device in dict.fromkeys(row.device for row in rows):
-        values = torch.cat([row for row in rows if row.device == device])
-        seen.update(values.cpu().numpy().tobytes())
-    return seen.digest()
-
-
-def _row_sums(weight: Tensor) -> Tensor:
-    """Each row's sum, in which every place has a weight of its own: [rows], or all of a short tensor."""
-    if weight.ndim < 2:
-        return weight.float().reshape(-1)
-    rows = weight.flatten(1)
-    places = torch.arange(rows.shape[1], device=rows.device, dtype=torch.float32)
-    factors = 0.5 + (places * 0.6180339887).frac()
-    return torch.cat([part.float() @ factors for part in rows.split(max(1, AT_ONCE // rows.shape[1]))])
+    """What a fingerprint is made of, many times cheaper."""
+    beside = f"{model.config.to_json()}{_beside_weights(model)}"
+    return hashlib.sha256(beside.encode()).digest() + glance(model)

@@ -13,6 +13,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor, nn
 
+from .glance import glance
+
 MOST = 1024  # embeddings of latents that are kept, of some kilobytes each
 MOST_TEXTS = 4096  # and of texts or labels: long lists of labels must not drive each other out
 
@@ -21,14 +23,14 @@ class EmbeddingMemory:
     """Embeddings by what was encoded, for one model, least recently used first.
 
     Latents are known by their bytes: a changed tensor, or another one at its old address, is never taken for
-    what it was, and a part of a batch is known too. Weights are known by address and version: where they
-    change, all is forgotten. Nothing is kept or looked up while gradients are recorded, nor for latents on a
-    GPU, whose bytes would have to be fetched.
+    what it was, and a part of a batch is known too. Weights are known by a glance at each of them: where
+    they change, however that is done, all is forgotten. Nothing is kept or looked up while gradients are
+    recorded, nor for latents on a GPU, whose bytes would have to be fetched.
     """
 
     def __init__(self, most: int = MOST, most_texts: int = MOST_TEXTS) -> None:
         self._latents, self._texts = _Store(most), _Store(most_texts)
-        self._weights: list[tuple[int, int]] = []
+        self._weights = b""
 
     def of_latents(
         self, model: nn.Module, about: Hashable, z: Tensor, encode: Callable[[Tensor], Tensor]
@@ -54,7 +56,7 @@ class EmbeddingMemory:
     ) -> Tensor:
         if torch.is_grad_enabled() or len(keys) > store.most:
             return encode()
-        if (weights := _state(model)) != self._weights:
+        if (weights := glance(model)) != self._weights:
             self._weights = weights
             self._latents.known.clear()
             self._texts.known.clear()
@@ -86,10 +88,3 @@ def _digest(item: Tensor) -> bytes:
     """Of an item's numbers, whatever their type and strides."""
     numbers = item.detach().contiguous().reshape(-1).view(torch.uint8)
     return blake2b(numbers.numpy().data, digest_size=16).digest()
-
-
-def _state(model: nn.Module) -> list[tuple[int, int]]:
-    """Address and version of every weight; inference tensors have no version, and cannot be trained."""
-    return [
-        (weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in model.parameters()
-    ]

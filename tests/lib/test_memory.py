@@ -94,11 +94,29 @@ def test_another_rule_reads_again(model, passes):
     assert len(passes) == 2
 
 
-def test_changed_weights_forget_all(model, latents):
-    with torch.inference_mode(False), torch.no_grad():
+def in_place(weight):
+    weight.mul_(-1)
+
+
+def by_data(weight):
+    weight.data.mul_(-1)
+
+
+def by_another_tensor(weight):
+    weight.data = -weight.data
+
+
+@pytest.mark.parametrize("change", [in_place, by_data, by_another_tensor])
+@pytest.mark.parametrize(("made", "changed"), [(False, False), (False, True), (True, True)])
+def test_changed_weights_forget_all(latents, made, changed, change):
+    """Whether or not in inference mode, where tensors have no version."""
+    with torch.inference_mode(made):
+        model = load_world().latent_clip
+    model.memory = EmbeddingMemory()
+    with torch.inference_mode(changed), torch.no_grad():
         before, texts = model.encode_latents(latents), model.encode_text(TEXTS)
-        model.visual.proj.mul_(-1)
-        model.text_projection.mul_(-1)
+        change(model.visual.proj)
+        change(model.text_projection)
         torch.testing.assert_close(model.encode_latents(latents), -before)
         torch.testing.assert_close(model.encode_text(TEXTS), -texts)
 
