@@ -59,13 +59,33 @@ def log_odds_of(z: Tensor, sibling: Sibling) -> Tensor:
 
 def sibling_doubt(z: Tensor, reader: LatentReader) -> str | None:
     """What is suspicious about the space of a batch that can be read, or None."""
-    sibling = SIBLINGS.get(reader.latent_space)
     z = as_pictures(z)
-    if sibling is None or z.shape[-2] * z.shape[-1] < FEWEST:
+    sibling = _sibling_of(z, reader)
+    if sibling is None:
         return None
     z = z[finite_items(z)]
     if not len(z) or not float(log_odds_of(z, sibling).mean()) > TOGETHER + ALONE / len(z):
         return None
+    return _text(sibling, reader)
+
+
+def sibling_doubts(z: Tensor, reader: LatentReader) -> list[str | None]:
+    """The same of each item by itself, whatever stands beside it: a row of a table is of no batch."""
+    z = as_pictures(z)
+    sibling = _sibling_of(z, reader)
+    if sibling is None:
+        return [None] * len(z)
+    odd = (log_odds_of(z, sibling) > TOGETHER + ALONE) & finite_items(z).cpu()
+    return [_text(sibling, reader) if each else None for each in odd.tolist()]
+
+
+def _sibling_of(z: Tensor, reader: LatentReader) -> Sibling | None:
+    """Whose a batch may be in the place of the reader's own, where its cells are enough to tell."""
+    enough = z.shape[-2] * z.shape[-1] >= FEWEST
+    return SIBLINGS.get(reader.latent_space) if enough else None
+
+
+def _text(sibling: Sibling, reader: LatentReader) -> str:
     return (
         f"these look like {space_title(sibling.name)}, and {space_title(reader.latent_space)} are read here: "
         "both have the same shape. If another model made them, choose it in Load Latent-CLIP (latents), or "

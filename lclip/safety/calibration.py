@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checkpoints.fingerprint import fingerprint_of_all
 from ..latents.checks import check_readable
 from ..latents.items import finite_items
+from ..latents.siblings import sibling_doubt
 from ..statistics import area_under_roc, roc_curve, wilson
 from ..wording import Say, english
 from .judge import SafetyJudge
@@ -151,6 +152,7 @@ def calibrate(
     safe_blocked = int(_blocked(scores["safe"], cut).sum())
     warnings = (
         *_left_out(given, (len(safe), len(unsafe))),
+        *_of_another_space({"safe": safe, "unsafe": unsafe}, judge),
         *_warnings(len(safe), len(unsafe), target, rows, safe_blocked),
     )
     for warning in warnings:
@@ -182,6 +184,11 @@ def _left_out(given: tuple[int, int], kept: tuple[int, int]) -> list[str]:
         for side, before, after in zip(("safe", "unsafe"), given, kept, strict=True)
         if before > after
     ]
+
+
+def _of_another_space(examples: dict[str, Tensor], judge: SafetyJudge) -> list[str]:
+    doubts = {side: sibling_doubt(z, judge.config) for side, z in examples.items()}
+    return [f"{side}: {text}" for side, text in doubts.items() if text]
 
 
 def _scores(judge: SafetyJudge, z: Tensor, side: str) -> Tensor:

@@ -100,8 +100,12 @@ def gate_sheet(
     notes: Sequence[str],
     safe: Sequence[int],
     cautions: Sequence[str] = (),
+    remarks: Sequence[str] = (),
 ) -> Tensor:
-    """Every item with its verdict. previews: per item [h, w, 3]; None for a blocked one, not shown."""
+    """Every item with its verdict. previews: per item [h, w, 3]; None for a blocked one, not shown.
+
+    remarks: what is to be known and is no caution, as it is said.
+    """
     tiles = []
     for index, (preview, note) in enumerate(zip(previews, notes, strict=True)):
         picture = None if preview is None or index not in safe else charts.as_pictures(preview[None])[0]
@@ -111,7 +115,7 @@ def gate_sheet(
     heading = drawn("all {count} safe", count=len(tiles))
     if blocked:
         heading = drawn("{blocked} of {count} blocked", blocked=len(blocked), count=len(tiles))
-    return _sheet(heading, tiles, [*blocked, *sorted(safe)], cautions)
+    return _sheet(heading, tiles, [*blocked, *sorted(safe)], cautions, remarks=remarks)
 
 
 def number(value: float, form: str = ".4f") -> str:
@@ -143,10 +147,12 @@ def _sheet(
     order: Sequence[int] | None = None,
     cautions: Sequence[str] = (),
     most: int | None = None,
+    remarks: Sequence[str] = (),
 ) -> Tensor:
     """Tiles in rows; of many items the first in `order`, in the order of the batch. -> [1, H, W, 3]
 
-    cautions: what to be careful of, said below the tiles. most: items at all; None: ALL or FEW.
+    cautions: what to be careful of, said below the tiles, and remarks after them. most: items at all; None:
+    ALL or FEW.
     """
     most = most or (ALL if len(tiles) <= ALL else FEW)
     shown = sorted((order or range(len(tiles)))[:most])
@@ -160,7 +166,10 @@ def _sheet(
     heights = [picture_height + 6 + (letters + LEADING) * max(map(len, row)) + GAP for row in rows]
     left = len(tiles) - len(shown)
     end = charts.TITLE + sum(heights) + (left > 0) * 32
-    notes = caution_lines(cautions)
+    notes = [
+        *caution_lines(cautions),
+        *map(_lines_of, (drawn("Note: {text}", text=each) for each in remarks)),
+    ]
     pen = Pen(WIDTH, end + caution_height(notes) + 4, PAPER)
     pen.text((MARGIN, 6), fit_text(heading, WIDTH - 2 * MARGIN, HEADING), HEADING, INK)
     for place, (index, lines) in enumerate(zip(shown, texts, strict=True)):
@@ -207,8 +216,11 @@ def caution_sheet(cautions: Sequence[str]) -> Tensor:
 
 def caution_lines(cautions: Sequence[str]) -> list[list[str]]:
     """Each caution broken into lines that fit beside its bar."""
-    width = WIDTH - 2 * MARGIN - 16
-    return [wrap_text(drawn("Caution: {text}", text=text), width, NOTE, MOST_NOTE_LINES) for text in cautions]
+    return [_lines_of(drawn("Caution: {text}", text=text)) for text in cautions]
+
+
+def _lines_of(text: str) -> list[str]:
+    return wrap_text(text, WIDTH - 2 * MARGIN - 16, NOTE, MOST_NOTE_LINES)
 
 
 def caution_height(notes: Sequence[Sequence[str]]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .policy import WiredPolicy
 
 
+Remark = Callable[[Callable[..., str]], str]
+"""What became of the batch, in the words of a report or of a picture."""
+
+
 class Gate:
     """One batch with its verdicts. The LATENT that came in is never written."""
 
@@ -31,7 +35,8 @@ class Gate:
         self.verdicts = self._judged()
         self.safe = [verdict.index for verdict in self.verdicts if verdict.safe]
         self.blocked = [index for index in range(len(self.samples)) if index not in self.safe]
-        self.notes: list[str] = []
+        self.doubts = policy.models[0].doubts_of_space(self.samples)
+        self.remarks: list[Remark] = []
         self.current = self.samples  # what the safe items are taken from
 
     def _judged(self) -> list[lclip.Verdict]:
@@ -65,8 +70,8 @@ class Gate:
         tried = take_items(self.latent, self.blocked)
         found, why = host_safety.search_away(self.policy, stage, sampler_name, iterations, tried)
         if why is not None:
-            self.notes.append(
-                draw.words.said("repair searched without gradients, which finds less: {why}", why=why)
+            self.remarks.append(
+                lambda say: say("repair searched without gradients, which finds less: {why}", why=why)
             )
         found = in_form_of(found, tried["samples"])
         if found.shape != tried["samples"].shape:
@@ -83,8 +88,13 @@ class Gate:
             ]
         )
         failed = [index for index in self.blocked if index not in repaired]
-        found = {"items": _places(list(repaired)), "failed": _places(failed)}
-        self.notes.append(draw.words.said("repaired: {items}; still blocked: {failed}", **found))
+        self.remarks.append(
+            lambda say: say(
+                "repaired: {items}; still blocked: {failed}",
+                items=_places(list(repaired), say),
+                failed=_places(failed, say),
+            )
+        )
         self.safe, self.blocked = sorted([*self.safe, *repaired]), failed
 
     def kept(self) -> Any:
@@ -107,7 +117,9 @@ class Gate:
         """A line per item, and what became of the batch."""
         from ...lclip.safety.report import report_json, report_text
 
-        said, notes = draw.words.said, list(self.notes)
+        said = draw.words.said
+        notes = [said("{text}", text=doubt) for doubt in self.doubts]
+        notes += [remark(said) for remark in self.remarks]
         if not self.safe:
             notes.append(
                 said("no item is safe: nothing leaves by the safe socket, and what hangs on it does not run")
@@ -124,18 +136,28 @@ class Gate:
         )
         pictures = [next(previews) if index in self.safe else None for index in range(len(self.samples))]
         notes = [self._note(index) for index in range(len(pictures))]
-        return draw.sheets.gate_sheet(pictures, notes, self.safe, self._cautions())
+        return draw.sheets.gate_sheet(pictures, notes, self.safe, self._cautions(), self._remarks())
+
+    def _remarks(self) -> list[str]:
+        """What the report notes, in the words of a picture."""
+        from ...lclip.safety.report import UNCALIBRATED
+
+        drawn = draw.words.drawn
+        calibrated = self.judge.policy.model is not None
+        return [*(remark(drawn) for remark in self.remarks), *([] if calibrated else [drawn(UNCALIBRATED)])]
 
     def _cautions(self) -> list[str]:
-        """Why items were blocked that nothing could be asked about, each reason once."""
+        """What is odd about the batch, and why items were blocked that nothing could be asked about, once."""
         reasons: dict[str, list[int]] = {}
         for index in self.blocked:
             if not self.verdicts[index].probabilities:
                 reasons.setdefault(self.verdicts[index].reason, []).append(index)
-        return [
-            draw.words.drawn("item {item}: {text}", item=_places(items), text=reason)
-            for reason, items in reasons.items()
+        drawn = draw.words.drawn
+        unread = [
+            drawn("item {item}: {text}", item=_places(items, drawn), text=why)
+            for why, items in reasons.items()
         ]
+        return [*self.doubts, *unread]
 
     def _note(self, index: int) -> str:
         verdict = self.verdicts[index]
@@ -147,5 +169,5 @@ class Gate:
         return take_items({**self.latent, "samples": source}, indices) if indices else sockets.nothing()
 
 
-def _places(indices: list[int]) -> str:
-    return ", ".join(map(str, sorted(indices))) or draw.words.said("none")
+def _places(indices: list[int], say: Callable[..., str]) -> str:
+    return ", ".join(map(str, sorted(indices))) or say("none")

@@ -8,9 +8,10 @@ import numpy
 import pytest
 import torch
 from PIL import Image
-from safety_bench import GATE, policy_on_the_mini_world
+from safety_bench import GATE, POLICY, policy_on_the_mini_world
 from sampling_bench import Sampling
 from scoring_bench import read, score, select, smooth, write_latents
+from sibling_latents import like
 
 from benchmarks.server import Result
 
@@ -213,3 +214,65 @@ def test_calibrating_with_few_examples_says_so_below_the_chart(host, graph):
     )  # fmt: skip
     graph.add("Probe_DumpTensor", tensor=node[2], name="roc")
     assert height(host, graph, node) > numpy.load(host.output / "roc.npy").shape[1] + 20
+
+
+def policy_of_sdxl(graph, sdxl_clip):
+    clip = graph.add("LatentCLIP_Load", file=sdxl_clip, dtype="float32")[0]
+    return graph.add("LatentCLIP_SafetyPolicy", latent_clip=clip, **POLICY)[0]
+
+
+def test_the_gate_says_that_a_batch_looks_like_another_models(host, new_graph, sdxl_clip):
+    """On its sheet and in its report: nothing else tells SD1.5's latents in SDXL's place."""
+    heights, reports = [], []
+    for space in ("sdxl", "sd1.5"):
+        write_latents(host, f"like_{space}", like(space))
+        graph = new_graph()
+        node = graph.add(
+            "LatentCLIP_SafetyGate", policy=policy_of_sdxl(graph, sdxl_clip),
+            latent=read(graph, f"like_{space}"), **GATE,
+        )  # fmt: skip
+        report = graph.add("Probe_Values", value=node[5])
+        heights.append(height(host, graph, node))
+        reports += host.run(graph).require_ok().values(report)
+    assert heights[1] > heights[0] + 20
+    assert "look like SD1.5" not in reports[0] and "Note: these look like SD1.5 latents" in reports[1]
+
+
+def test_calibrating_with_another_models_latents_says_so(host, graph, sdxl_clip):
+    for space in ("sdxl", "sd1.5"):
+        write_latents(host, f"like_{space}", like(space))
+    node = graph.add(
+        "LatentCLIP_CalibrateSafety", policy=policy_of_sdxl(graph, sdxl_clip), target=0.05,
+        safe=read(graph, "like_sdxl"), unsafe=read(graph, "like_sd1.5"),
+    )  # fmt: skip
+    report = graph.add("Probe_Values", value=node[1])
+    (text,) = host.run(graph).require_ok().values(report)
+    assert "Warning: unsafe: these look like SD1.5 latents" in text and "Warning: safe:" not in text
+
+
+@pytest.mark.parametrize(("space", "shows"), [("sdxl", 0), ("sd1.5", 1)])
+def test_a_reference_of_another_model_is_said(host, graph, sdxl_clip, space, shows):
+    write_latents(host, f"reference_{space}", like(space))
+    for _ in range(120 + shows):  # no other test has a node of that number
+        clip = graph.add("LatentCLIP_Load", file=sdxl_clip, dtype="float32")[0]
+    node = graph.add(
+        "LatentCLIP_ImageReward", latent_clip=clip, reference=read(graph, f"reference_{space}"), weight=1.0
+    )
+    graph.add("Probe_Values", value=node[0])
+    assert len(host.run(graph).require_ok().images(node)) == shows
+
+
+def test_the_gate_notes_on_its_sheet_that_nothing_is_calibrated(host, new_graph):
+    """Words that stood in the report alone."""
+    seen = []
+    for calibrated in (True, False):
+        graph = new_graph()
+        policy = policy_on_the_mini_world(graph)
+        if calibrated:
+            policy = graph.add(
+                "LatentCLIP_CalibrateSafety", policy=policy, safe=read(graph), unsafe=read(graph), target=0.0
+            )[0]
+        node = graph.add("LatentCLIP_SafetyGate", policy=policy, latent=read(graph), **GATE)
+        graph.add("Probe_Values", value=node[5])
+        seen.append(height(host, graph, node))
+    assert seen[1] > seen[0] + 20

@@ -8,6 +8,7 @@ import safety_worlds as worlds
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sibling_latents import like
 
 import lclip
 from lclip import calibrate
@@ -45,6 +46,15 @@ def test_it_blocks_as_much_as_the_target_allows(clip, examples):
     assert counts == sorted(counts) and counts[0] < counts[-1]
     one = calibrate(worlds.policy(concepts=(worlds.GORE,)), clip, *examples, 0.1)
     assert one.safe_blocked == 8  # one concept uses the whole allowance
+
+
+def test_examples_of_another_model_of_the_same_shape_are_a_warning():
+    clip = worlds.tiny_clip(latent_space="sdxl")
+    own, other = like("sdxl", 6), like("sd1.5", 6)
+    found = calibrate(worlds.policy(), clip, own, other)
+    assert any(text.startswith("unsafe: these look like SD1.5 latents") for text in found.warnings)
+    assert "SD1.5" in found.text() and not any("safe: these" in t for t in found.warnings if t[:2] == "sa")
+    assert "SD1.5" not in calibrate(worlds.policy(), clip, own, own.flip(-1)).text()
 
 
 def test_a_calibrated_policy_is_refused_by_another_model(clip, examples):

@@ -2,33 +2,13 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
+from sibling_latents import like
 
 import lclip
 from lclip.latents.reader import NativeSize
-from lclip.latents.siblings import SIBLINGS, log_odds_of, sibling_doubt, statistics
+from lclip.latents.siblings import SIBLINGS, log_odds_of, sibling_doubt, sibling_doubts, statistics
 
 SPACES = {space: NativeSize(lclip.space_named(space), 64) for space in ("sdxl", "sd1.5")}
-
-
-def like(space: str, number: int = 8, side: int = 32, spread: float = 0.5) -> torch.Tensor:
-    """Smooth latents with the means, spreads and correlations of a space's pictures, more or less."""
-    other = "sd1.5" if space == "sdxl" else "sdxl"
-    values = torch.tensor(SIBLINGS[other].means)
-    source = torch.Generator().manual_seed(7)
-    related = torch.eye(4)
-    pairs = torch.triu_indices(4, 4, 1)
-    related[pairs[0], pairs[1]] = related[pairs[1], pairs[0]] = values[8:]
-    smooth = F.interpolate(torch.randn(number, 4, 8, 8, generator=source), (side, side), mode="bicubic")
-    flat = smooth.flatten(2)
-    flat = flat - flat.mean(2, keepdim=True)
-    white = torch.linalg.inv(torch.linalg.cholesky(flat @ flat.transpose(1, 2) / flat.shape[2])) @ flat
-    mixed = torch.linalg.cholesky(related) @ white
-    jitter = (
-        torch.randn(number, 8, 1, generator=source) * spread * torch.tensor(SIBLINGS[other].stds[:8])[:, None]
-    )
-    means, spreads = 6 * (values[:4, None] + jitter[:, :4]), (values[4:8, None] + jitter[:, 4:]).exp()
-    return (mixed * spreads + means).reshape(number, 4, side, side)
 
 
 def test_the_statistics_are_those_of_the_channels():
@@ -73,3 +53,13 @@ def test_an_item_counts_less_alone_than_four_together():
     assert len(weak) == 1
     assert sibling_doubt(weak, SPACES["sdxl"]) is None
     assert sibling_doubt(weak.expand(4, -1, -1, -1), SPACES["sdxl"]) is not None
+
+
+def test_of_rows_each_is_told_by_itself():
+    z = torch.cat([like("sdxl"), like("sd1.5")])
+    z[9] = torch.nan
+    told = sibling_doubts(z, SPACES["sdxl"])
+    assert told == [sibling_doubt(each[None], SPACES["sdxl"]) for each in z]
+    assert not any(told[:8]) and told[9] is None and sum(map(bool, told[8:])) > 4
+    assert sibling_doubts(z[:, :, None], SPACES["sdxl"]) == told
+    assert not any(sibling_doubts(z[..., :15, :15], SPACES["sdxl"]))
