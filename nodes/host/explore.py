@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
@@ -25,8 +26,10 @@ from .draws import Draws, takes_noise
 from .finds import FixedNoise
 from .gradients import stock_sampler
 from .guidance import looks_across_items
+from .kept_steps import Cells
 from .ksampler import Stage, noise_of, with_channels
 from .memory import is_out_of_memory
+from .sameness import same, same_corners
 
 logger = logging.getLogger("latent-clip")
 
@@ -87,9 +90,9 @@ class Scenery:
         """Whether both make the same cells; the stage is compared but for its model."""
         return (
             self._plain == other._plain
-            and _same(self.stage.negative, other.stage.negative)
-            and _same(self.latent.get("noise_mask"), other.latent.get("noise_mask"))
-            and all(map(_same_corners, self.kinds, other.kinds))
+            and same(self.stage.negative, other.stage.negative)
+            and same(self.latent.get("noise_mask"), other.latent.get("noise_mask"))
+            and all(map(same_corners, self.kinds, other.kinds))
         )
 
     @property
@@ -186,14 +189,19 @@ remembered = Memory()
 
 def render(scenery: Scenery, plan: Plan, done: Done) -> Rendered:
     """Every cell by the stock sampler, as many at a time as fit, each as it is alone."""
-    stage = scenery.stage
     sampling = _Sampling(scenery)
-    cells = [plan.blended(scenery.kinds, number) for number in range(len(plan))]
-    management.load_models_gpu([stage.model])
+    with closing(sampling.cells):
+        latents = torch.cat(_parts(sampling, plan, done))
+    return Rendered(scenery, plan, latents, exits.held_back(scenery.stage.model, latents))
+
+
+def _parts(sampling: _Sampling, plan: Plan, done: Done) -> list[Tensor]:
+    cells = [plan.blended(sampling.scenery.kinds, number) for number in range(len(plan))]
+    management.load_models_gpu([sampling.stage.model])
     at_once, parts, start = sampling.at_once(), [], 0
     while start < len(cells):
         management.throw_exception_if_processing_interrupted()
-        first = cells[start]["prompt"]
+        first, alone = cells[start]["prompt"], sampling.cells.alone
         chunk = list(
             takewhile(lambda cell: fits_beside(first, cell["prompt"]), cells[start : start + at_once])  # noqa: B023
         )
@@ -205,14 +213,15 @@ def render(scenery: Scenery, plan: Plan, done: Done) -> Rendered:
         else:
             start += len(chunk)
             done(start, parts[-1])
+            if alone and not sampling.cells.alone:  # the first cell has shown that patches keep nothing
+                at_once = sampling.at_once()
             continue
         at_once = (len(chunk) + 1) // 2
         logger.warning(
             "Explore: %d cells do not fit into memory at once; going on with %d.", len(chunk), at_once
         )
         management.soft_empty_cache()
-    latents = torch.cat(parts)
-    return Rendered(scenery, plan, latents, exits.held_back(stage.model, latents))
+    return parts
 
 
 class _Sampling:
@@ -229,10 +238,11 @@ class _Sampling:
         if len(self.sigmas) < 2:
             raise stage.nothing_left()
         self.negative = first_item(stage.negative)
+        self.cells = Cells(stage.model)
 
     def at_once(self) -> int:
         """How many cells fit into memory, beside the model."""
-        if self.scenery.sampler_name in ALONE or looks_across_items(self.stage.model):
+        if self.scenery.sampler_name in ALONE or looks_across_items(self.stage.model) or self.cells.alone:
             return 1
         shape = list(self.scenery.latent["samples"].shape)
         one = self.stage.model.model.memory_required([2, *shape[1:]])  # with and without the prompt
@@ -245,7 +255,7 @@ class _Sampling:
             stage.model,
             noise,
             stage.cfg,
-            self._sampler(noise),
+            self.cells.begun_with(self._sampler(noise)),
             self.sigmas.clone(),  # uni_pc writes into what it is given
             stacked([cell["prompt"] for cell in cells]),
             self.negative,
@@ -269,24 +279,6 @@ class _Sampling:
 
             stock.extra_options = {**stock.extra_options, "noise_sampler": draw}
         return stock
-
-
-def _same_corners(one: Corners, other: Corners) -> bool:
-    return one.numbers == other.numbers and _same(one.items, other.items)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values say the same: tensors by what they hold, other objects by themselves."""
-    if one is other:
-        return True
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        alike = one.shape == other.shape and one.dtype == other.dtype and one.device == other.device
-        return alike and torch.equal(one, other)
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return isinstance(one, (str, int, float, bool, type(None))) and type(one) is type(other) and one == other
 
 
 def parsed_seeds(text: str, own: int) -> tuple[list[int], list[str]]:

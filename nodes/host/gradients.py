@@ -11,11 +11,12 @@ import comfy.k_diffusion.sampling as k_diffusion
 import comfy.model_management as management
 import comfy.model_sampling
 import comfy.samplers
-from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch
+from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .attention import differentiable_attention, without_derivative
 from .choices import SAMPLERS
 
 DIFFERENTIABLE = frozenset(
@@ -50,11 +51,6 @@ DIFFERENTIABLE = frozenset(
 """Samplers whose gradient agrees with finite differences to 1e-3. In the others an inner no_grad cuts it,
 uni_pc divides in place what the backward pass needs, and in deis it was seen to be several percent off.
 """
-
-DIFFERENTIABLE_ATTENTION = frozenset(
-    ["attention_basic", "attention_split", "attention_sub_quad", "attention_pytorch"]
-)
-"""The host's attention functions that have a derivative; int8, sage and flash kernels have none."""
 
 _START_WITHOUT = "start ComfyUI with --disable-dynamic-vram"
 GRADIENT_FREE = "Set method to zero_order or best_of_n, which need no gradient and work with every sampler"
@@ -195,6 +191,17 @@ def refuse_hooks(conds: Mapping[str, Any]) -> None:
         )
 
 
+def refuse_control_attention(conds: Mapping[str, Any]) -> None:
+    """ValueError for a ControlNet whose attention has no derivative: it takes no options of a render, so that
+    its attention cannot be overridden, and what it adds would lose its gradient without a word."""
+    if _any_cond_has("control", conds) and (name := without_derivative()) is not None:
+        raise NoGradientError(
+            f"The conditioning carries a ControlNet, and this ComfyUI computes attention by {name}, through "
+            "which no gradient is known to pass. Start ComfyUI with --use-pytorch-cross-attention, take out "
+            "what replaces its attention, or take the ControlNet out."
+        )
+
+
 def _quantisation(model: nn.Module) -> str | None:
     for parameter in model.parameters():
         if type(parameter) not in (nn.Parameter, Tensor):
@@ -275,15 +282,9 @@ def render_options(
         after_skip = [*patches.get("input_block_patch_after_skip", ()), lambda h, _: h.clone()]
         transformer["patches"] = {**patches, "input_block_patch_after_skip": after_skip}
     if differentiable:
-        transformer["optimized_attention_override"] = _differentiable_attention
+        transformer["optimized_attention_override"] = differentiable_attention
     options["transformer_options"] = transformer
     return options
-
-
-def _differentiable_attention(function: Callable[..., Tensor], *args: Any, **named: Any) -> Tensor:
-    """The host's own attention where it has a derivative, so that a render is the stock one to the bit."""
-    known = getattr(function, "__name__", "") in DIFFERENTIABLE_ATTENTION
-    return (function if known else attention_pytorch)(*args, **named)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -92,10 +93,11 @@ class RaceSampler(comfy.samplers.Sampler):
             stock, draws = self._stock(noise, levels, settings.seeds)
             return _Lap(stock, field, run, levels.clone(), dict(extra_args), callback, disable_pbar, draws)
 
-        if settings.method == "draft":
-            run.draft(len(sigmas) - 1, lambda: lap(settings.draft_levels(sigmas)).pruned(*wide))
         whole = lap(sigmas)
-        result = run.result((whole.steered if settings.method == "resample" else whole.pruned)(*wide))
+        with closing(field):
+            if settings.method == "draft":
+                run.draft(len(sigmas) - 1, lambda: lap(settings.draft_levels(sigmas)).pruned(*wide))
+            result = run.result((whole.steered if settings.method == "resample" else whole.pruned)(*wide))
         if callback is not None:  # the last preview, and the host's second output, are the winners
             callback(len(sigmas) - 2, result.latents, result.latents, len(sigmas) - 1)
         self._keep(model_wrap, result, len(noise))

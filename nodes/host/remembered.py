@@ -70,6 +70,12 @@ class Remembered:
                 self.names.append(f"{thing.__qualname__} of {_last_part(thing.__module__)}")
 
 
+def roots_of(patcher: Any, *options: Any) -> list[Any]:
+    """What holds the patches of a sampling: the options of its sampler and guider, and the patcher's own."""
+    names = ("wrappers", "callbacks", "attachments", "injections", "object_patches")
+    return [*options, *(getattr(patcher, name, None) for name in names)]
+
+
 class EachAnew:
     """Runs renders of a search so that each begins as the first did.
 

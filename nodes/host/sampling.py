@@ -35,6 +35,7 @@ from .gradients import (
     NoGradientError,
     checkpointed,
     make_differentiable,
+    refuse_control_attention,
     refuse_hooks,
     refuse_partly_loaded,
     refuse_undifferentiable,
@@ -43,7 +44,7 @@ from .gradients import (
 )
 from .guidance import looks_across_items
 from .outcome import SearchOutcome
-from .scene import Prepared, Scene
+from .scene import ItemsMixed, Prepared, Scene
 from .starts import check_start
 
 logger = logging.getLogger("latent-clip")
@@ -104,14 +105,19 @@ class NoiseSearch(comfy.samplers.Sampler):
         self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
     ) -> list[lclip.ReNOResult]:
         models.load_beside(scene.model_wrap, self._models(), scene.room(1), whole=False)
-        with scene.prepared(differentiable=False) as prepared:
-            return [self._search(prepared, settings, report)]
+        try:
+            with scene.prepared(differentiable=False) as prepared:
+                return [self._search(prepared, settings, report)]
+        except ItemsMixed:
+            self._refuse_alone(scene.model_wrap.model_patcher)
+        return self._one_by_one(scene, settings, report, differentiable=False)
 
     def _search_with_gradient(
         self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
     ) -> list[lclip.ReNOResult]:
         refuse_undifferentiable(scene.model_wrap.model_patcher, self.sampler_name)
         refuse_hooks(scene.model_wrap.conds)
+        refuse_control_attention(scene.model_wrap.conds)
         with whole_model(scene.model_wrap) as patcher:
             return self._search_whole(patcher, scene, settings, report)
 
@@ -135,10 +141,17 @@ class NoiseSearch(comfy.samplers.Sampler):
             try:
                 with checkpointed(patcher.model if lean else None), scene.prepared() as prepared:
                     return [self._search(prepared, settings, report)]
+            except ItemsMixed:
+                self._refuse_alone(patcher)
+                mixed = True
             except Exception as error:  # go on outside of this clause: its traceback keeps the graph
                 if not memory.is_out_of_memory(error):
                     raise
-            whole = looks_across(self.reward.reward) or looks_across_items(patcher)
+                mixed = False
+            if mixed:
+                with checkpointed(patcher.model if lean else None):
+                    return self._one_by_one(scene, settings, report)
+            whole = self._looks_across(patcher)
             how = "the whole batch, whose items look at each other" if whole else "one item at a time"
             logger.warning("ReNO ran out of memory. Trying once more with activation checkpointing, %s.", how)
             management.soft_empty_cache()
@@ -153,6 +166,22 @@ class NoiseSearch(comfy.samplers.Sampler):
     @property
     def with_gradient(self) -> bool:
         return self.settings.method == "gradient" and self.settings.iterations > 1
+
+    def _looks_across(self, patcher: Any) -> bool:
+        """Whether what is done to an item depends on the others of its batch."""
+        return looks_across(self.reward.reward) or looks_across_items(patcher)
+
+    def _refuse_alone(self, patcher: Any) -> None:
+        """ValueError where items that must be rendered alone look at each other."""
+        if self._looks_across(patcher):
+            raise ValueError(
+                "The model carries a patch that keeps something from step to step, such as a step cache, and "
+                "decides by the whole batch; so each item must be searched alone. But a Variety Reward looks "
+                "at all of them. Take the node that patches the model so out, or the Variety Reward."
+            )
+        logger.warning(
+            "The model carries a step cache, which decides by the whole batch: one item at a time."
+        )
 
     def _together(
         self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
@@ -170,12 +199,12 @@ class NoiseSearch(comfy.samplers.Sampler):
             ) from error
 
     def _one_by_one(
-        self, scene: Scene, settings: lclip.ReNOSettings, report: _Report
+        self, scene: Scene, settings: lclip.ReNOSettings, report: _Report, differentiable: bool = True
     ) -> list[lclip.ReNOResult]:
         results = []
         for item in range(scene.noise.shape[0]):
             report.start(item)
-            with scene.prepared(item) as prepared:
+            with scene.prepared(item, differentiable) as prepared:
                 place = item if settings.places is None else settings.places[item]
                 results.append(self._search(prepared, replace(settings, places=(place,)), report))
         return results

@@ -13,8 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from .gradients import plain_copy, render_options
-from .remembered import EachAnew
+from .remembered import EachAnew, roots_of
 from .rows import with_rows
+
+
+class ItemsMixed(Exception):  # noqa: N818  # no error: it says how to go on
+    """The model carries a step cache, which decides for a batch as a whole: an item's render would depend on
+    what stands beside it, so that items must be rendered alone."""
 
 
 class Scene:
@@ -75,8 +80,7 @@ class Scene:
     def _each_anew(self) -> EachAnew:
         patcher = self.model_wrap.model_patcher
         options = (self.extra_args["model_options"], self.model_wrap.model_options)
-        names = ("wrappers", "callbacks", "attachments", "injections", "object_patches")
-        return EachAnew([*options, *(getattr(patcher, name, None) for name in names)], patcher.model)
+        return EachAnew(roots_of(patcher, *options), patcher.model)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,10 @@ class Prepared:
         """Noise -> latents in the sampler's scale, by the stock sampler; its own randomness repeats every
         time."""
         management.throw_exception_if_processing_interrupted()
-        return self.each_anew(partial(self._render, noise))
+        found = self.each_anew(partial(self._render, noise))
+        if self.each_anew.needed and self.item is None and len(self.scene.noise) > 1:
+            raise ItemsMixed
+        return found
 
     def _render(self, noise: Tensor) -> Tensor:
         scene = self.scene

@@ -88,6 +88,26 @@ def test_the_chosen_latent_is_what_stock_nodes_make_of_the_chosen_noise(atlas, s
     close(atlas, "cell", "stock")
 
 
+CACHED = [("EasyCache", 3), ("LazyCache", 3), ("closure", 5), ("network", 5), ("class", 5), ("diffusion", 5)]
+
+
+@pytest.mark.parametrize(("cache", "cells"), CACHED)
+def test_under_a_step_cache_a_cell_is_what_stock_nodes_make_of_it_alone(atlas, cache, cells):
+    """Decided by the mean over a batch, a cell would depend on those beside it, and on those before."""
+    if cache.endswith("Cache"):
+        widgets = {"reuse_threshold": 0.2, "start_percent": 0.15, "end_percent": 0.95, "verbose": False}
+        atlas.model = atlas.graph.add(cache, model=atlas.model[0], **widgets)
+    else:
+        atlas.model = atlas.graph.add("Probe_StepCache", model=atlas.model[0], kind=cache)
+    stage = {**STAGE, "steps": 8}
+    found = atlas.explore(cells=cells, column=cells - 1, row=cells - 1, **stage)
+    atlas.dump(found[LATENT], "cell")
+    atlas.run()
+    atlas.dump(atlas.custom(found, stage)[0], "stock")
+    atlas.run()
+    close(atlas, "cell", "stock")
+
+
 @pytest.mark.parametrize(
     ("column", "row", "seed", "sampler_name"),
     [(0, 0, 5, "euler"), (2, 0, 6, "uni_pc"), (0, 2, 7, "dpm_2"), (2, 2, 8, "dpmpp_2m")],

@@ -273,3 +273,26 @@ def test_a_part_of_a_schedule_is_refused(track):
     )  # fmt: skip
     track.dump(made[0], "never")
     assert "expected 0" in track.host.run(track.graph).error
+
+
+KEPT = ("closure", "object", "options", "network", "class", "module", "predict_noise", "diffusion")
+
+
+@pytest.mark.parametrize("method", ["prune", "draft"])
+@pytest.mark.parametrize("kind", KEPT)
+def test_a_step_cache_of_another_pack_changes_nothing_in_a_race(track, kind, method):
+    """It compares a batch with the one before, which in a race holds other rows."""
+    latent, plain = track.empty(), track.model
+    stage = {"steps": 6, "method": method, "draft_steps": 3}
+    best, rewards, seeds, _, _ = raced(track, latent, **stage)
+    track.model = track.graph.add("Probe_StepCache", model=plain[0], kind=kind)
+    found, again, chosen, _, _ = raced(track, latent, **stage)
+    assert chosen == seeds and again == pytest.approx(rewards, abs=1e-4)
+    near(track.host, found, best, 1e-4, 1e-2)
+
+
+def test_a_cache_that_cannot_begin_anew_is_refused_in_a_race(track):
+    track.model = track.graph.add("Probe_StepCache", model=track.model[0], kind="hidden")
+    track.dump(track.race(track.empty())[0], "refused")
+    error = track.host.run(track.graph).error
+    assert "begin anew" in error and "sampling" in error and "cached" in error

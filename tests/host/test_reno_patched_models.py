@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy
 import pytest
 import torch
+from agreement import same
 from reno_bench import STATIC, Bench
 
 CACHES = ("EasyCache", "LazyCache")
@@ -70,6 +71,70 @@ def test_step_caches_begin_anew_with_each_render(bench, cache, method, start):
     bench.run()
     assert bench.same("cached_initial", "cached_stock")
     assert bench.same("cached_best", "cached_again")
+
+
+def alone(bench, name, latent, **stage):
+    """Renders of each item of a NOISE of two by itself, by the stock node."""
+    noise = numpy.load(bench.host.output / f"{name}.npy")
+    for item in range(2):
+        numpy.save(bench.host.input / f"{name}{item}.npy", noise[item : item + 1])
+        bench.dump(bench.advanced(f"{name}{item}", latent, **stage)[0], f"{name}{item}")
+    bench.run()
+    return torch.cat([bench.samples(f"{name}{item}") for item in range(2)])
+
+
+@pytest.mark.parametrize("method", ["gradient", "zero_order", "best_of_n"])
+@pytest.mark.parametrize("cache", CACHES)
+def test_under_a_step_cache_each_item_is_searched_alone(bench, cache, method):
+    """The cache decides by the mean over a batch; the search keeps each item's best, of different renders."""
+    bench.model = bench.graph.add(
+        cache, model=bench.model[0], reuse_threshold=0.2, start_percent=0.15, end_percent=0.95, verbose=False
+    )
+    latent = bench.empty(2)
+    found = bench.reno(latent, steps=8, method=method, iterations=6, custom_lr=True, lr=0.5)
+    name = f"two_{cache}_{method}"
+    bench.dump(found[0], name)
+    bench.graph.add("Probe_DumpNoise", noise=found[2], latent=latent, name=name)
+    bench.run()
+    best = bench.samples(name)
+    assert same(bench.host, best, alone(bench, name, bench.empty(1), steps=8))
+
+
+def test_a_step_cache_and_a_reward_of_the_whole_batch_are_refused(bench):
+    bench.model = bench.graph.add(
+        "EasyCache", model=bench.model[0], reuse_threshold=0.2, start_percent=0.15, end_percent=0.95,
+        verbose=False,
+    )  # fmt: skip
+    varied = bench.graph.add(
+        "LatentCLIP_VarietyReward", latent_clip=bench.clip[0], weight=1.0, add_to=bench.reward()
+    )[0]
+    for method in ("gradient", "zero_order"):
+        found = bench.reno(bench.empty(2), reward=varied, steps=8, method=method)
+        bench.dump(found[0], f"refused_{method}")
+        error = bench.host.run(bench.graph).error
+        assert "step cache" in error and "Variety" in error
+        bench.graph.nodes.pop(next(reversed(bench.graph.nodes)))
+
+
+def controlled(bench):
+    control = bench.graph.add("Probe_TinyControlNet", seed=4)
+    hint = bench.graph.add("EmptyImage", width=96, height=96, batch_size=1, color=0x3366CC)
+    return bench.graph.add(
+        "ControlNetApplyAdvanced", positive=bench.positive, negative=bench.negative, control_net=control[0],
+        image=hint[0], strength=1.0, start_percent=0.0, end_percent=1.0,
+    )[0]  # fmt: skip
+
+
+def test_a_controlnet_whose_attention_cuts_the_gradient_is_refused_by_name(bench):
+    """It takes no options of a render, so that its attention cannot be overridden."""
+    model = bench.graph.add("Probe_GlobalAttention", model=bench.model[0])[0]
+    positive = controlled(bench)
+    bench.dump(bench.reno(bench.empty(), model, positive, steps=2, method="zero_order")[0], "free")
+    bench.dump(bench.reno(bench.empty(), model, steps=2)[0], "overridden")
+    bench.run()
+    bench.dump(bench.reno(bench.empty(), model, positive, steps=2)[0], "refused")
+    error = bench.host.run(bench.graph).error
+    assert "ControlNet" in error and "attention_detached" in error and "zero_order" in error
 
 
 PLACES = ("closure", "object", "options", "network", "class", "module", "predict_noise", "diffusion")

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import comfy.k_diffusion.sampling
+import comfy.ldm.modules.attention
 import comfy.model_management
 import comfy.samplers
 import folder_paths
@@ -166,6 +167,26 @@ class CutAttention(ModelPatch):
         model.model_options["transformer_options"] = options
 
 
+class GlobalAttention(ModelPatch):
+    """A MODEL while which samples the host's own attention is one without a derivative, as under
+    --use-sage-attention."""
+
+    def patch(self, model):
+        def sampled(executor, *args, **named):
+            before = comfy.ldm.modules.attention.optimized_attention
+
+            def attention_detached(*parts, **more):
+                return before(*(a.detach() if isinstance(a, torch.Tensor) else a for a in parts), **more)
+
+            comfy.ldm.modules.attention.optimized_attention = attention_detached
+            try:
+                return executor(*args, **named)
+            finally:
+                comfy.ldm.modules.attention.optimized_attention = before
+
+        model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "global_attention", sampled)
+
+
 class StockSigmas:
     """The noise levels that the stock KSampler takes for a sampler: some leave one out."""
 
@@ -307,6 +328,7 @@ class TwoGPUs(ModelPatch):
 
 NODES = {
     "Probe_CutAttention": CutAttention,
+    "Probe_GlobalAttention": GlobalAttention,
     "Probe_OneFrame": OneFrame,
     "Probe_StepCache": StepCache,
     "Probe_StockSigmas": StockSigmas,
