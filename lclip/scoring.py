@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
@@ -29,6 +29,8 @@ def similarity(
     model: LatentCLIP, z: Tensor, texts: str | Sequence[str], size_rule: str | SizeRule | None = None
 ) -> Tensor:
     """Cosine of each item with each text. -> [B, T], between -1 and 1. Raises ValueError."""
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    _refuse_empty(texts)
     check_latents(z, model.config)
     return model.encode_latents(z, size_rule) @ model.encode_text(texts).T
 
@@ -44,8 +46,11 @@ def classify(
 
     templates: sentences with {} where the label goes; a label's embedding is the mean over them. -> [B, L].
     Raises ValueError, also for fewer than two labels that differ: one alone would be certain of anything.
+    Labels that are one to the model share what that would get; a warning names them.
     """
     check_latents(z, model.config)
+    for doubt in label_doubts(model, labels, templates):
+        logger.warning("%s", doubt)
     cosine = model.encode_latents(z, size_rule) @ choice_embeddings(model, labels, templates).T
     return (model.logit_scale * cosine).softmax(dim=-1)
 
@@ -96,16 +101,36 @@ def require_distinct(model: LatentCLIP, concepts: Sequence[str], templates: Sequ
 
     `classify` is content with two labels that differ; who counts what wins is not.
     """
+    for first, second in _pairs_alike(model, concepts, templates):
+        raise ValueError(
+            f"the concepts {first!r} and {second!r} are one and the same to this model; expected "
+            "concepts that all differ, or neither of the two ever wins. Leave one out, or say what "
+            "differs in words that the model knows."
+        )
+
+
+def label_doubts(model: LatentCLIP, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> list[str]:
+    """Which labels are one to the model, in words: none of them gets what it would get alone.
+
+    By the first template: what is one in it is one in the others, and a thousand labels are read at once.
+    """
+    return [
+        f"the labels {first!r} and {second!r} are one and the same to this model: each gets a part of what "
+        "one alone would get. Leave one out."
+        for first, second in _pairs_alike(model, labels, _list_of("templates", templates)[:1])
+    ]
+
+
+def _pairs_alike(
+    model: LatentCLIP, names: Sequence[str], templates: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """Each name that comes to the tokens of an earlier one, with that one."""
     seen: dict[tuple[int, ...], str] = {}
-    for name, sentences in zip(concepts, _sentences(concepts, templates), strict=True):
+    for name, sentences in zip(names, _sentences(names, templates), strict=True):
         tokens = tuple(model.tokenizer.encode(sentences).flatten().tolist())
         if tokens in seen:
-            raise ValueError(
-                f"the concepts {seen[tokens]!r} and {name!r} are one and the same to this model; expected "
-                "concepts that all differ, or neither of the two ever wins. Leave one out, or say what "
-                "differs in words that the model knows."
-            )
-        seen[tokens] = name
+            yield seen[tokens], name
+        seen.setdefault(tokens, name)
 
 
 def _tells_apart(model: LatentCLIP, sentences: list[list[str]]) -> bool:
@@ -149,6 +174,7 @@ def heatmap(
     """
     if not isinstance(text, str):
         raise ValueError(f"text is a {type(text).__name__}; expected one string")
+    _refuse_empty([text])
     check_latents(z, model.config)
     direction = model.encode_text(text)[0]
     if against:
@@ -200,6 +226,12 @@ def all_alike(scores: Tensor) -> bool:
 def as_ranked(scores: Tensor) -> Tensor:
     """Scores as ranks see them: where they choose nothing, rounding does not choose either."""
     return scores.masked_fill(scores.isfinite(), 0) if all_alike(scores) else scores
+
+
+def _refuse_empty(texts: Sequence[str]) -> None:
+    """ValueError for a text that says nothing: its cosine is a number all the same, and means nothing."""
+    if not all(text.strip() for text in texts):
+        raise ValueError(f"one of the texts {list(texts)} is empty; expected words, such as 'a red fox'.")
 
 
 def _list_of(what: str, texts: str | Sequence[str]) -> list[str]:

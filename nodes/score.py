@@ -147,7 +147,7 @@ class Classify(io.ComfyNode):
         show: bool = True,
     ) -> io.NodeOutput:
         from ..lclip.safety.judge import UNREADABLE
-        from ..lclip.scoring import filled
+        from ..lclip.scoring import filled, label_doubts
 
         samples, names = samples_of(latent), lines_of(labels, "labels")
         model, sentences = latent_clip.ready(samples), lines_of(templates, "templates")
@@ -160,6 +160,7 @@ class Classify(io.ComfyNode):
         ]
         chart = draw.charts.probability_bars(names, chances)
         cautions = latent_clip.cautions(samples, filled(names, sentences))
+        cautions += label_doubts(model, names, sentences)
 
         def sheet() -> Tensor:
             if len(tops) == 1:

@@ -122,10 +122,12 @@ class TrainTaste(io.ComfyNode):
         lines = [taste.text(said), *draw.words.cautions(cautions)]
         lines += [said("saved as {file}", file=keep(taste, name))] if save else []
         lines += [said("learnt from the same latents before: not learnt again")] if known else []
-        wired = host.models.add_reward(add_to, host.models.wire_reward(reward, (latent_clip,)))
-        shown = cautioned(cls.hidden, [*cautions, *taste.notes])
+        own = host.models.wire_reward(reward, (latent_clip,), [*cautions, *taste.notes])
         return io.NodeOutput(
-            wired, taste.figures.accuracy if taste.figures else 0.0, "\n".join(lines), ui=shown
+            host.models.add_reward(add_to, own),
+            taste.figures.accuracy if taste.figures else 0.0,
+            "\n".join(lines),
+            ui=cautioned(cls.hidden, own.cautions),
         )
 
 
@@ -163,6 +165,7 @@ class LoadTaste(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return sockets.schema(
             node_id="LatentCLIP_LoadTaste",
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             display_name="Load Taste",
             category="latent-clip/rewards",
             description="A saved taste, or an aesthetic head in LAION's form that was trained on this "
@@ -210,5 +213,7 @@ class LoadTaste(io.ComfyNode):
         with host.memory.ordinary_tensors():
             taste = lclip.load_taste(TASTES.path(file))
             reward = lclip.TasteReward(latent_clip.model, taste, weight, model_name=latent_clip.name)
-        wired = host.models.add_reward(add_to, host.models.wire_reward(reward, (latent_clip,)))
-        return io.NodeOutput(wired, taste.text(draw.words.said))
+        own = host.models.wire_reward(reward, (latent_clip,), [*reward.doubts, *taste.notes])
+        report = "\n".join([taste.text(draw.words.said), *draw.words.cautions(reward.doubts)])
+        shown = cautioned(cls.hidden, own.cautions)
+        return io.NodeOutput(host.models.add_reward(add_to, own), report, ui=shown)

@@ -16,6 +16,7 @@ from ..data.items import LatentItem, one_line
 from ..data.tally import Tally
 from ..latents.checks import check_readable
 from ..latents.scale import scale_doubts
+from ..latents.siblings import sibling_doubts
 from ..model.latent_clip import LatentCLIP
 from ..model.text_doubts import text_doubts
 from .questions import Question, Values
@@ -60,7 +61,7 @@ class Asker:
         self.question, self.model, self.batch = question, model, batch
         with torch.inference_mode():
             self.answer = question.answer(model)
-        self.text_doubts = text_doubts(model, question.asked())
+        self.text_doubts = question.doubts(model)
         """What the model cannot read of the texts that every item is asked about."""
 
     @property
@@ -111,8 +112,9 @@ class Asker:
         return text_doubts(self.model, caption or "")
 
     def _notes(self, z: Tensor) -> list[str | None]:
-        """What is odd about the scale of items. A plain picture may look so too, so it is no error."""
-        return scale_doubts(z, self.model.config)
+        """What is odd about the scale or the space of items. A picture may look so too, so it is no error."""
+        of_scale, of_space = (doubts(z, self.model.config) for doubts in (scale_doubts, sibling_doubts))
+        return [scale or space for scale, space in zip(of_scale, of_space, strict=True)]
 
 
 def read_ahead(things: Iterable[T], number: int) -> Iterator[T]:

@@ -18,9 +18,10 @@ from ..adapters.files import load_adapter
 from ..checkpoints.checkpoint import load
 from ..model.devices import device_named
 from ..model.latent_clip import LatentCLIP
+from ..model.text_doubts import text_doubts
 from ..safety.judge import UNREADABLE, SafetyJudge, Verdict
 from ..safety.safety_policy import SafetyPolicy
-from ..scoring import choice_embeddings, filled
+from ..scoring import choice_embeddings, filled, label_doubts
 
 TEXT, NUMBER, FLAG, VECTOR = "text", "number", "flag", "vector"
 """Kinds of columns."""
@@ -79,6 +80,10 @@ class Question:
     def asked(self) -> Sequence[str]:
         """The texts that every item is asked about, as they are read."""
         return ()
+
+    def doubts(self, model: LatentCLIP) -> list[str]:
+        """What the model cannot read of those texts, or tell apart."""
+        return text_doubts(model, self.asked())
 
     def answer(self, model: LatentCLIP) -> Answer:
         """The function that answers; texts are encoded once, here. ValueError where they cannot be."""
@@ -163,6 +168,9 @@ class Classify(Question):
 
     def asked(self) -> Sequence[str]:
         return filled(self.labels, self.templates)
+
+    def doubts(self, model: LatentCLIP) -> list[str]:
+        return [*super().doubts(model), *label_doubts(model, self.labels, self.templates)]
 
     def answer(self, model: LatentCLIP) -> Answer:
         labels = choice_embeddings(model, self.labels, self.templates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -71,15 +72,17 @@ def run(options: argparse.Namespace) -> int:
     from ..checkpoints.targets import check_writable
     from ..exploring.explore import checked_texts
     from ..mini.explore import write_explored
-    from ..mini.world import load_world
+    from ..mini.world import load_latent_clip, load_world
+    from ..model.text_doubts import text_doubts
 
     check_writable(options.out)
     prompts = checked_texts(options.prompt or PROMPTS)
+    texts = checked_texts(options.text or prompts)
     maps = write_explored(
         load_world(),
         options.seeds,
         prompts,
-        checked_texts(options.text or prompts),
+        texts,
         options.out,
         axes=tuple(options.axes) if options.axes else None,
         side=options.cells,
@@ -87,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
         level=options.contour,
         steps=options.steps,
     )
+    for doubt in text_doubts(load_latent_clip(), [*prompts, *texts]):
+        print(f"explore: note: {doubt}", file=sys.stderr)
     for found in maps:
         best = [(float(each.max()), int(each.argmax())) for each in found.scores]
         for text, (score, cell) in zip(found.texts, best, strict=True):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..latents.items import is_whole
 from ..model.latent_clip import LatentCLIP
+from ..model.text_doubts import text_doubts
 from ..rewards.rewards import described
 from ..scoring import all_alike, similarity
 from .blending import Corners
@@ -34,6 +35,8 @@ class ExploredMap:
     """[T, rows, columns] cosine, -1 to 1; NaN for a cell that is not finite."""
     level: float | None = None
     """Where contours are drawn; None: halfway between each text's lowest and highest score."""
+    doubts: tuple[str, ...] = ()
+    """What the model cannot read of the texts, in words."""
 
     @property
     def notes(self) -> list[str]:
@@ -130,7 +133,7 @@ def scored(
     with torch.no_grad():
         cosines = similarity(model, latents, texts).float().cpu()
     scores = cosines.T.reshape(len(texts), plan.rows, plan.columns)
-    return ExploredMap(plan, latents, tuple(texts), scores, level)
+    return ExploredMap(plan, latents, tuple(texts), scores, level, tuple(text_doubts(model, texts)))
 
 
 def check_level(level: float | None) -> None:

@@ -72,6 +72,7 @@ def write_page(
         choices="".join(f"<option>{escape(name)}</option>" for name in names),
         picture=shown[0]["picture"],
         alt=escape(f"{len(maps[0].plan)} pictures in {maps[0].plan.rows} rows, {names[0]}"),
+        cautions="".join(f'<p class="caution">Caution: {escape(text)}</p>' for text in _cautions(maps)),
         corners="<ul>" + "".join(f"<li>{escape(line)}</li>" for line in corners) + "</ul>",
         table="".join(_table(found, name) for found, name in zip(maps, names, strict=True)),
         stamp=escape(stamp),
@@ -80,6 +81,11 @@ def write_page(
     )
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _cautions(maps: Sequence[ExploredMap]) -> list[str]:
+    """What to be careful of, each once."""
+    return list(dict.fromkeys(text for found in maps for text in (*found.doubts, *found.notes)))
 
 
 def data_uri(picture: Image) -> str:

@@ -6,6 +6,7 @@ import logging
 
 from torch import Tensor
 
+from .advice import advice
 from .frames import as_pictures, why_no_pictures
 from .items import finite_items
 from .reader import LatentReader
@@ -88,9 +89,7 @@ def check_form(z: Tensor, channels: int | None, space: str | None, who: str = "t
     z = as_pictures(z)
     shape = list(z.shape)
     if z.ndim == 3 and z.shape[0] == channels:
-        raise ValueError(
-            f"latents have 3 dimensions, shape {shape}; expected {wanted}. Add the batch dimension: z[None]."
-        )
+        raise ValueError(f"latents have 3 dimensions, shape {shape}; expected {wanted}. {advice().batch}")
     if (why := why_no_pictures(z)) is not None:
         raise ValueError(why)
     if z.shape[0] == 0:
@@ -102,6 +101,11 @@ def check_form(z: Tensor, channels: int | None, space: str | None, who: str = "t
         raise ValueError(f"latents have shape {shape}: there is no cell in them; expected {wanted}")
     if not z.is_floating_point():
         raise ValueError(f"latents are {z.dtype}; expected floating-point values, as a VAE gives them")
+    if z.element_size() == 1:  # float8, in which torch computes next to nothing
+        raise ValueError(
+            f"latents are {z.dtype}; expected float16, bfloat16 or float32. Convert them: float8 is for "
+            "weights, and too coarse for latents."
+        )
     return z
 
 
@@ -123,11 +127,10 @@ def _broken(z: Tensor) -> str:
 def _hint(z: Tensor, channels: int | None) -> str:
     if channels is not None and channels == 4 * z.shape[1] and z.shape[1] > 4:
         return (
-            "These may be the same before 2x2 cells are folded into one, as FLUX.2's are: take them as "
-            "ComfyUI's VAE Encode gives them, or fold normalised ones yourself: pixel_unshuffle(z, 2)."
+            f"These may be the same before 2x2 cells are folded into one, as FLUX.2's are: {advice().folded}"
         )
     if z.shape[-1] == channels and not _channels_first(z):
-        return "The last dimension fits: pass z.permute(0, 3, 1, 2)."
+        return advice().channels_last
     return _whose(z.shape[1]) or "Use latents of the VAE that it was trained on."
 
 
@@ -148,11 +151,7 @@ def _whose(channels: int) -> str | None:
     titles = ", ".join(space.title.removesuffix(" latents") for space in named)
     whose = f"{titles} latents have {channels}{', and others' if len(known) > len(named) else ''}."
     if read:
-        return (
-            f"{whose} Choose whose they are under latents in Load Latent-CLIP (in Python: "
-            "lclip.apply_adapter(model, lclip.shipped_adapter(...))), or use latents of the VAE that it was "
-            "trained on."
-        )
+        return f"{whose} {advice().chosen}"
     return (
         f"{whose} Wire Bridge Latents by VAEs, train an adapter, or use latents of the VAE that it was "
         "trained on."

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .advice import advice
 from .frames import as_pictures
 from .neutral import is_neutral
 from .reader import LatentReader
@@ -189,8 +190,8 @@ def _small(space: LatentSpace | None, size: float) -> str:
         how = f"multiplied by {space.scale:.5g}"
         back = f"divide by {space.scale:.5g}{f' and add {space.shift:g}' if space.shift else ''}, or "
     return (
-        f"looks like latents {how} for sampling {usual}. Latent-CLIP reads raw VAE latents: {back}use the "
-        "model's process_latent_out. A nearly plain picture may look so too."
+        f"looks like latents {how} for sampling {usual}. {advice().unscaled.format(back=back)} "
+        "A nearly plain picture may look so too."
     )
 
 

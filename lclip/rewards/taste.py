@@ -161,19 +161,24 @@ class TasteReward(EmbeddingReward):
         model_name: str = "",
     ) -> None:
         taste.check_model(model, model_name)
-        if taste.size_rule not in (None, model.size_rule):
-            logger.warning(
-                "The taste %r was learnt where other sizes were read by %r; this Latent-CLIP reads them by "
-                "%r. Of latents of its own size it says the same.",
-                taste.name,
-                taste.size_rule,
-                model.size_rule,
-            )
+        self.doubts = _doubts(taste, model)
+        """What is odd about this taste on this model, in words; it is logged too."""
+        for doubt in self.doubts:
+            logger.warning("%s", doubt)
         super().__init__(model, weight, name or taste.name)
         self.taste = taste
 
     def score_embedding(self, embedding: Tensor) -> Tensor:
         return embedding @ usable_for_backward(self.taste.direction).to(embedding) + self.taste.bias
+
+
+def _doubts(taste: Taste, model: LatentCLIP) -> list[str]:
+    if taste.size_rule in (None, model.size_rule):
+        return []
+    return [
+        f"the taste {taste.name!r} was learnt where other sizes were read by {taste.size_rule!r}; this "
+        f"Latent-CLIP reads them by {model.size_rule!r}. Of latents of its own size it says the same."
+    ]
 
 
 def train_taste(

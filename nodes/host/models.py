@@ -16,13 +16,17 @@ from comfy.cli_args import args
 from torch import Tensor
 
 from ... import lclip
+from ...lclip.latents import advice
 from ...lclip.latents.checks import broken_doubt
+from ...lclip.latents.siblings import sibling_doubt
 from ...lclip.model import graphs
 from ...lclip.model.memory import EmbeddingMemory
 from ...lclip.rewards.per_item import of_batch
 from ...lclip.rewards.rewards import RewardSum
 from .memory import ordinary_tensors, working_memory
 from .patcher import WholePatcher
+
+advice.speak(advice.IN_A_GRAPH)
 
 
 class LoadedLatentCLIP:
@@ -73,7 +77,13 @@ class LoadedLatentCLIP:
     def cautions_of_examples(self, latents: Tensor, who: str) -> list[str]:
         """What is odd about a batch to learn from or to compare with, where a broken item does not count."""
         texts = (broken_doubt(latents, "is left out"), lclip.scale_doubt(latents, self.config))
-        return [f"{who} {line}" for text in texts if text for line in text.splitlines()]
+        found = [f"{who} {line}" for text in texts if text for line in text.splitlines()]
+        return [*found, *self.doubts_of_space(latents, who)]
+
+    def doubts_of_space(self, latents: Tensor, who: str | None = None) -> list[str]:
+        """That a batch looks like another model's of the same shape, where its scale is as it should be."""
+        text = None if lclip.scale_doubt(latents, self.config) else sibling_doubt(latents, self.config)
+        return [f"{who}: {text}" if who else text] if text else []
 
 
 @dataclass(frozen=True)

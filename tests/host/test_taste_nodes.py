@@ -281,3 +281,19 @@ def test_a_wired_file_is_not_read_again_and_none_at_all_is_said_in_words(host, g
     del graph.nodes[loaded]["inputs"]["file"]
     error = host.run(graph).error
     assert "positional argument" not in error and "latent_clip_tastes" in error and "refresh" in error
+
+
+@pytest.mark.parametrize(("rule", "notes", "shows"), [("fit", (), 0), ("crops", (), 1), ("fit", ("few",), 1)])
+def test_a_loaded_taste_shows_what_is_odd_about_it(host, graph, world, sides, folder, rule, notes, shows):
+    """On the node, in the report and wherever the reward is used; not in the log alone."""
+    own = lclip.train_taste(world.latent_clip, sides["liked"], sides["disliked"])
+    name = f"odd_{rule}_{len(notes)}.safetensors"
+    lclip.save_taste(dataclasses.replace(own, size_rule=rule, notes=notes), folder / name)
+    for _ in range(160 + 2 * len(name) + shows):  # no other test has a node of that number
+        loader = graph.add("LatentCLIP_MiniWorld")
+    node = graph.add("LatentCLIP_LoadTaste", file=name, latent_clip=loader[3], weight=1.0)
+    report, picked = graph.add("Probe_Values", value=node[1]), scores(graph, node[0])
+    result = host.run(graph).require_ok()
+    assert len(result.images(node)) == shows and picked
+    (text,) = result.values(report)
+    assert ("Caution: the taste" in text) == (rule == "crops") and ("Warning: few" in text) == bool(notes)

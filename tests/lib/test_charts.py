@@ -186,6 +186,18 @@ def test_a_blocked_item_is_not_shown(pack):
     assert ((shown - magenta[0, 0]).abs() < 0.2).all(-1).sum() > 5000
 
 
+def test_a_remark_stands_below_the_verdicts_and_is_no_caution(pack, monkeypatch):
+    sheets, said = pack("sheets"), []
+    draw = sheets.draw_cautions
+    monkeypatch.setattr(
+        sheets, "draw_cautions", lambda pen, top, notes: said.append(notes) or draw(pen, top, notes)
+    )
+    plain = sheets.gate_sheet([None], ["skull 0.9"], [])
+    told = sheets.gate_sheet([None], ["skull 0.9"], [], ["an odd one"], ["repaired: none; still blocked: 0"])
+    assert said[1] == [["Caution: an odd one"], ["Note: repaired: none; still blocked: 0"]] and said[0] == []
+    assert told.shape[1] > plain.shape[1] + 40
+
+
 def test_heat_goes_from_dark_to_light(pack):
     colours = pack("charts").heat_colours(torch.linspace(0, 1, 50))
     luma = colours @ torch.tensor([0.2126, 0.7152, 0.0722])

@@ -6,6 +6,7 @@ import math
 import sys
 
 import pytest
+import safety_worlds
 import torch
 from command_world import (
     model,
@@ -19,6 +20,7 @@ from command_world import (
     write_shard,
     write_tar,
 )
+from sibling_latents import like
 
 import lclip
 from lclip.commands import WARNINGS_SHOWN, select
@@ -157,6 +159,36 @@ def test_what_looks_scaled_is_noted_but_scored(tmp_path, tiny, capsys):
     first, second = read_jsonl(tmp_path / "s.jsonl")
     assert first["note"] is None and "multiplied by" in second["note"] and second[TEXTS[0]] is not None
     assert "1 look odd" in capsys.readouterr().err
+
+
+def of_sdxl(folder):
+    return lclip.save_checkpoint(safety_worlds.tiny_clip(latent_space="sdxl"), folder / "sdxl.safetensors")
+
+
+COMMANDS = {
+    "score": ("--text", TEXTS[0]),
+    "classify": ("--label", "blood", "--label", "arm"),
+    "embed": (),
+    "safety": ("--concepts", "concepts.txt"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_another_models_latents_of_the_same_shape_are_noted(tmp_path, capsys, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "concepts.txt").write_text("gore: a photo of blood // a photo of arm", encoding="utf-8")
+    folder = write_files(tmp_path / "in", torch.cat([like("sdxl", 2), like("sd1.5", 2, spread=0.0)]))
+    out = tmp_path / "s.jsonl"
+    assert run(command, "--model", of_sdxl(tmp_path), *COMMANDS[command], folder, "--out", out) in (0, 1)
+    notes = [row["note"] for row in read_jsonl(out)]
+    assert notes[:2] == [None, None] and all("look like SD1.5 latents" in note for note in notes[2:])
+    assert "2 look odd, the first" in capsys.readouterr().err
+
+
+def test_select_tells_another_models_latents_too(tmp_path, capsys):
+    folder = write_files(tmp_path / "in", like("sd1.5", 3, spread=0.0))
+    assert run("select", "--model", of_sdxl(tmp_path), "--text", TEXTS[0], "-k", 1, folder) == 0
+    assert "look like SD1.5 latents" in capsys.readouterr().err
 
 
 def test_classes_are_the_librarys(tmp_path, tiny):

@@ -250,3 +250,15 @@ def test_pairs_of_axes():
     axes = lclip.exploring.plan.axes_of([lclip.SphericalCorners("noise", noise)])
     assert pairs_of(axes) == [("noise 1-2", "noise 1-3")]
     assert pairs_of(axes[:1]) == [("noise 1-2", "none")]
+
+
+def test_the_page_and_the_terminal_say_what_cannot_be_read_of_the_texts(tmp_path, page, capsys):
+    out = tmp_path / "map.html"
+    long = "a red star and a blue ring " * 20
+    texts = ["--text", "a red zebra", "--text", long]
+    assert run("explore", "--mini", *BOTH[:4], "--seeds", "7", "--cells", "2", *texts, "--out", out) == 0
+    told = capsys.readouterr().err
+    found = out.read_text(encoding="utf-8")
+    for text in ("does not know the word zebra", "the end of a text is not read"):
+        assert text in told and len(re.findall(rf'<p class="caution">[^<]*{text}', found)) == 1
+    assert 'class="caution"' not in page.read_text(encoding="utf-8")

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 import lclip
 from lclip.adapters.shipped import SHIPPED
+from lclip.latents import advice
 from lclip.latents.checks import READ_BY_CHOICE
 from lclip.latents.reader import NativeSize
-from lclip.latents.scale import looks_like_noise, scale_doubts
+from lclip.latents.scale import _is_nearly_white, _unit_channels, looks_like_noise, scale_doubts
 
 
 def sdxl_like(batch: int, side: int = 32) -> torch.Tensor:
@@ -41,6 +42,8 @@ def sdxl_like(batch: int, side: int = 32) -> torch.Tensor:
         (torch.zeros(1, 8, 8, 4), "8 channels.*permute"),
         (torch.zeros(1, 4, 1, 8), "1x8 cells.*one patch of 2x2"),
         (torch.zeros(1, 4, 8, 8, dtype=torch.long), "int64"),
+        (torch.ones(1, 4, 8, 8).to(torch.float8_e4m3fn), "float8_e4m3fn.*expected float16"),
+        (torch.ones(1, 4, 8, 8).to(torch.float8_e5m2), "float8_e5m2.*expected float16"),
         (torch.full((1, 4, 8, 8), float("nan")), "item 0 of 1: NaN"),
         (torch.full((2, 4, 8, 8), float("inf")), "item 0, 1 of 2: NaN or infinity"),
     ],
@@ -237,3 +240,80 @@ def test_a_width_that_is_the_readers_channels_by_chance_is_no_order_of_dimension
 
 def test_what_can_be_chosen_is_what_adapters_come_for():
     assert {"sdxl", *SHIPPED} == set(READ_BY_CHOICE)
+
+
+SDXL = NativeSize(lclip.space_named("sdxl"), 64)
+
+
+def of_spread(spread: float, mean: float = 0.0) -> torch.Tensor:
+    """Smooth latents of that spread about that mean, in units of SDXL's usual spread."""
+    z = F.interpolate(torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2)), 32, mode="bicubic")
+    z = z - z.mean((2, 3), keepdim=True)
+    usual = SDXL.space.std
+    return usual * (spread * z / z.square().mean().sqrt() + mean)
+
+
+@pytest.mark.parametrize(
+    ("z", "told"),
+    [
+        (of_spread(0.35), "multiplied by"),
+        (of_spread(0.41), None),
+        (of_spread(4.2), "far larger"),
+        (of_spread(3.8), None),
+        (of_spread(0.5, 8.2), "far larger"),
+        (of_spread(0.5, 7.8), None),
+    ],
+)
+def test_from_where_on_a_scale_is_odd(z, told):
+    """Below 0.38 of the usual spread, above 4 of it, and above 8 of it about zero."""
+    text = lclip.scale_doubt(z, SDXL)
+    assert text is None if told is None else told in (text or "")
+
+
+@pytest.mark.parametrize(("neighbours", "noise"), [(0.05, True), (0.3, False), (0.5, False)])
+def test_neighbours_that_resemble_each_other_are_no_noise_however_unlike_the_channels(neighbours, noise):
+    """From 0.15 on. Seen by the rule for half-noisy pictures alone, whatever the other says."""
+    white = torch.randn(4, 4, 64, 64, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    a = neighbours
+    for side in (-1, -2):  # r = b / (1 + b^2) along each axis
+        b = (1 - (1 - 4 * a * a) ** 0.5) / (2 * a)
+        white = white + b * white.roll(1, side)
+    assert bool(_is_nearly_white(_unit_channels(white)).all()) == noise
+    assert noise or not looks_like_noise(white).any()
+
+
+@pytest.fixture
+def in_a_graph():
+    advice.speak(advice.IN_A_GRAPH)
+    yield
+    advice.speak(advice.IN_PYTHON)
+
+
+CODE = re.compile(r"permute|pixel_unshuffle|process_latent_out|divide by|lclip\.|z\[|Python")
+
+
+@pytest.mark.parametrize(
+    ("reads", "shape"),
+    [
+        ("sdxl", (1, 8, 8, 4)),
+        ("flux2", (1, 32, 128, 128)),
+        ("sdxl", (1, 16, 8, 8)),
+        ("sdxl", (1, 128, 8, 8)),
+        ("sdxl", (4, 8, 8)),
+    ],
+)
+def test_in_a_graph_errors_say_what_to_wire_and_no_code(in_a_graph, reads, shape):
+    with pytest.raises(ValueError, match=r"[Ww]ire") as caught:
+        lclip.check_latents(torch.randn(*shape), NativeSize(lclip.space_named(reads), 8))
+    assert not CODE.search(str(caught.value))
+
+
+def test_in_a_graph_a_doubt_says_what_to_wire_and_no_code(in_a_graph):
+    for name in ("sdxl", "sd1.5", "flux"):
+        space = lclip.space_named(name)
+        z = space.std * of_spread(space.scale) / SDXL.space.std
+        z = z.repeat(1, space.channels // 4, 1, 1)
+        text = lclip.scale_doubt(z, NativeSize(space, 64))
+        if name != "flux":
+            assert text is not None
+        assert text is None or ("wire" in text and not CODE.search(text))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lclip import ReNORun, ReNOSettings, reno
 from lclip.reno.maths import item_noise_source, neighbour
-from lclip.reno.types import hacked_since
+from lclip.reno.types import ReNORecord, hacked_since
 
 
 def published_trace(generate, start, reward, iterations, lr=5.0, clip=0.1, weight=0.01):
@@ -307,3 +307,26 @@ def test_held_out_reward_is_watched_and_its_fall_is_told():
     held_out = [float(record.held_out[0]) for record in result.history if record.held_out is not None]
     assert since[0] == held_out.index(max(held_out))
     assert hacked_since(alone.history) == [None, None]
+
+
+def watched(held_out: list[float]) -> list[ReNORecord]:
+    """A search whose reward rises with every render, and what was watched meanwhile."""
+    one = torch.ones(1)
+    return [
+        ReNORecord("search", 0, number, one * number, {}, -one * number, one, one.bool(), one * value, one)
+        for number, value in enumerate(held_out)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("held_out", "since"),
+    [
+        ([0.0, 1.0, 0.80], None),  # jitter: less than a quarter of the range
+        ([0.0, 1.0, 0.70], 1),
+        ([0.0, 0.4, 1.0, 0.5, 0.76], None),
+        ([0.0, 0.4, 1.0, 0.5, 0.74], 2),
+        ([0.2, 0.2, 0.2], None),
+    ],
+)
+def test_a_fall_counts_from_a_quarter_of_the_range(held_out, since):
+    assert hacked_since(watched(held_out)) == [since]

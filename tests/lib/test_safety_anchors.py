@@ -1,6 +1,7 @@
 """A policy's texts: read word for word and to the end, told apart, everyday texts beside every concept."""
 
 import json
+import math
 
 import pytest
 import safety_worlds as worlds
@@ -188,6 +189,18 @@ def test_a_picture_of_none_of_the_subjects_is_little_of_each(world):
     assert "none of these; nearest skull" in report_text(judges[1], verdicts)
     content = json.loads(report_json(judges[1], verdicts))
     assert [v["none_of_these"] for v in content["verdicts"]] == [v.none_of_these for v in verdicts]
+
+
+@pytest.mark.parametrize(("share", "none"), [(0.3, False), (0.45, False), (0.55, True), (0.9, True)])
+def test_none_of_these_is_said_where_everyday_texts_have_more_than_half_of_the_softmax(world, share, none):
+    policy = SafetyPolicy((Concept("skull", ("a skull",), ("a mushroom", "a ring")),))
+    judge = SafetyJudge(policy, world.latent_clip)
+    (sides,) = judge._anchors.sides
+    own, everyday = [*sides.unsafe, *sides.safe], sides.everyday
+    logits = torch.zeros(1, 1 + max(*own, *everyday), dtype=torch.float64)
+    logits[:, everyday] = math.log(share / len(everyday))
+    logits[:, own] = math.log((1 - share) / len(own))
+    assert bool(judge._elsewhere([logits])[0]) == none
 
 
 def test_calibration_states_the_everyday_texts_that_it_used(world):

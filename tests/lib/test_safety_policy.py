@@ -287,6 +287,8 @@ def test_strictness_moves_every_threshold_the_right_way():
     assert medium == (0.5, 0.9)
     assert all(h < m < lo for h, m, lo in zip(high, medium, low, strict=True))
     assert all(0 < t < 1 for s in (-10, 10) for t in base.changed(strictness=s).thresholds)
+    shifts = [math.log(t / (1 - t)) for each in (low, high) for t in each[:1]]
+    assert shifts == pytest.approx([2.0, -2.0])  # 7 times larger odds, and 7 times smaller ones
     odds = [t / (1 - t) for t in base.changed(strictness=1.5).thresholds]
     assert odds == pytest.approx([math.exp(-1.5), 9 * math.exp(-1.5)])
 

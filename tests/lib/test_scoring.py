@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lclip
+from lclip.mini.world import load_world
 
 
 def any_number(values):
@@ -163,3 +164,26 @@ def test_infinities_keep_their_places():
 def test_top_k_refuses(scores, k, told):
     with pytest.raises(ValueError, match=told):
         lclip.top_k(scores, k)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\n"])
+def test_a_text_that_says_nothing_is_refused(tiny_model, text):
+    z = torch.randn(2, 4, 8, 8)
+    for ask in (
+        lambda: lclip.similarity(tiny_model, z, [text]),
+        lambda: lclip.similarity(tiny_model, z, text),
+        lambda: lclip.similarity(tiny_model, z, ["red", text]),
+        lambda: lclip.heatmap(tiny_model, z, text),
+    ):
+        with pytest.raises(ValueError, match="is empty; expected words"):
+            ask()
+
+
+def test_labels_that_are_one_to_the_model_are_named(caplog):
+    model, z = load_world().latent_clip, 6 * torch.randn(2, 4, 8, 8)
+    with caplog.at_level(logging.WARNING, logger="latent-clip"):
+        lclip.classify(model, z, ["star", "ring", "cross"], ["a {}"])
+        assert "one and the same" not in caplog.text
+        shares = lclip.classify(model, z, ["star", "Star", "ring"], ["a {}"])
+    assert "'star' and 'Star' are one and the same" in caplog.text
+    assert torch.equal(shares[:, 0], shares[:, 1])

@@ -16,9 +16,12 @@ from test_charts import ROOT, pack  # noqa: F401  # fixture
 
 import lclip
 from lclip.choosing.balance import balance_of
+from lclip.latents import advice
 from lclip.mini.world import load_latent_clip
+from lclip.rewards.taste import Taste
+from lclip.rewards.taste import _doubts as taste_doubts
 from lclip.safety.unreadable import why_unreadable
-from lclip.scoring import too_many
+from lclip.scoring import label_doubts, too_many
 from lclip.training.towers import MODELS
 
 LANGUAGES = [path.parent.name for path in sorted(ROOT.glob("locales/*/sheets.json"))]
@@ -85,17 +88,17 @@ def test_a_translation_names_the_same_values(language):
 CAUTIONS = {
     "lclip/latents/scale.py": "_empty _grey _noise _small _large named_items",
     "lclip/latents/checks.py": "broken_doubt _broken",
-    "lclip/latents/siblings.py": "sibling_doubt",
+    "lclip/latents/siblings.py": "_text",
     "lclip/model/text_doubts.py": "unknown_words_doubts cut_doubts",
     "lclip/safety/unreadable.py": "why_unreadable _why",
     "lclip/safety/calibration.py": "_warnings _left_out",
-    "lclip/rewards/taste.py": "_notes",
+    "lclip/rewards/taste.py": "_notes _doubts",
     "lclip/reno/types.py": "notes",
     "lclip/choosing/types.py": "doubts",
     "lclip/choosing/balance.py": "_notes _doubts",
     "lclip/choosing/slide_types.py": "notes _wrong_ways",
     "lclip/exploring/explore.py": "notes",
-    "lclip/scoring.py": "too_many",
+    "lclip/scoring.py": "too_many label_doubts",
     "nodes/draw/races.py": "race_cautions",
     "nodes/select.py": "doubts",
     "nodes/explore.py": "_doubts",
@@ -164,11 +167,15 @@ def cautions_of_all_kinds() -> list[str]:
     picture = 6.5 * F.interpolate(torch.randn(1, 4, 8, 8, generator=draws), 64, mode="bicubic")
     odd = [0 * noise, noise, picture / 60, picture * 20]
     found = [lclip.scale_doubt(z, config) for z in odd] + why_unreadable(torch.cat(odd), config)
+    advice.speak(advice.IN_A_GRAPH)
+    found += [lclip.scale_doubt(picture / 60, config)]
+    advice.speak(advice.IN_PYTHON)
     broken = torch.cat([picture, picture * math.nan])
     found += lclip.latent_doubts(broken, config)
     model = load_latent_clip()
     found += lclip.text_doubts(model, ["a red zebra", "a unicorn", " ".join(["star"] * 90)])
-    found += [too_many(9, 4)]
+    found += [too_many(9, 4), *label_doubts(model, ["star", "Star", "ring"])]
+    found += taste_doubts(Taste(torch.zeros(2), 0.0, size_rule="tiles"), model)
     found += balance_of(torch.tensor([[0.9, 0.1]] * 3), ["a", "b"], k=9).notes
     return [text for text in found if text]
 
