@@ -53,12 +53,13 @@ def confusion(
 
 def tells_apart(table: Tensor) -> bool:
     """Whether shares can be corrected by a confusion table [L, L] at all."""
-    return float(torch.linalg.svdvals(_rows(table.detach().cpu()))[-1]) >= APART
+    return float(torch.linalg.svdvals(_rows(table.detach()))[-1]) >= APART
 
 
 def _rows(table: Tensor) -> Tensor:
     """A table's rows as shares, float64, whether it holds shares or counts."""
-    return table.double() if table.is_floating_point() else table.double() / table.sum(-1, keepdim=True)
+    rows = table.cpu().double()
+    return rows if table.is_floating_point() else rows / rows.sum(-1, keepdim=True)
 
 
 def _number(label: Any) -> Any:
