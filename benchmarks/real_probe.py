@@ -22,7 +22,7 @@ from .real import probe as probes
 from .real.encoded import PIXELS, Encoded, Size, load_encoded
 from .real.fetching import cache_folder
 from .real.probe_plan import NATIVE, WAYS
-from .real.taesd import CAVEAT, Taesd, TinyMissing, load_taesd
+from .real.taesd import CAVEAT, TinyMissing, load_taesd
 
 QUESTIONS = {
     "style": "another hand's drawings of names that were learnt, on white",
@@ -181,7 +181,7 @@ def _through(run: Run, model: LatentCLIP, name: str, space: str, asked: Asked, n
     @torch.inference_mode()
     def job() -> dict[str, np.ndarray]:
         try:
-            source, target = (_quick(load_taesd(name)) for name in (space, "sdxl"))
+            source, target = (load_taesd(name).quick(probes.PRECISION) for name in (space, "sdxl"))
         except TinyMissing as missing:
             raise Skipped(str(missing)) from missing
         pictures = (source.decode(z[None].to(probes.PRECISION)).float() for z in asked.found.latents)
@@ -190,10 +190,6 @@ def _through(run: Run, model: LatentCLIP, name: str, space: str, asked: Asked, n
 
     z = torch.from_numpy(run.part(f"{name} {asked.number}", job)["latents"])
     return _kept("through pixels", embeddings(model.encode_latents, z), native, asked)
-
-
-def _quick(tiny: Taesd) -> Taesd:
-    return tiny.to(probes.PRECISION, memory_format=torch.channels_last)
 
 
 def _kept(way: str, images: Tensor, native: Tensor, asked: Asked) -> list[str]:

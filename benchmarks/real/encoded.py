@@ -72,7 +72,7 @@ def encode_plan(
     """
     folder = folder_of(cache, plan, space, size)
     folder.mkdir(parents=True, exist_ok=True)
-    encoder = None if space == PIXELS else load_taesd(space).to(precision, memory_format=torch.channels_last)
+    encoder = None if space == PIXELS else load_taesd(space).quick(precision)
     done = 0
     for number, start in enumerate(range(0, min(len(items), most or len(items)), shard)):
         batch = items[start : start + shard]

@@ -98,6 +98,12 @@ class Taesd(nn.Module):
         self.space, self.model = lclip.space_named(space), model
         self.patched = self.space.factor == 16
 
+    def quick(self, precision: torch.dtype) -> Taesd:
+        """The same in a precision, its weights laid as convolutions on a CPU like them."""
+        self.to(precision)
+        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        return self
+
     def encode(self, pictures: Tensor) -> Tensor:
         """Raw latents [B, C, H/factor, W/factor]. ValueError for a size that is no multiple of the factor."""
         factor = self.space.factor

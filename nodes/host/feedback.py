@@ -62,7 +62,8 @@ def temporary_files(pictures: Tensor) -> list[dict[str, str]]:
     found = []
     for number, picture in enumerate(draw.charts.as_pictures(pictures), counter):
         file = f"{name}_{number:05}_.{'png' if channels == 4 else 'jpg'}"
-        picture.save(Path(folder) / file, **({"compress_level": 1} if channels == 4 else JPEG))
+        options: dict[str, Any] = {"compress_level": 1} if channels == 4 else JPEG
+        picture.save(Path(folder) / file, **options)
         found.append({"filename": file, "subfolder": subfolder, "type": "temp"})
     return found
 
