@@ -122,11 +122,11 @@ def label_doubts(model: LatentCLIP, labels: Sequence[str], templates: Sequence[s
 
 
 def _pairs_alike(
-    model: LatentCLIP, names: Sequence[str], templates: Sequence[str]
+    model: LatentCLIP, names: str | Sequence[str], templates: Sequence[str]
 ) -> Iterator[tuple[str, str]]:
     """Each name that comes to the tokens of an earlier one, with that one."""
     seen: dict[tuple[int, ...], str] = {}
-    for name, sentences in zip(names, _sentences(names, templates), strict=True):
+    for name, sentences in zip(_list_of("labels", names), _sentences(names, templates), strict=True):
         tokens = tuple(model.tokenizer.encode(sentences).flatten().tolist())
         if tokens in seen:
             yield seen[tokens], name
