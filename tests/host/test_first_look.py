@@ -19,7 +19,7 @@ def reader(graph, kind: str, latent, **show):
     if kind == "Select":
         return graph.add("LatentCLIP_Select", latent=latent, reward=reward(graph, TEXT)[0], k=1, **show)
     if kind == "SafetyGate":
-        policy = graph.add("LatentCLIP_SafetyPolicy", latent_clip=clip, **{**POLICY, "own_concepts": TEXT})
+        policy = graph.add("LatentCLIP_SafetyPolicy", latent_clip=clip, **POLICY)
         return graph.add("LatentCLIP_SafetyGate", policy=policy[0], latent=latent, **GATE, **show)
     widgets = {"labels": f"{TEXT}\na star", "templates": "{}"} if kind == "Classify" else {"text": TEXT}
     return graph.add(f"LatentCLIP_{kind}", latent_clip=clip, latent=latent, **widgets, **show)
