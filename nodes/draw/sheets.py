@@ -206,11 +206,17 @@ def with_cautions(picture: Tensor, cautions: Sequence[str]) -> Tensor:
 
 def caution_sheet(cautions: Sequence[str]) -> Tensor:
     """Nothing but cautions, or that there is none, for a node without a picture. -> [1, H, W, 3]"""
-    notes = caution_lines(cautions)
-    pen = Pen(WIDTH, MARGIN + (caution_height(notes) or NOTE + GAP) + 4, PAPER)
+    if not (notes := caution_lines(cautions)):
+        return line_sheet(drawn("No caution any more."))
+    pen = Pen(WIDTH, MARGIN + caution_height(notes) + 4, PAPER)
     draw_cautions(pen, MARGIN, notes)
-    if not notes:
-        pen.text((MARGIN, MARGIN), drawn("No caution any more."), NOTE, INK)
+    return charts.as_image([pen.picture()])
+
+
+def line_sheet(text: str) -> Tensor:
+    """One line of text, in the place of a picture that is no more. -> [1, H, W, 3]"""
+    pen = Pen(WIDTH, MARGIN + NOTE + GAP + 4, PAPER)
+    pen.text((MARGIN, MARGIN), text, NOTE, INK)
     return charts.as_image([pen.picture()])
 
 

@@ -8,6 +8,7 @@ import random
 import string
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,6 @@ FRAME = 0.1
 frontends (1.58) take the last alone."""
 JPEG = {"quality": 90, "subsampling": 0}
 """Colours at full detail: letters and frames are coloured."""
-NO_PICTURE = {"images": [], "animated": (False,)}
-"""For NodeOutput's ui: the browser takes a picture of an earlier run away."""
 _CAUTIONED: set[tuple[str, str | None]] = set()
 """Nodes that show a caution, by their workflow and their ids."""
 
@@ -46,8 +45,16 @@ def shown(pictures: Tensor) -> Any:
 
 
 def shown_if(show: bool, sheet: Callable[[], Tensor]) -> Any:
-    """`shown` of what that draws, or nothing drawn: by the switch of `sockets.show_input`."""
-    return shown(sheet()) if show else NO_PICTURE
+    """`shown` of what that draws, or nothing drawn: by the switch of `sockets.show_input`.
+
+    The browser keeps a picture of an earlier run until another comes: a line, drawn once, takes its place.
+    """
+    return shown(sheet()) if show else _line(draw.words.drawn("No picture: show is off."))
+
+
+@cache
+def _line(text: str) -> Any:
+    return shown(draw.sheets.line_sheet(text))
 
 
 def temporary_files(pictures: Tensor) -> list[dict[str, str]]:

@@ -29,16 +29,21 @@ def reader(graph, kind: str, latent, **show):
 def test_the_switch_takes_the_picture_off_and_nothing_else(host, new_graph, kind):
     write_latents(host, "first_look", smooth((3, 4, 8, 8)))
     kinds = host.object_info[f"LatentCLIP_{kind}"]["output"]
-    seen = []
-    for show in ({}, {"show": True}, {"show": False}):
+    seen, heights = [], {}
+    for show in ({}, {"show": True}, {"show": False}, {"show": False}):
         graph = new_graph()
         node = reader(graph, kind, read(graph, "first_look"), **show)
         plain = [i for i, of in enumerate(kinds) if of != "LATENT"]
         probes = [graph.add("Probe_Values", value=node[i]) for i in plain]
         outputs = host.run(graph).require_ok().entry["outputs"]
-        seen.append((len(outputs[str(node)]["images"]), [outputs.get(str(probe)) for probe in probes]))
-    assert [pictures for pictures, _ in seen] == [1, 1, 0]
-    assert seen[0][1] == seen[1][1] == seen[2][1] and any(seen[0][1])
+        (name,) = [each["filename"] for each in outputs[str(node)]["images"]]
+        with Image.open(host.base / "temp" / name) as picture:
+            heights[name] = picture.height
+        seen.append((name, [outputs.get(str(probe)) for probe in probes]))
+    assert seen[0][1] == seen[1][1] == seen[2][1] == seen[3][1] and any(seen[0][1])
+    tall, plain, line, again = (name for name, _ in seen)
+    assert len({tall, plain, line}) == 3 and line == again, "the line is drawn once"
+    assert heights[line] < 60 < min(heights[tall], heights[plain])
 
 
 @pytest.mark.parametrize("kind", KINDS)
