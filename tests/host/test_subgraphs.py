@@ -40,6 +40,16 @@ def test_every_link_is_known_at_both_ends():
         assert link["id"] in leaves and link["id"] in enters
 
 
+def test_it_shows_the_picture_of_select_outside():
+    """By both names that frontends take: 1.43 the one, 1.49 and later the other."""
+    (node,) = json.loads(FILE.read_text(encoding="utf-8"))["nodes"]
+    (select,) = [str(each["id"]) for each in inside()["nodes"] if each["type"] == "LatentCLIP_Select"]
+    picture = "$$canvas-image-preview"
+    assert [select, picture] in node["properties"]["proxyWidgets"]
+    exposed = {"name": picture, "sourceNodeId": select, "sourcePreviewName": picture}
+    assert node["properties"]["previewExposures"] == [exposed]
+
+
 def test_the_host_lists_it(host):
     try:
         found = host.get("/global_subgraphs")
