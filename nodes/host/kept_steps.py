@@ -50,5 +50,5 @@ class _Watched(comfy.samplers.Sampler):
         options = (extra_args["model_options"], model_wrap.model_options)
         kept = Remembered(roots_of(patcher, *options), patcher.model)
         found = self.stock.sample(model_wrap, sigmas, extra_args, *rest, **named)
-        self.cells.alone, self.cells.told = kept.changed(), True
+        self.cells.alone, self.cells.told = kept.of_a_render(), True
         return found

@@ -48,6 +48,18 @@ class Remembered:
         now = Remembered(self.roots, self.network).seen
         return any(isinstance(thing, Tensor) and place not in self.seen for place, thing in now.items())
 
+    def of_a_render(self) -> bool:
+        """Whether what is not as it was may be of a picture: tensors, or what cannot be seen. One that only
+        counts is none."""
+        return (
+            self.grown()
+            or self.opaque
+            or any(
+                not alike(before, now) and any(isinstance(each, Tensor) for each in (thing, *values_of(now)))
+                for thing, before, now in ((each, b, kind.read(each)) for each, kind, b in self.memories)
+            )
+        )
+
     def put_back(self) -> None:
         for thing, kind, before in self.memories:
             if not alike(before, kind.read(thing)):

@@ -265,7 +265,8 @@ def counted(atlas, calls):
 
 
 def test_another_cell_and_other_texts_sample_nothing_again_and_another_seed_does(atlas):
-    latent, model = atlas.empty(), counted(atlas, STAGE["steps"])  # nine cells at once
+    calls = 2 * STAGE["steps"]  # of one cell, to see what patches keep, and of eight at once
+    latent, model = atlas.empty(), counted(atlas, calls)
     node = atlas.explore(latent, model)
     atlas.dump(node[LATENT], "first")
     atlas.run()
@@ -282,7 +283,7 @@ def test_another_cell_and_other_texts_sample_nothing_again_and_another_seed_does
 
 
 def test_the_last_maps_are_remembered_and_an_earlier_one_is_forgotten(atlas):
-    latent, model = atlas.empty(), counted(atlas, 3 * STAGE["steps"])
+    latent, model = atlas.empty(), counted(atlas, 3 * 2 * STAGE["steps"])
     node = atlas.explore(latent, model)
     atlas.dump(node[LATENT], "cell")
     inputs = atlas.graph.nodes[node]["inputs"]

