@@ -51,7 +51,7 @@ KINDS = {
 def changed(path, folder, **said):
     """A copy of a file that says other things in its head."""
     if path.suffix == ".json":
-        content = json.loads(path.read_text(encoding="utf-8")) | said
+        content = json.loads(path.read_text(encoding="utf-8")) | {"model": None} | said
         del content["checksum"]
         (folder / path.name).write_text(json.dumps(content), encoding="utf-8")
         return folder / path.name
