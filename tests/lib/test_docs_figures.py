@@ -126,3 +126,10 @@ def test_the_sliders_page_names_the_figures_that_were_measured():
         f"colour, {shown(count)} for count"
     ) in page
     assert {least["count", "noise"], least["count", "guidance"]} == {"shape"}
+    shown_by = {row[0].split()[0]: row for row in rows("sliders") if "by examples: noise" in row[0]}
+    (colour, all_else), (size, rest) = (
+        (first(shown_by[what][1]), f"{float(first(shown_by[what][5])):g} %") for what in ("colour", "size")
+    )
+    assert (
+        f"more surely ({colour} by noise, nothing else changed in {all_else}), sizes less ({size}, {rest})."
+    ) in page
