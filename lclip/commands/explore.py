@@ -72,14 +72,15 @@ def run(options: argparse.Namespace) -> int:
     from ..checkpoints.targets import check_writable
     from ..exploring.explore import checked_texts
     from ..mini.explore import write_explored
-    from ..mini.world import load_latent_clip, load_world
+    from ..mini.world import load_world
     from ..model.text_doubts import text_doubts
 
     check_writable(options.out)
     prompts = checked_texts(options.prompt or PROMPTS)
     texts = checked_texts(options.text or prompts)
+    world = load_world()
     maps = write_explored(
-        load_world(),
+        world,
         options.seeds,
         prompts,
         texts,
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
         level=options.contour,
         steps=options.steps,
     )
-    for doubt in text_doubts(load_latent_clip(), [*prompts, *texts]):
+    for doubt in text_doubts(world.latent_clip, [*prompts, *texts]):
         print(f"explore: note: {doubt}", file=sys.stderr)
     for found in maps:
         best = [(float(each.max()), int(each.argmax())) for each in found.scores]

@@ -133,11 +133,10 @@ class Afresh:
         self.kept = Remembered(roots_of(patcher, options, guider.model_options), patcher.model)
         self.needed = False
         if self.kept.opaque and self.kept:
-            names = ", ".join(dict.fromkeys(self.kept.names[:3]))
             raise ValueError(
-                f"The model carries a patch that may remember earlier steps ({names}), and it cannot be made "
-                "to begin anew; in a race the batch shrinks from step to step. Take out the node that "
-                "patches the model so, such as a step cache."
+                f"The model carries a patch that may remember earlier steps ({self.kept.patches}), and it "
+                "cannot be made to begin anew; in a race the batch shrinks from step to step. Take out the "
+                "node that patches the model so, such as a step cache."
             )
 
     def __call__(self, ask: Callable[[], Tensor]) -> Tensor:

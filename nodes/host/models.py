@@ -76,14 +76,16 @@ class LoadedLatentCLIP:
 
     def cautions_of_examples(self, latents: Tensor, who: str) -> list[str]:
         """What is odd about a batch to learn from or to compare with, where a broken item does not count."""
-        texts = (broken_doubt(latents, "is left out"), lclip.scale_doubt(latents, self.config))
+        of_scale = lclip.scale_doubt(latents, self.config)
+        texts = (broken_doubt(latents, "is left out"), of_scale)
         found = [f"{who} {line}" for text in texts if text for line in text.splitlines()]
-        return [*found, *self.doubts_of_space(latents, who)]
+        of_space = None if of_scale else sibling_doubt(latents, self.config)
+        return [*found, *([f"{who}: {of_space}"] if of_space else [])]
 
-    def doubts_of_space(self, latents: Tensor, who: str | None = None) -> list[str]:
+    def doubts_of_space(self, latents: Tensor) -> list[str]:
         """That a batch looks like another model's of the same shape, where its scale is as it should be."""
         text = None if lclip.scale_doubt(latents, self.config) else sibling_doubt(latents, self.config)
-        return [f"{who}: {text}" if who else text] if text else []
+        return [text] if text else []
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,7 @@ class Remembered:
 
     def changed(self) -> bool:
         """Whether anything is not as it was, or may be so unseen."""
-        return self.opaque or any(
-            not alike(before, kind.read(thing)) for thing, kind, before in self.memories
-        )
+        return self.opaque or any(True for _ in self._changes())
 
     def grown(self) -> bool:
         """Whether patches hold a tensor that they did not hold: something of a render that has been."""
@@ -51,19 +49,23 @@ class Remembered:
     def of_a_render(self) -> bool:
         """Whether what is not as it was may be of a picture: tensors, or what cannot be seen. One that only
         counts is none."""
-        return (
-            self.grown()
-            or self.opaque
-            or any(
-                not alike(before, now) and any(isinstance(each, Tensor) for each in (thing, *values_of(now)))
-                for thing, before, now in ((each, b, kind.read(each)) for each, kind, b in self.memories)
-            )
-        )
+        held = (each for thing, _, _, now in self._changes() for each in (thing, *values_of(now)))
+        return self.grown() or self.opaque or any(isinstance(each, Tensor) for each in held)
 
     def put_back(self) -> None:
+        for thing, kind, before, _ in self._changes():
+            kind.write(thing, before)
+
+    @property
+    def patches(self) -> str:
+        """Some of the patches by name, for an error."""
+        return ", ".join(dict.fromkeys(self.names[:3]))
+
+    def _changes(self) -> Iterator[tuple[Any, Kind, Any, Any]]:
+        """What is not as it was: the thing, its kind, and its readings before and now."""
         for thing, kind, before in self.memories:
-            if not alike(before, kind.read(thing)):
-                kind.write(thing, before)
+            if not alike(before, now := kind.read(thing)):
+                yield thing, kind, before, now
 
     def _walk(self, things: Iterable[Any]) -> None:
         todo = list(things)
@@ -124,11 +126,11 @@ class EachAnew:
             if not _differ(again, seen):
                 return again
             del again
-        names = ", ".join(dict.fromkeys(self.kept.names[:3]))
         raise ValueError(
-            f"The model carries a patch that remembers earlier renders ({names}), and it cannot be made to "
-            "begin anew: the same noise gave different latents twice. A noise search compares renders, so "
-            "each must begin alike: take out the node that patches the model so, such as a step cache."
+            f"The model carries a patch that remembers earlier renders ({self.kept.patches}), and it cannot "
+            "be made to begin anew: the same noise gave different latents twice. A noise search compares "
+            "renders, so each must begin alike: take out the node that patches the model so, such as a step "
+            "cache."
         )
 
 
