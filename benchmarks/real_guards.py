@@ -16,14 +16,13 @@ from lclip.latents.siblings import ALONE, SIBLINGS, TOGETHER, log_odds_of
 from lclip.statistics import wilson
 
 from .harness import Run, Skipped, table
-from .real.crops import LARGE, OTHERS, SMALL, load_crops
+from .real.crops import LARGE, OTHERS, SMALL, TEST, load_crops
 from .real.encoded import PIXELS, load_encoded, plan_folder
 from .real.fetching import cache_folder
 from .real.kinds import load_kinds
 from .real.taesd import CAVEAT, FILES, TinyMissing
 
 NATIVE = 64  # cells each way, as the released models': what is smaller is a crop to them
-CROPS = 40
 PLANS = {
     "photographs-1024": "photographs",
     "probe-learnt": "drawings",
@@ -92,7 +91,7 @@ def _of_kinds(run: Run) -> Iterator[Group]:
 
 def _others(run: Run) -> Iterator[Group]:
     cache = cache_folder()
-    crops = load_crops(cache, "test", run.choose(CROPS, 2), say=run.say)
+    crops = load_crops(cache, "test", run.choose(TEST, 2), say=run.say)
     yield Group(f"crops of photographs, {LARGE} px", "sdxl", crops["large"])
     for space in ("sdxl", *OTHERS):
         yield Group(f"crops of photographs, {SMALL} px", space, crops[space])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import lclip
+from lclip.adapters.adapter import Adapter
 from lclip.latents.reader import NativeSize
 from lclip.latents.size_rules import RULES
 from lclip.statistics import bootstrap
 
 from .harness import Run, Skipped, table
-from .real.crops import OTHERS, SMALL, Latents, load_crops
+from .real.crops import OTHERS, SMALL, TEST, Latents, load_crops
 from .real.fetching import cache_folder
-from .real.maps import ANCHOR_BLOCKS, ANCHOR_WIDTH, DEV, PLANS, TRAIN, learn_anchor
+from .real.maps import ANCHOR_BLOCKS, ANCHOR_WIDTH, DEV, PLANS, learn, learn_anchor, of_plan
 from .real.sized import NATIVE, SHORTEST, SIZES, load_sized
 from .real.taesd import CAVEAT, Taesd, TinyMissing, load_taesd
 from .real_gate import gate
 
-CROPS, PHOTOGRAPHS = 40, 12
-SEEN = {"train": TRAIN, "dev": DEV}
-ANCHORED = ("flux",)
+PHOTOGRAPHS = 12
+ANCHORED, SECONDS = ("flux",), 240.0
 MEANING = (
     "Error: |z - z'|^2 as a share of the variance of z', the latents of the same picture encoded at the "
     "smaller size by SDXL's VAE. PSNR: against z' decoded. Intervals over photographs."
@@ -66,42 +67,40 @@ def _resampled(z: Tensor) -> dict[str, Callable[[], Tensor]]:
 
 def adapters(run: Run) -> str:
     """Other spaces' latents of a crop as SDXL's."""
-    crops, sdxl = _found(lambda cache: load_crops(cache, "test", run.choose(CROPS, 2), OTHERS, run.say))
-    anchored = {space: _anchor(run, space, crops) for space in ANCHORED}
+    crops, sdxl = _found(lambda cache: load_crops(cache, "test", run.choose(TEST, 2), OTHERS, run.say))
+    beside = {space: _side_by_side(run, space, crops) for space in ANCHORED}
     ways: dict[str, Callable[[], Tensor]] = {}
     for space in OTHERS:
         ways[f"{space}, the shipped adapter"] = lambda space=space: lclip.shipped_adapter(space)(crops[space])
-        if space in anchored:
-            ways[f"{space}, the anchor"] = lambda space=space: anchored[space]
+        for way, z in beside.get(space, {}).items():
+            ways[f"{space}, {way}"] = lambda z=z: z
         ways[f"{space}, through pixels"] = lambda space=space: crops[f"{space} through"]
     number = len(set(crops["picture"].tolist()))
     return (
         f"Latents of other VAEs at {SMALL} px as SDXL's. {len(crops['sdxl'])} crops of {number} test "
         f"pictures, {CAVEAT}. {MEANING}\n\n"
         + table(("way", *COLUMNS), _rows(ways, crops["sdxl"], crops["picture"], sdxl))
-        + "\n\nThe anchor is SD-Latent-Interposer's architecture, "
-        f"{ANCHOR_WIDTH} wide with {ANCHOR_BLOCKS} blocks as its published files are, learnt as "
-        "`python -m benchmarks.real maps` learns today, in as many seconds as the shipped adapter had, which "
-        "is older: fewer crops, and AdamW. What else the machine did then and now is in those seconds.\n\n"
-        + gate(run, cache_folder())
+        + f"\n\nIn {SECONDS:.0f} seconds: learnt from the same crops by the same losses, on one core. "
+        f"The anchor is SD-Latent-Interposer's architecture, {ANCHOR_WIDTH} wide with {ANCHOR_BLOCKS} blocks "
+        "as its published files are.\n\n" + gate(run, cache_folder())
     )
 
 
-def _anchor(run: Run, space: str, crops: Latents) -> Tensor:
-    """What the anchor gives for the test crops."""
+def _side_by_side(run: Run, space: str, crops: Latents) -> dict[str, Tensor]:
+    """What our architecture and the anchor's make of the test crops, both learnt in as many seconds."""
+    found = {}
+    for way, learner in (("ours", learn), ("the anchor", learn_anchor)):
 
-    def job() -> dict[str, np.ndarray]:
-        cache, number = cache_folder(), run.choose(1, 0)
-        train, dev = (
-            load_crops(cache, split, n if number else 2, (space,), run.say) for split, n in SEEN.items()
-        )
-        figures = lclip.shipped_adapter(space).figures
-        seconds = figures.seconds if figures and number else 1.0
-        anchor = learn_anchor(PLANS[space], train, dev, seconds, run.say)
-        with torch.inference_mode():
-            return {"z": anchor(crops[space]).numpy()}
+        def job(learner: Callable[..., Adapter] = learner) -> dict[str, np.ndarray]:
+            plan = PLANS[space] if not run.tiny else replace(PLANS[space], crops=2)
+            train, dev = of_plan(plan, cache_folder(), run.say, run.choose(DEV, 2))
+            adapter = learner(plan, train, dev, seconds=run.choose(SECONDS, 1.0), say=run.say)
+            with torch.inference_mode():
+                return {"z": adapter(crops[space]).numpy()}
 
-    return torch.from_numpy(run.part(f"anchor {space}", job)["z"])
+        name = f"{way} in {SECONDS:.0f} seconds"
+        found[name] = torch.from_numpy(run.part(f"{name} {space}", job)["z"])
+    return found
 
 
 def _found(load: Callable[[Path], Latents]) -> tuple[Latents, Taesd]:

@@ -1,15 +1,15 @@
 """Random crops of pictures through TAESD, and what the way through pixels gives: what maps are learnt from.
 
-Each crop is a square, LARGE pixels each way, of a picture at a random scale, or a named drawing on a ground;
-no drawing is of the hand that the probe is asked about. Per crop, raw latents:
+Each crop is a square, SMALL pixels each way, of a picture at a random scale, or a named drawing on a ground;
+no drawing is of the hand that the probe is asked about. Per crop, raw latents, by what is to be mapped:
 
-    large, large through          SDXL's latents of the crop; decoded, halved in pixels and encoded again
-    sdxl                          SDXL's latents of the crop at SMALL pixels: what a map is measured against
-                                  (not for training)
-    SPACE, SPACE through          another space's latents of it; decoded, and encoded by SDXL's
-    picture                       which picture it is of, [number]
-    SPACE off, SPACE off through  AWAY of each: mirrored or turned, and a little off the manifold, as samplers
-                                  leave latents (train only)
+    large, large through      SDXL's latents of the crop at twice its size; decoded, halved in pixels, encoded
+    between, between through  the same of the crop at 1.25 to 1.75 times its size, brought to twice its size,
+                              as the size rule "fit" does
+    SPACE, SPACE through      another space's latents of it; decoded, and encoded by SDXL's. To train with,
+                              some are a little off the manifold, as samplers leave latents
+    sdxl                      SDXL's latents of the crop: what a map is measured against (not for training)
+    picture                   which picture it is of, [number] (not for training)
 """
 
 from __future__ import annotations
@@ -20,28 +20,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import lclip
 from lclip.adapters.bridge import resized
+from lclip.latents.resampling import resample
 
 from . import catalogue
 from .catalogue import Picture
 from .packages import PHOTOGRAPH
 from .plans import drawing_variant, render, small_photographs
 from .reading import PictureError, read_picture
-from .taesd import Taesd, load_taesd
+from .taesd import load_taesd
 
 LARGE, SMALL = 384, 192
 CELL = 8  # pixels a side, of TAESD's
-READS_LARGE = "large"
+READS_LARGE, READS_BETWEEN, NATIVE = "large", "between", "sdxl"
+BETWEEN = (240, 288, 312, 312, 336)  # pixels a side, of what is read in between
 OTHERS = ("sd1.5", "sd3", "flux", "flux2")
 SHARES = {"photographs": 0.5, "drawings on grounds": 0.3, "others": 0.2}
-AWAY = 2  # more latents to learn from, of each crop: cheaper than more crops
-OFF = 0.35  # noise that is added to those at most, of their spread
+OFF = 0.35  # noise that is added to every second latent at most, of its spread, to train with
+TOGETHER = 2  # crops encoded at once
+TRAINED = torch.bfloat16  # what the encoders compute in, but for tests
+TEST = 60  # crops
 
 Latents = dict[str, Tensor]
 
@@ -55,15 +57,18 @@ def load_crops(
 ) -> Latents:
     """Crops of a split, made once and kept in the cache: name -> [number, C, h, w], float32.
 
-    reads: what is to be mapped, READS_LARGE or other spaces, each in a file of its own, of the same crops.
-    Raises FileNotFoundError without pictures, TinyMissing without TAESD.
+    reads: what is to be mapped, each in a file of its own, of the same crops. Raises FileNotFoundError
+    without pictures, TinyMissing without TAESD; ValueError for an odd number.
     """
+    if number % TOGETHER:
+        raise ValueError(f"{number} crops; they are made {TOGETHER} at a time")
+    wanted = reads if split == "train" else (NATIVE, *reads)
     found: Latents = {}
-    for read in reads:
+    for read in wanted:
 
         def make(read: str = read) -> Latents:
             pictures = drawn_from(catalogue.load(cache), split)
-            return make_crops(cache, pictures, number, read, learnt=split == "train", say=say)
+            return make_crops(cache, pictures, split, number, read, say)
 
         found |= made_once(cache, f"{split}-{number}-{read}", make)
     return found
@@ -90,36 +95,61 @@ def drawn_from(pictures: Iterable[Picture], split: str) -> list[Picture]:
 def make_crops(
     cache: Path,
     pictures: Sequence[Picture],
+    split: str,
     number: int,
     read: str,
-    learnt: bool,
     say: Callable[[str], None] = print,
 ) -> Latents:
-    """See the module: `picture`, `sdxl`, and what belongs to one of the things to be mapped.
+    """What belongs to one of the things to be mapped; see the module.
 
     The same arguments give the same latents on one machine, and the first crops of more are those of fewer.
     """
-    rng = random.Random(0)
-    noise = torch.Generator().manual_seed(0)
-    sdxl = load_taesd("sdxl")
-    other = None if read == READS_LARGE else load_taesd(read)
     pools, grounds = _pools(pictures), small_photographs(pictures)
+    make = _Making(read, torch.float32 if split == "test" else TRAINED, noisy=split == "train")
     found: dict[str, list[Tensor]] = {}
-    for count in range(1, number + 1):
-        picture, crop = _draw(cache, pools, grounds, rng)
-        small = pixels(crop.resize((SMALL, SMALL), Image.Resampling.LANCZOS))
-        made = {"picture": torch.tensor([float(pictures.index(picture))])}
-        if not learnt:
-            made["sdxl"] = sdxl.encode(small)
-        if other is None:
-            made |= _large(sdxl, crop)
-        else:
-            made |= _mapped(sdxl, other, read, small, noise if learnt else None)
+    for first in range(0, number, TOGETHER):
+        seeds = [random.Random(f"{split}-{index}") for index in range(first, first + TOGETHER)]
+        drawn = [_draw(cache, pools, grounds, rng) for rng in seeds]
+        made = make([crop for _, crop in drawn], first)
+        if read == NATIVE:
+            made["picture"] = torch.tensor([float(pictures.index(picture)) for picture, _ in drawn])
         for name, z in made.items():
-            found.setdefault(name, []).append(z)
-        if count % 20 == 0:
-            say(f"{count} of {number} crops for {read}")
+            found.setdefault(name, []).append(z.float().contiguous())
+        if (first + TOGETHER) % 50 == 0:
+            say(f"{first + TOGETHER} of {number} crops for {read}")
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+class _Making:
+    """Latents of crops, and the way through pixels, for one thing to be mapped."""
+
+    def __init__(self, read: str, precision: torch.dtype, noisy: bool) -> None:
+        self.read, self.precision = read, precision
+        self.noisy = noisy and read in OTHERS
+        self.sdxl = load_taesd("sdxl").quick(precision)
+        self.source = load_taesd(read).quick(precision) if read in OTHERS else self.sdxl
+
+    def __call__(self, crops: Sequence[Image.Image], seed: int) -> Latents:
+        side = {READS_LARGE: LARGE, READS_BETWEEN: random.Random(seed).choice(BETWEEN)}.get(self.read, SMALL)
+        shown = [c if side == LARGE else c.resize((side, side), Image.Resampling.LANCZOS) for c in crops]
+        z = self.source.encode(torch.cat([pixels(picture) for picture in shown]).to(self.precision))
+        if self.read == NATIVE:
+            return {NATIVE: z}
+        z = _off(z, seed) if self.noisy else z
+        decoded = self.source.decode(z)
+        if side != SMALL:
+            decoded = resized(decoded.float(), SMALL, SMALL).to(self.precision)
+        if self.read == READS_BETWEEN:
+            z = resample(z.float(), LARGE // CELL, LARGE // CELL)
+        return {self.read: z, f"{self.read} through": self.sdxl.encode(decoded)}
+
+
+def _off(z: Tensor, seed: int) -> Tensor:
+    """With a little noise, mostly with less, every second one with none."""
+    draws = torch.Generator().manual_seed(seed)
+    share = OFF * torch.rand(len(z), generator=draws) ** 2 * (torch.rand(len(z), generator=draws) < 0.5)
+    noise = torch.randn(z.shape, generator=draws)
+    return z + (share.view(-1, 1, 1, 1) * z.float().std() * noise).to(z.dtype)
 
 
 def pixels(picture: Image.Image) -> Tensor:
@@ -161,35 +191,3 @@ def _crop(picture: Image.Image, rng: random.Random) -> Image.Image:
     way = Image.Resampling.LANCZOS if side > LARGE else Image.Resampling.BICUBIC
     crop = picture.resize((LARGE, LARGE), way, box=(left, top, left + side, top + side))
     return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else crop
-
-
-def _large(sdxl: Taesd, crop: Image.Image) -> Latents:
-    large = sdxl.encode(pixels(crop))
-    return {"large": large, "large through": sdxl.encode(resized(sdxl.decode(large), SMALL, SMALL))}
-
-
-def _mapped(sdxl: Taesd, other: Taesd, space: str, small: Tensor, noise: torch.Generator | None) -> Latents:
-    def through(z: Tensor) -> Tensor:
-        return sdxl.encode(other.decode(z))
-
-    z = other.encode(small)
-    found = {space: z, f"{space} through": through(z)}
-    if noise is not None:
-        patch = lclip.space_named(space).factor // CELL
-        away = torch.cat([_away(z, patch, noise) for _ in range(AWAY)])
-        found |= {f"{space} off": away, f"{space} off through": through(away)}
-    return found
-
-
-def _away(z: Tensor, patch: int, noise: torch.Generator) -> Tensor:
-    """Turned, and with a little noise, mostly with less."""
-    moved = turned(z, patch, noise)
-    share = OFF * float(torch.rand((), generator=noise)) ** 2
-    return moved + share * z.std() * torch.randn(z.shape, generator=noise)
-
-
-def turned(z: Tensor, patch: int, draws: torch.Generator) -> Tensor:
-    """Latents in one of the seven other positions of a square. patch: cells a side that lie in channels."""
-    turns, mirrored = divmod(int(torch.randint(1, 8, (), generator=draws)), 2)
-    cells = F.pixel_shuffle(z, patch).rot90(turns, (2, 3))
-    return F.pixel_unshuffle(cells.flip(3) if mirrored else cells, patch)

@@ -115,15 +115,29 @@ class Taesd(nn.Module):
         latents = to_patches(latents) if self.patched else latents
         return self.space.to_raw(latents)
 
+    def seen(self, raw: Tensor) -> Tensor:
+        """What the decoder makes of latents before it enlarges them, with gradients: [B, 64, h, w].
+
+        In place of the decoded picture where that would take too long: what is not seen here is not in it.
+        """
+        layers = list(self.model.decoder.layers)
+        enlarges = next(index for index, layer in enumerate(layers) if isinstance(layer, nn.Upsample))
+        x = 3 * torch.tanh(self._cells(raw) / 3)
+        for layer in layers[:enlarges]:
+            x = layer(x)
+        return x
+
     def decode(self, raw: Tensor) -> Tensor:
         """Pictures [B, 3, H, W], clipped to 0..1."""
         return self.decode_unclipped(raw).clamp(0, 1)
 
     def decode_unclipped(self, raw: Tensor) -> Tensor:
         """As `decode`, with gradients everywhere."""
+        return (self.model.decoder(self._cells(raw)) + 1) / 2
+
+    def _cells(self, raw: Tensor) -> Tensor:
         latents = self.space.to_sampler(raw)
-        latents = to_cells(latents) if self.patched else latents
-        return (self.model.decoder(latents) + 1) / 2
+        return to_cells(latents) if self.patched else latents
 
 
 def to_patches(cells: Tensor) -> Tensor:

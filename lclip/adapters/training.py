@@ -4,7 +4,8 @@ The loss is the error of the mapped latents plus one minus the cosine of the emb
 gives to mapped and to real latents: what the model does not see costs little. The error is that to what the
 way through pixels gives, where that is known: a function of the source latents, so that a map can reach it.
 The error to the real latents cannot fall to zero, and a map trained on it alone answers with the mean of
-what could have been: grey, with too little spread.
+what could have been: grey, with too little spread. So the error of the spread itself is added, channel by
+channel.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from .encoding import EncodedPictures, check_encoded
 RIDGE = 1e-3  # of the closed-form start, per cell
 CELLS = 200_000  # cells of latents that the closed-form start reads at most
 AVERAGE = 0.98  # of the weights, from step to step
+SOME = 0.05  # spread that a batch is given, of the pictures': a plain one has none to be compared with
 LAST_SHARE = 0.02  # of the learning rate, at the end of its cosine
 
 
@@ -41,6 +43,7 @@ class AdapterSettings:
     width: int = 64
     depth: int = 2
     cosine_weight: float = 1.0  # of one minus the embeddings' cosine
+    spread_weight: float = 3.0  # of the squared error of each channel's spread, as a share of it
     held_out: float = 0.1  # share of the pictures that is only measured on
     check_every: int = 50  # steps between two measurements
     seed: int = 0
@@ -150,7 +153,13 @@ class AdapterTraining:
         error = self.adapter.standard_target(mapped) - self.adapter.standard_target(goal)
         wanted = self.embeddings[chosen.to(self.embeddings.device)]
         cosine = (self.model.encode_latents(mapped) * wanted).sum(-1)
-        return error.square().mean() + self.settings.cosine_weight * (1 - cosine).mean()
+        spread = _spread(self.adapter, mapped) / _spread(self.adapter, goal) - 1
+        settings = self.settings
+        return (
+            error.square().mean()
+            + settings.spread_weight * spread.square().mean()
+            + settings.cosine_weight * (1 - cosine).mean()
+        )
 
     @torch.no_grad()
     def _keep_if_better(self) -> None:
@@ -196,6 +205,11 @@ def train_adapter(
     for _ in training:
         pass
     return training.result()
+
+
+def _spread(adapter: LatentAdapter, z: Tensor) -> Tensor:
+    """Of each channel, over a batch: [c], with something where all is one colour."""
+    return adapter.standard_target(z).std((0, 2, 3)) + SOME
 
 
 def _space_of(model: LatentCLIP) -> LatentSpace:

@@ -25,7 +25,7 @@ from .vae import FACTOR, MiniVAE
 NATIVE = 64  # pixels
 SIDES = (128, 96, 112)  # of the larger pictures
 SCENES, SEED = 1500, 81
-SETTINGS = AdapterSettings(steps=1500, batch=32, width=48, depth=2, shrink=2, seed=SEED)
+SETTINGS = AdapterSettings(steps=1500, batch=32, width=48, depth=2, shrink=2, seed=SEED, spread_weight=0.0)
 
 
 @torch.no_grad()

@@ -81,6 +81,23 @@ def test_training_improves_on_the_best_linear_map(clip):
     assert figures.latent_error < 0.7 * before[0] and figures.cosine > before[1]
 
 
+def test_what_cannot_be_known_is_not_answered_with_too_little_spread(clip):
+    """Half of the target is not in the source: the squared error alone would leave 0.7 of the spread."""
+    target = smooth(96, 4, 8)
+    known = (target + smooth(96, 4, 8, seed=5)) / 2**0.5
+    pictures = lclip.EncodedPictures(torch.einsum("dc,nchw->ndhw", mixing(), known), target, torch.arange(96))
+    kept = {}
+    for weight in (0.0, 3.0):
+        settings = replace(QUICK, steps=150, cosine_weight=0.0, spread_weight=weight, check_every=150)
+        training = lclip.AdapterTraining(clip, WIDE, pictures, settings)
+        for _ in training:
+            pass
+        with torch.no_grad():
+            mapped = training.average.module(training.test_source)
+        kept[weight] = float((mapped.std((0, 2, 3)) / training.test_target.std((0, 2, 3))).mean())
+    assert kept[0.0] < 0.8 and kept[3.0] > kept[0.0] + 0.08
+
+
 def test_the_figures_are_those_of_pictures_that_were_not_trained_on(clip):
     pictures = encoded(40)
     training = lclip.AdapterTraining(clip, WIDE, pictures, QUICK)

@@ -439,34 +439,46 @@ def test_maps_learn_from_no_drawing_that_the_probe_is_asked_about_and_are_measur
     assert not {p.id for p in train} & {p.id for p in test}
 
 
-def test_crops_of_fewer_are_the_first_of_more_and_slips_lead_through_pixels(cache, tmp_path, monkeypatch):
+def test_crops_of_fewer_are_the_first_of_more_and_lead_through_pixels(cache, tmp_path, monkeypatch):
     built(cache)
     monkeypatch.setenv("TAESD_PATH", str(tmp_path))
     for name in ("sdxl", "flux2"):
         write_random(tmp_path, name)
-    few, more = (crops.load_crops(cache, "train", number, ("flux2",)) for number in (1, 2))
-    assert all(torch.equal(z, more[name][: len(z)]) for name, z in few.items())
-    assert set(more) == {"picture", "flux2", "flux2 through", "flux2 off", "flux2 off through"}
-    assert more["flux2 off"].shape == (2 * crops.AWAY, *more["flux2"].shape[1:])
+    few, more = (crops.load_crops(cache, "train", number, ("flux2",)) for number in (2, 4))
+    assert set(more) == {"flux2", "flux2 through"} and len(more["flux2"]) == 4
+    assert all(torch.equal(z, more[name][:2]) for name, z in few.items())
     other, sdxl = (taesd.load_taesd(name) for name in ("flux2", "sdxl"))
     with torch.inference_mode():
-        through = sdxl.encode(other.decode(more["flux2 off"]))
-    assert (through - more["flux2 off through"]).norm() < 0.02 * through.norm()  # stored in half precision
-    assert set(crops.load_crops(cache, "dev", 1, ("large",))) == {"picture", "sdxl", "large", "large through"}
+        through = sdxl.encode(other.decode(more["flux2"]))
+    assert (through - more["flux2 through"]).norm() < 0.05 * through.norm()  # of bfloat16
+    with pytest.raises(ValueError, match="2 at a time"):
+        crops.load_crops(cache, "train", 3, ("flux2",))
 
 
-def test_a_turned_patch_is_turned_inside_too():
-    """FLUX.2's cells of 16 pixels hold four of 8: turned, the four change places as well."""
-    cells = torch.arange(16.0).view(1, 1, 4, 4)
-    patches = torch.nn.functional.pixel_unshuffle(cells, 2)
-    seen = set()
-    for seed in range(40):
-        noise = torch.Generator().manual_seed(seed)
-        turned = torch.nn.functional.pixel_shuffle(crops.turned(patches, 2, noise), 2)
-        seen.add(tuple(turned.flatten().tolist()))
-    assert seen == {tuple(w.flatten().tolist()) for w in symmetries(cells)} - {tuple(range(16))}
+def test_sizes_between_are_brought_to_twice_the_size_as_the_rule_does(cache, tmp_path, monkeypatch):
+    built(cache)
+    monkeypatch.setenv("TAESD_PATH", str(tmp_path))
+    write_random(tmp_path, "sdxl")
+    found = crops.load_crops(cache, "dev", 2, ("large", "between"))
+    kinds = ("large", "between")
+    assert set(found) == {"picture", "sdxl", *kinds, *(f"{kind} through" for kind in kinds)}
+    assert {found[kind].shape for kind in kinds} == {(2, 4, 48, 48)}
+    assert {found[f"{kind} through"].shape for kind in kinds} == {found["sdxl"].shape} == {(2, 4, 24, 24)}
 
 
-def symmetries(z):
-    turns = [z.rot90(n, (2, 3)) for n in range(4)]
-    return [*turns, *(turn.flip(3) for turn in turns)]
+def test_some_latents_to_learn_from_are_a_little_off():
+    z = torch.randn(400, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    share = (crops._off(z, 1) - z).std((1, 2, 3)) / z.std()
+    assert 0.4 < (share == 0).float().mean() < 0.6 and 0.25 < share.max() < 1.1 * crops.OFF
+
+
+def test_what_the_decoder_sees_is_what_its_picture_is_made_of(tmp_path):
+    """Past the decoder's layers up to the first that enlarges, the others give the decoded picture."""
+    write_random(tmp_path, "sdxl")
+    tiny = taesd.load_taesd("sdxl", tmp_path)
+    z = 6 * torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    seen = tiny.seen(z)
+    layers = list(tiny.model.decoder.layers)
+    first = next(n for n, layer in enumerate(layers) if isinstance(layer, torch.nn.Upsample))
+    assert seen.shape == (2, 64, 4, 4)
+    assert torch.allclose(torch.nn.Sequential(*layers[first:])(seen), tiny.decode_unclipped(z), atol=1e-5)
