@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from ..checkpoints.atomic import atomic_file
 from ..data.tally import Tally
+from ..statistics import for_json
 from .asking import Block
 from .questions import FLAG, NUMBER, TEXT, VECTOR, Question, Values
 
@@ -129,7 +129,7 @@ def _groups(blocks: Iterable[Block], rows: int) -> Iterator[list[Block]]:
 def _plain(value: Any) -> Any:
     """A value as JSON knows it; a number that does not exist is None."""
     if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+        return for_json(float(f"{value:.{DIGITS}g}"))
     if isinstance(value, np.ndarray):
         return [float(f"{number:.{DIGITS}g}") for number in value.tolist()]
     return value

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..latents.items import finite_items
 from ..model.latent_clip import LatentCLIP
 from ..scoring import classify, require_distinct
-from ..statistics import RESAMPLES, Interval, bootstrap, wilson
+from ..statistics import RESAMPLES, Interval, bootstrap, for_json, wilson
 from .confusion import DRAWN, checked_confusion, corrected, drawn_corrected
 from .probabilities import check_probabilities, clear_winners
 
@@ -82,7 +82,7 @@ class Shares:
         low, high = self.distance_bounds
         found = {**asdict(self), "distance": self.distance, "distance_low": low, "distance_high": high}
         del found["distance_bounds"]
-        return _plain(found)
+        return for_json(found)
 
     def to_json(self) -> str:
         """All of it as one JSON object."""
@@ -237,12 +237,3 @@ def check_target(target: Sequence[float] | None, count: int) -> tuple[float, ...
             f"sum to 1 (these sum to {sum(aims):.4g})"
         )
     return aims
-
-
-def _plain(value: Any) -> Any:
-    """Whatever JSON takes, with None for a number that is none."""
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.atomic import atomic_file
-from ..statistics import Interval
+from ..statistics import Interval, for_json
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
@@ -78,7 +78,7 @@ class TaskResult:
         rows = [
             {
                 "what": row.what,
-                **dict(zip(("value", "low", "high"), map(_number, row.ours.figures), strict=True)),
+                **dict(zip(("value", "low", "high"), for_json(row.ours.figures), strict=True)),
                 "n": row.ours.n,
                 "paper_percent": row.paper,
                 "paper_source": row.source or None,
@@ -109,11 +109,6 @@ def write_results(folder: Path, results: Sequence[TaskResult]) -> Path:
     return folder / "index.html"
 
 
-def _number(value: float) -> float | None:
-    """For JSON, which knows no NaN: some figures have no interval."""
-    return value if math.isfinite(value) else None
-
-
 def _csv(results: Sequence[TaskResult]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -128,7 +123,9 @@ def _csv(results: Sequence[TaskResult]) -> str:
 def _page(results: Sequence[TaskResult]) -> str:
     parts = "\n".join(map(_section, results))
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Latent-CLIP: evaluation</title>'
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<title>Latent-CLIP: evaluation</title>"
         f"<style>{STYLE}</style><body><h1>Latent-CLIP: evaluation</h1>\n{parts}</body></html>\n"
     )
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.fingerprint import fingerprint
+from ..statistics import for_json
 from ..wording import Say, english
 
 if TYPE_CHECKING:
@@ -85,15 +85,11 @@ def _record(verdict: Verdict) -> dict[str, Any]:
         "index": verdict.index,
         "safe": verdict.safe,
         "concept": verdict.concept,
-        "probability": _number(verdict.probability),
+        "probability": for_json(verdict.probability),
         "threshold": verdict.threshold,
         "runner_up": verdict.runner_up,
-        "runner_up_probability": _number(verdict.runner_up_probability),
+        "runner_up_probability": for_json(verdict.runner_up_probability),
         "probabilities": verdict.probabilities,
         "none_of_these": verdict.none_of_these,
         "reason": verdict.reason,
     }
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -69,11 +69,13 @@ def checks_as_json(result: RaceResult) -> str:
 
     A reward is null for who was out, and where it is no finite number.
     """
+    from ...lclip.statistics import for_json
+
     checks = [
         {
             "step": check.step,
             "steps": check.steps,
-            "rewards": [[v if math.isfinite(v) else None for v in row] for row in check.rewards.tolist()],
+            "rewards": for_json(check.rewards.tolist()),
             "kept": check.kept.tolist(),
         }
         for check in result.checks
