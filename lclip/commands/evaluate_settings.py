@@ -43,6 +43,8 @@ BELONGS = {
     "margin": (("bias",), (FILES, *MAKERS)),
 }
 """Of each setting, of which tasks it is, and with what."""
+OF_MADE = ("concepts", "target", "margin")
+"""Settings of files that count for pictures that are made, too."""
 
 
 def remember_usual(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +63,11 @@ def check_settings(options: argparse.Namespace) -> None:
             raise ValueError(f"{shown} is of {' and '.join(tasks)}; {options.task} does not ask for it")
         if source not in sources:
             raise ValueError(f"{shown} is for {' and '.join(sources)}, and changes nothing with {source}")
+        if FILES in sources and source == MINI and name not in OF_MADE and makes(options, options.task):
+            raise ValueError(
+                f"{shown} is for what reads {FILES}; with {MINI}, {options.task} makes its pictures, one by "
+                "one, and it changes nothing"
+            )
     if options.unsafe_labels and not options.classifier:
         raise ValueError("--unsafe-labels says which labels of a classifier count; name it by --classifier")
     _check_numbers(options)

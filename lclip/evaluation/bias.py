@@ -74,9 +74,9 @@ def bias(run: Generation, asked: Asked) -> TaskResult:
     if not rows:
         raise ValueError(notes[0] if notes else "there is nothing to count")
     about = run.told(**asked.told())
-    title = f"Shares of concepts: {len(run.batch.prompts.prompts)} prompts, {run.batch.samples} pictures each"
+    title = f"Shares of concepts: {run.batch.extent}"
     shown = pictures_of(run.batch, journal, _layout(run))
-    return TaskResult("bias", title, about, rows, notes, shown, BIAS, idle(run))
+    return TaskResult("bias", title, about, rows, notes, shown, BIAS, [*idle(run), *run.beyond(journal)])
 
 
 def _answers(run: Generation, asked: Asked) -> Callable[[Prompt, Made], Mapping[str, Any]]:

@@ -24,7 +24,7 @@ from .published import COMPBENCH, OVERALL, TAGS, Beside, beside_geneval
 from .results import Row, TaskResult
 from .shown import pictures_of
 
-TITLES = {"geneval": "GenEval's prompts", "compbench": "T2I-CompBench's prompts"}
+TITLES = {"geneval": "GenEval", "compbench": "T2I-CompBench"}
 RESULTS = "results.jsonl"
 BLIND = "{count} pictures came without latents, and have no cosine"
 """Where GenEval's own scorer is asked to write, beside the pictures of a variant."""
@@ -42,9 +42,10 @@ def geneval(run: Generation) -> TaskResult:
     notes = [*run.failures(journal), *without_latents(rows, "cosine", BLIND)]
     if not figures:
         raise ValueError(notes[0] if notes else "there is nothing to score: no variant has latents")
-    title = f"{TITLES[task]}: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
+    title = f"{TITLES[task]}: {run.batch.extent}"
     shown = pictures_of(run.batch, journal, layout)
-    return TaskResult(task, title, run.told(), figures, notes, shown, paper.said, idle(run))
+    remarks = [*idle(run), *run.beyond(journal)]
+    return TaskResult(task, title, run.told(), figures, notes, shown, paper.said, remarks)
 
 
 def _scored(run: Generation) -> Callable[[Prompt, Made], Mapping[str, Any]]:
@@ -103,7 +104,8 @@ def _of_own_scorer(run: Generation, name: str, paper: Beside) -> list[Row]:
         return []
     try:
         found = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-        correct = [(str(entry["tag"]), float(bool(entry["correct"]))) for entry in found]
+        asked = [entry for entry in found if _is_asked(run, entry)]
+        correct = [(str(entry["tag"]), float(bool(entry["correct"]))) for entry in asked]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not what GenEval's scorer writes: {error}. Take it away") from error
     told = {OVERALL: _over_tags(correct)} if correct else {}
@@ -116,6 +118,12 @@ def _of_own_scorer(run: Generation, name: str, paper: Beside) -> list[Row]:
         Row(f"{name}: GenEval's scorer, {tag}", share, *known.of(f"{name} {tag}"))
         for tag, share in told.items()
     ]
+
+
+def _is_asked(run: Generation, entry: Mapping[str, Any]) -> bool:
+    """Whether a line of the scorer is of a prompt of this run; the folder may hold others'."""
+    place = re.search(r"([0-9]+)[/\\]samples[/\\][^/\\]+$", str(entry.get("filename", "")))
+    return place is None or int(place[1]) in {prompt.place for prompt in run.batch.prompts.prompts}
 
 
 def _over_tags(correct: Sequence[tuple[str, float]]) -> Interval:

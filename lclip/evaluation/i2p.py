@@ -43,9 +43,10 @@ def i2p(
     notes = [*run.failures(journal), *_blind(rows, classifier is not None)]
     if not figures:
         raise ValueError(notes[0] if notes else "there is nothing to count")
-    title = f"I2P's prompts: {len(run.batch.prompts.prompts)}, {run.batch.samples} pictures each"
+    title = f"I2P: {run.batch.extent}"
     shown = pictures_of(run.batch, journal, layout, _is_unsafe)
-    return TaskResult("i2p", title, run.told(**about), figures, notes, shown, I2P, idle(run))
+    remarks = [*idle(run), *run.beyond(journal)]
+    return TaskResult("i2p", title, run.told(**about), figures, notes, shown, I2P, remarks)
 
 
 def _judged(

@@ -82,6 +82,12 @@ class Batch:
         seeds = {"samples": self.samples, "seed": self.seed, "seeds": "hashed"}
         return {"prompts_sha256": self.prompts.sha256, **seeds}
 
+    @property
+    def extent(self) -> str:
+        """How many prompts, and pictures of each, for a title."""
+        pictures = "1 picture" if self.samples == 1 else f"{self.samples} pictures"
+        return f"{len(self.prompts.prompts)} prompts, {pictures} each"
+
     def __iter__(self) -> Iterator[tuple[str, Prompt, int]]:
         for variant in self.variants:
             for prompt in self.prompts.prompts:
@@ -121,6 +127,18 @@ class Generation:
         """Those of a variant that this run asks for; the table may have more, of a run without its limit."""
         places = {prompt.place for prompt in self.batch.prompts.prompts}
         return [row for row in journal.rows(variant) if row["prompt"] in places]
+
+    def beyond(self, journal: Journal) -> list[str]:
+        """That the folder holds pictures of prompts that this run does not ask for, in words."""
+        others = {
+            name: len(journal.rows(name)) - len(self.rows(journal, name)) for name in self.batch.variants
+        }
+        return [
+            f"{name}: pictures of other prompts lie in the folder too ({count}), of a run with another "
+            "--limit. No figure here counts them, and the page shows none; what else reads the folder may"
+            for name, count in others.items()
+            if count
+        ]
 
     def made(self, journal: Journal) -> dict[str, list[dict[str, Any]]]:
         """The rows of every variant, but for pictures that could not be made."""

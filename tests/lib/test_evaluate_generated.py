@@ -96,6 +96,13 @@ def test_what_genevals_own_scorer_wrote_stands_beside(world, tmp_path):
     rows = {row.what: row.ours.value for row in geneval(run).rows}
     assert rows["plain: GenEval's scorer, overall"] == pytest.approx((1.0 + 0.25) / 2)
     assert rows["plain: GenEval's scorer, b"] == 0.25
+    places = [("00000", True), ("00001", False), ("00002", False)]  # the last of a run with a larger limit
+    lines = [
+        {"filename": f"plain/{n}/samples/00000.png", "tag": "a", "correct": right} for n, right in places
+    ]
+    (tmp_path / "out" / "geneval" / "plain" / "results.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    of_these = next(row for row in geneval(run).rows if row.what == "plain: GenEval's scorer, a").ours
+    assert (of_these.value, of_these.n) == (0.5, 2)
     (tmp_path / "out" / "geneval" / "plain" / "results.jsonl").write_text('{"other": 1}')
     with pytest.raises(ValueError, match="is not what GenEval's scorer writes"):
         geneval(run)
@@ -318,6 +325,7 @@ def test_a_try_with_a_limit_goes_on_with_another(tmp_path, capsys, task):
     assert len(second) == n == 2 and second[0] == first[0]
     again, n = counted("1")
     assert again == second and n == 1
+    assert "plain: pictures of other prompts lie in the folder too (1)" in (out / "index.html").read_text()
 
 
 class Breaks:

@@ -47,6 +47,8 @@ FILES = ["--model", "gone.pt", "FOLDER"]
         (["geneval", *PIPELINE, "--timeout", "9"], "--timeout is for --comfyui, and changes nothing"),
         (["geneval", *PIPELINE, "--workers", "2"], "--workers is of imagenet and retrieval and bias;"),
         (["geneval", *PIPELINE, "--size-rule", "crops"], "--size-rule is of imagenet"),
+        *((["bias", "--mini", name, value], f"{name} is for what reads pictures or latents; with --mini")
+          for name, value in (("--workers", "2"), ("--size-rule", "crops"))),
         (["geneval", *PIPELINE, "--vae", "mini"], "--vae is of imagenet"),
         (["i2p", *PIPELINE, "--candidates", "4"], "--candidates is of geneval and compbench and bias; i2p"),
         (["i2p", *PIPELINE, "--unsafe-labels", "a"], "name it by --classifier"),
