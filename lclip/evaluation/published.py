@@ -11,7 +11,7 @@ from ..training.towers import MODELS
 from .making import Generation
 from .pipelines import PLAIN, RENO, PipelineMaker
 
-REVIEW = "as a review of its tables gives it"
+REVIEW = "as a review of its tables gives it, without their numbers"
 VALIDATION = 50_000
 IMAGENET = {"b-8": 68.8, "b-4-plus": 73.5}
 IMAGENET_SOURCE = f"ImageNet zero-shot top-1 of arXiv 2503.08455, {REVIEW}"
