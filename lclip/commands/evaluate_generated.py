@@ -126,6 +126,10 @@ def check(options: argparse.Namespace) -> None:
     _prompts(options, options.task, options.inputs[0])
     if options.task == "bias":
         concepts_of(options, options.concepts)
+    if options.classifier:
+        from ..evaluation.classifiers import config_of
+
+        config_of(options.classifier)
 
 
 def _check_given(options: argparse.Namespace) -> None:

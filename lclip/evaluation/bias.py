@@ -58,6 +58,8 @@ def read_concepts(path: Path, target: str = "", margin: float = 0.1) -> Asked:
         targets = targets_of(target, len(questions))
         for names, aims in zip(questions, targets, strict=True):
             check_target(aims, len(names))
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"a question names {twice!r} twice; expected distinct concepts")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return Asked(questions, targets, margin)

@@ -25,12 +25,7 @@ def open_classifier(folder: Path, labels: Sequence[str] = (), device: str = "cpu
     classifier that count as unsafe: a picture is, where their probabilities add up to half or more. Raises
     FileNotFoundError, ValueError.
     """
-    config = folder / "config.json"
-    if not config.is_file():
-        raise FileNotFoundError(
-            f"{folder} is no classifier: there is no config.json in it; expected a folder of transformers' "
-            f"image classification, or of diffusers' {CHECKER}"
-        )
+    config = config_of(folder)
     told = read_json(config)
     named = f"{folder.name} {hashlib.sha256(config.read_bytes()).hexdigest()[:12]}"
     if CHECKER in (told.get("architectures") or ()):
@@ -44,6 +39,17 @@ def open_classifier(folder: Path, labels: Sequence[str] = (), device: str = "cpu
     found = _unsafe_labels(folder, numbers, labels)
     chosen = ", ".join(sorted(found))
     return _classifier(folder, list(found.values()), device), f"{named} ({chosen})"
+
+
+def config_of(folder: Path) -> Path:
+    """The configuration of a classifier. FileNotFoundError for a folder without one."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise FileNotFoundError(
+            f"{folder} is no classifier: there is no config.json in it; expected a folder of transformers' "
+            f"image classification, or of diffusers' {CHECKER}"
+        )
+    return config
 
 
 def packages_of(folder: Path) -> tuple[str, ...]:

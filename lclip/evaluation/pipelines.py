@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..checkpoints.folders import read_json
 from ..choosing.types import RaceSettings
 from ..model.latent_clip import LatentCLIP
 from ..reno.types import ReNOSettings
@@ -22,6 +23,7 @@ from ..safety.judge import SafetyJudge
 from ..safety.policy import PolicyData
 from ..safety.reward import SafetyReward
 from .making import GREY, Made
+from .vaes import READING
 from .versions import versions
 
 PLAIN, RENO, RACE, GUIDANCE = "plain", "reno", "race", "guidance"
@@ -196,15 +198,27 @@ def open_pipeline(folder: Path, device: str, dtype: str) -> Any:
         from diffusers.pipelines.pipeline_utils import DiffusionPipeline
     except ImportError as error:
         raise ValueError("a pipeline needs diffusers: pip install 'latent-clip[diffusers]'") from error
-    kind = {"torch_dtype": getattr(torch, dtype)}
+    if not isinstance(read_json(folder / "model_index.json").get("_class_name"), str):
+        raise ValueError(
+            f"{folder}'s model_index.json names no pipeline; expected a folder as diffusers' save_pretrained "
+            "writes it: copy it again"
+        )
+    kind = {_numbers(): getattr(torch, dtype), "use_safetensors": True, "local_files_only": True, **READING}
     try:
-        pipe = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True, **kind)
+        pipe = DiffusionPipeline.from_pretrained(folder, **kind)
     except (OSError, KeyError, AttributeError, ImportError, TypeError) as error:
         raise ValueError(
             f"{folder} cannot be opened as a pipeline: {' '.join(str(error).split()):.300}"
         ) from error
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
+
+
+def _numbers() -> str:
+    """What this diffusers calls the type of the weights: newer ones warn of the older name."""
+    from diffusers.utils import deprecation_utils
+
+    return "dtype" if hasattr(deprecation_utils, "_resolve_dtype") else "torch_dtype"
 
 
 def pipeline_hash(folder: Path) -> str:

@@ -159,8 +159,20 @@ def imagenet(setup: Setup, classes: Classes) -> TaskResult:
         "templates_sha256": list_sha256(classes.templates),
     }
     title = f"Zero-shot classification, {len(classes.ids)} classes"
-    shown = found.gallery.shown(below(setup))
-    return TaskResult("imagenet", title, about, rows, notes_of(found), shown, paper.said)
+    shown, remarks = found.gallery.shown(below(setup)), _without_items(found, classes)
+    return TaskResult("imagenet", title, about, rows, notes_of(found), shown, paper.said, remarks)
+
+
+def _without_items(found: Answers, classes: Classes) -> list[str]:
+    """That classes have no item that could be read, in words; nothing where all have one."""
+    seen = {row["class"] for row in found.rows}
+    empty = [name for name in classes.ids if name not in seen]
+    if not empty:
+        return []
+    return [
+        f"of {len(classes.ids)} classes {len(empty)} have no item here, such as {empty[0]}: the figures are "
+        "of the others, among the names of all"
+    ]
 
 
 def retrieval(setup: Setup, captions: Mapping[str, str] | None = None, ways: int | None = None) -> TaskResult:

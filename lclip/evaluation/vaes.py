@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ EXPECTED = (
     "file of a VAE, or TAESD's encoder file or folder"
 )
 LARGEST_HASHED = 1 << 30  # bytes: of a whole model in one file, its size is told
+READING = {} if find_spec("accelerate") else {"low_cpu_mem_usage": False}
+"""Without that package diffusers would read so all the same, and advise it in three lines."""
 HASHED = (".json", ".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
@@ -91,7 +94,13 @@ def _from_folder(path: Path, space: LatentSpace, device: torch.device | str) -> 
     kind = read_json(path / "config.json").get("_class_name")
     if kind not in kinds:
         raise ValueError(f"{path / 'config.json'} is of a {kind!r}; expected {' or '.join(kinds)}")
-    vae = getattr(diffusers, kind).from_pretrained(path, use_safetensors=True, local_files_only=True)
+    if not any(path.glob("*.safetensors")):
+        raise FileNotFoundError(
+            f"the VAE {path} has no weights; expected safetensors beside its config.json: copy it again"
+        )
+    vae = getattr(diffusers, kind).from_pretrained(
+        path, use_safetensors=True, local_files_only=True, **READING
+    )
     return (_tiny if kind == "AutoencoderTiny" else _usual)(path.name, vae, space, device)
 
 

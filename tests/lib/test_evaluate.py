@@ -110,6 +110,18 @@ def test_top_1_is_what_classify_finds(world, tmp_path, encoder):
     assert result.rows[1].ours.value >= result.rows[0].ours.value
 
 
+def test_a_class_without_a_picture_is_told(world, tmp_path, encoder):
+    folder = write_classes(tmp_path)
+    empty = CLASSES[3].replace(" ", "_")
+    for path in (folder / "pictures" / empty).iterdir():
+        path.unlink()
+    run = setup(world, tmp_path, [folder / "pictures"], encoder)
+    result = imagenet(run, find_classes([], folder / "classes.txt", folder / "templates.txt"))
+    assert result.rows[0].ours.n == 55 and not result.notes
+    (told,) = result.remarks
+    assert told.startswith(f"of 12 classes 1 have no item here, such as {empty}")
+
+
 def test_retrieval_is_what_a_table_of_cosines_says(world, tmp_path, encoder):
     folder = write_captioned(tmp_path, 40) / "captioned"
     result = retrieval(setup(world, tmp_path, [folder], encoder), ways=20)

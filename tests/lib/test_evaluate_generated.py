@@ -699,6 +699,11 @@ COMFY = ["geneval", "--model", "MODEL", "PROMPTS", "--comfyui", "http://127.0.0.
         (["geneval", "--model", "MODEL", "gone.jsonl", "--pipeline", "FOLDER"], "no such file of prompts"),
         (["geneval", "--model", "MODEL", "PROMPTS"], "name what makes the pictures"),
         (["geneval", "--model", "MODEL", "PROMPTS", "--pipeline", "FOLDER"], "there is no model_index.json"),
+        (["geneval", "--model", "MODEL", "PROMPTS", "--pipeline", "NAMELESS"], "names no pipeline;"),
+        (["i2p", "--model", "MODEL", "CSV", "--pipeline", "FOLDER", "--classifier", "no"], "no is no cl"),
+        (["bias", "--model", "MODEL", "PROMPTS", "--pipeline", "FOLDER", "--concepts", "TWICE"],
+         "a question names 'a cat' twice"),
+        (["retrieval", "--model", "MODEL", "PICTURE", "--vae", "EMPTYVAE"], "has no weights"),
         (["geneval", "--model", "MODEL", "CSV", "--pipeline", "FOLDER"], "is no entry of GenEval"),
         (["geneval", "--model", "MODEL", "EMPTY", "--pipeline", "FOLDER"], "holds no prompt"),
         (["i2p", "--model", "MODEL", "PROMPTS", "--pipeline", "FOLDER"], "at least prompt and categories"),
@@ -723,9 +728,15 @@ def test_bad_input_is_one_line(tmp_path, capsys, arguments, said):
         "CANVAS": ("c.json", '{"nodes": [], "links": []}'),
         "NOPLACE": ("n.json", '{"1": {"class_type": "X", "inputs": {"text": "a"}}}'),
         "API": ("a.json", '{"1": {"class_type": "X", "inputs": {"text": "{prompt}"}}}'),
+        "TWICE": ("t.txt", "a cat | a dog\na cat | a cat\n"),
+        "INDEX": ("nameless/model_index.json", "{}"),
+        "SETTINGS": ("vae/config.json", '{"_class_name": "AutoencoderKL", "latent_channels": 4}'),
+        "PICTURE": ("p.png", ""),
     }
     places = {"MODEL": MINI, "FOLDER": str(tmp_path)}
+    places |= {"NAMELESS": str(tmp_path / "nameless"), "EMPTYVAE": str(tmp_path / "vae")}
     for name, (file, text) in files.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text)
         places[name] = str(tmp_path / file)
     words = [re.sub("[A-Z]{3,}$", lambda m: places.get(m[0], m[0]), word) for word in arguments]
