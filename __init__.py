@@ -52,6 +52,7 @@ async def comfy_entrypoint():
                 reward.TextReward,
                 reward.ImageReward,
                 reward.VarietyReward,
+                reward.PreferenceReward,
                 taste.TrainTaste,
                 taste.LoadTaste,
                 select.Select,

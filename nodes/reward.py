@@ -1,4 +1,4 @@
-"""Rewards on a wire: what is good, by a text or by reference latents."""
+"""Rewards on a wire: what is good, by a text, by reference latents, or as people prefer it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .. import lclip
 from . import host
 from .host import sockets
 from .host.feedback import cautioned
+from .host.folders import NOT_GIVEN, PREFERENCES
 from .latents import about, samples_of
 
 
@@ -168,6 +169,64 @@ class VarietyReward(io.ComfyNode):
     ) -> io.NodeOutput:
         own = lclip.VarietyReward(latent_clip.ready(), weight)
         return io.NodeOutput(host.models.add_reward(add_to, host.models.wire_reward(own, (latent_clip,))))
+
+
+class PreferenceReward(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return sockets.schema(
+            node_id="LatentCLIP_PreferenceReward",
+            display_name="Preference Reward",
+            category="latent-clip/rewards",
+            description="How much people would prefer SDXL latents for a prompt, by a published latent "
+            "preference model (LRM-XL), as a reward for Select Best Latents, ReNO and guidance, or as a "
+            "judge that is only watched. No VAE decode.",
+            search_aliases=["LRM", "LPO", "human preference", "pickscore", "aesthetic", "held out", "judge"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=PREFERENCES.files(),
+                    tooltip="The state_dict.pt of a preference model's folder in "
+                    "models/latent_clip_preferences; unet, text_encoder and text_encoder_2 lie beside it, as "
+                    "the authors publish them. Default: the first one.",
+                ),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    default="",
+                    tooltip="The prompt that the picture was made for, or should be. Several lines are one "
+                    "text. Empty by default, and asked for.",
+                ),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=-100.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="How much this reward counts in a sum: weight x 0.01 x its own scale x cosine. 1 "
+                    "(the default) counts as a Text Reward of weight 1; a negative weight seeks what people "
+                    "do not prefer; 0 switches it off.",
+                ),
+                sockets.add_to_input(),
+            ],
+            outputs=[sockets.reward_output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = NOT_GIVEN, weight: float | None = None) -> bool | str:
+        return PREFERENCES.check(file)  # weight is named so that the browser has a place for the answer
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str | None = NOT_GIVEN, **_: Any) -> Any:
+        """Load again when the file under that name has changed."""
+        return PREFERENCES.state(file)
+
+    @classmethod
+    def execute(
+        cls, file: str, text: str, weight: float, add_to: host.models.WiredReward | None = None
+    ) -> io.NodeOutput:
+        own = host.preference.preference_reward(PREFERENCES.path(file), text, weight)
+        return io.NodeOutput(host.models.add_reward(add_to, own))
 
 
 def reference_latents(

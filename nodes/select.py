@@ -252,15 +252,15 @@ def _embeddings(reward: host.models.WiredReward, samples: Tensor) -> Tensor | No
 
     Where the reward has just asked it about the same items, it remembers them.
     """
-    if not reward.models:
+    if reward.eyes is None:
         return None
-    model = reward.models[0].ready(samples)
+    model = reward.eyes.ready(samples)
     return host.memory.to_host(item_by_item(model.encode_latents, samples))
 
 
 def _diversity(reward: host.models.WiredReward, kept: Tensor) -> float:
     """How unlike the kept are; NaN where the reward asks no Latent-CLIP."""
-    if not reward.models:
+    if reward.eyes is None:
         return math.nan
     kept = kept[finite_items(kept)]
     embeddings = _embeddings(reward, kept) if len(kept) > 1 else None

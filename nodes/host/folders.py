@@ -120,4 +120,7 @@ CHECKPOINTS = ModelFolder(
 )
 TASTES = ModelFolder("latent_clip_tastes", "taste", frozenset({".safetensors", ".sft", ".pt", ".pth"}))
 ADAPTERS = ModelFolder("latent_clip_adapters", "adapter", frozenset({".safetensors"}))
-FOLDERS = (CHECKPOINTS, TASTES, ADAPTERS)
+PREFERENCES = ModelFolder(
+    "latent_clip_preferences", "preference model's folder, with its state_dict.pt", frozenset({".pt"})
+)
+FOLDERS = (CHECKPOINTS, TASTES, ADAPTERS, PREFERENCES)

@@ -60,6 +60,13 @@ class LoadedLatentCLIP:
         load_together([self], latents)
         return self.model
 
+    embeds = True
+    """Whether it has embeddings, which more than a reward can be made of."""
+
+    def working_memory(self, latents: Tensor) -> int:
+        """Bytes that a forward pass of this batch takes on the device, about."""
+        return working_memory(self.config, latents)
+
     def gradient_memory(self, height: int, width: int, items: int) -> int:
         """Bytes that the gradient of a batch of latents of that size takes on the device, about."""
         return self.model.gradient_memory(height, width, items)
@@ -112,6 +119,11 @@ class WiredReward:
         return list(dict.fromkeys((*self.cautions, *odd)))
 
     @property
+    def eyes(self) -> LoadedLatentCLIP | None:
+        """The first of its models that has embeddings: a Latent-CLIP, where it asks one."""
+        return next((loaded for loaded in self.models if loaded.embeds), None)
+
+    @property
     def space(self) -> str:
         """The name of the latent space that the reward reads."""
         return self.models[0].config.latent_space if self.models else ""
@@ -125,7 +137,7 @@ def load_together(
     Whole, because gradients do not pass through a partly loaded model.
     """
     models = list(dict.fromkeys(models))
-    room = sum(working_memory(loaded.config, latents) for loaded in models) if latents is not None else 0
+    room = sum(loaded.working_memory(latents) for loaded in models) if latents is not None else 0
     patchers = list(dict.fromkeys([*others, *(each for loaded in models for each in loaded.patchers)]))
     management.load_models_gpu(patchers, memory_required=room, force_full_load=True)
 

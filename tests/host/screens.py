@@ -56,8 +56,9 @@ ELSEWHERE = {
 }
 """Nodes that another workflow shows better than the first of the mini world that holds them."""
 LARGER = {"LatentCLIP_Classify": (300, 640)}  # nodes that are drawn larger than their workflow has them
-LEFT = {"LatentCLIP_LoadTaste"}
-"""Nodes whose picture is made by hand: in their workflow they are muted."""
+LEFT = {"LatentCLIP_LoadTaste", "LatentCLIP_PreferenceReward"}
+"""Nodes whose picture is made by hand: muted in their workflow, or in none, as the second is, whose files no
+world brings."""
 README = {"Mini 1 Score and choose": "workflow-score.jpg", "Mini 2 ReNO": "workflow-reno.jpg"}
 
 WINDOW = {"width": 2400, "height": 1700}

@@ -98,6 +98,10 @@ SOCKETS = {
         [("latent_clip", "LATENT_CLIP"), ("weight", "FLOAT"), ("add_to", "LATENT_REWARD")],
         ["LATENT_REWARD"],
     ),
+    "LatentCLIP_PreferenceReward": (
+        [("file", "COMBO"), ("text", "STRING"), ("weight", "FLOAT"), ("add_to", "LATENT_REWARD")],
+        ["LATENT_REWARD"],
+    ),
     "LatentCLIP_Shares": (
         [
             ("latent_clip", "LATENT_CLIP"),
