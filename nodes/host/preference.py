@@ -36,7 +36,8 @@ TEXT_SETTINGS = {"hidden_act": "quick_gelu", "max_position_embeddings": 77}
 MEMORY = 0.01 * 0.8 * 2**20
 """Bytes of a pass for each cell and byte of a number: what the host itself reserves for SDXL's UNet."""
 GRADIENT_MEMORY = 2
-"""What a gradient keeps, in multiples of a pass: the blocks' inputs, and the inside of one block."""
+"""What a gradient keeps, in multiples of a pass: the blocks' inputs, and the inside of one block.
+Reckoned from the shapes; not measured on a GPU."""
 
 
 class RatingUNet(nn.Module):

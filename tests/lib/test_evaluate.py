@@ -214,7 +214,8 @@ def test_a_killed_run_goes_on_and_encodes_nothing_twice(world, tmp_path, encoder
 
 
 def test_a_released_layout_with_a_vae_from_a_folder(tmp_path, capsys):
-    """A training file as released, of few weights, and pictures of 512 pixels through SDXL's kind of VAE."""
+    """The README's two commands: a training file as released, of few weights, is made small, and asked about
+    pictures of 512 pixels through SDXL's kind of VAE."""
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     sizes = dict(embed_dim=32, channels=4, patch_size=8, grid=8, latent_space="sdxl", context_length=77)
@@ -224,6 +225,9 @@ def test_a_released_layout_with_a_vae_from_a_folder(tmp_path, capsys):
     model = lclip.LatentCLIP(lclip.LatentCLIPConfig(**sizes, vocab_size=49408)).requires_grad_(False).eval()
     weights = {f"module.{stored_name(name)}": tensor for name, tensor in model.state_dict().items()}
     torch.save({"epoch": 34, "state_dict": weights}, tmp_path / "epoch_34.pt")
+    small = tmp_path / "latent-clip-b-8.safetensors"
+    assert main(["convert", str(tmp_path / "epoch_34.pt"), str(small)]) == 0
+    model = lclip.load(small)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     widths = {"block_out_channels": (32, 32, 32, 32), "latent_channels": 4, "scaling_factor": 0.13025}
     diffusers.AutoencoderKL(**blocks, **widths).save_pretrained(tmp_path / "vae")
@@ -234,7 +238,7 @@ def test_a_released_layout_with_a_vae_from_a_folder(tmp_path, capsys):
         Image.fromarray(noise).save(tmp_path / "val" / f"{name.replace(' ', '_')}.png")
     (tmp_path / "classes.txt").write_text("\n".join(names))
     (tmp_path / "templates.txt").write_text("a photo of a {}.")
-    command = ["evaluate", "imagenet", "--model", tmp_path / "epoch_34.pt", "--vae", tmp_path / "vae"]
+    command = ["evaluate", "imagenet", "--model", small, "--vae", tmp_path / "vae"]
     command += [
         tmp_path / "val",
         "--classes",
