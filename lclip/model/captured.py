@@ -125,18 +125,18 @@ def _captured(pool: Any) -> Iterator[torch.cuda.CUDAGraph]:
 
 def settle(device: torch.device) -> None:
     """Wait for all that runs on a device, so that nothing is taken away from under it."""
-    if _may_wait(device):
+    if device.type == "cuda" and not recording(device):
         torch.cuda.synchronize(device)
 
 
-def _may_wait(device: torch.device) -> bool:
-    """Whether this is a GPU, and nobody records what it is asked to do: who waits then breaks the record."""
-    return device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
+def recording(device: torch.device) -> bool:
+    """Whether somebody captures a graph on this device: it has no place for others, and who waits ends it."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def trim_graph_memory(device: torch.device) -> None:
     """Give back what the driver keeps for graphs to come: torch's asynchronous allocator never asks it to."""
-    if not _may_wait(device) or torch.cuda.get_allocator_backend() != "cudaMallocAsync":
+    if device.type != "cuda" or recording(device) or torch.cuda.get_allocator_backend() != "cudaMallocAsync":
         return
     torch.cuda.synchronize(device)
     with suppress(OSError, AttributeError):

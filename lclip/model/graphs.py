@@ -3,7 +3,9 @@
 A tower of CLIP's size has so little to do for a few pictures that a GPU waits for most of its kernels to be
 launched. What is captured belongs to the tower: it lives as long as the weights stay where they are, and
 ends with the tower, with `drop`, or where the weights are found elsewhere. A tower holds what was captured,
-and nothing of it holds the tower. Whatever goes wrong, the tower runs as it is, and the log says so.
+and nothing of it holds the tower. Whatever goes wrong, the tower runs as it is, and the log says so. While
+somebody else records a graph of their own, as ComfyUI does since 0.33.1, nothing is captured, replayed or
+given back, which would end that record: the tower's kernels become a part of that one.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .captured import CapturedPasses as _CapturedPasses
+from .captured import recording as _recording
 from .captured import settle, trim_graph_memory
 from .passes import FreeBytes, float32_bytes, gradient_bytes, pass_bytes
 from .vision import VisionTower
@@ -153,6 +156,10 @@ class TowerGraphs:
             self.forget()
 
     def _usable(self, z: Tensor) -> bool:
+        if _recording(z.device):
+            return False
+        if _waiting:
+            _release([])
         if not _has_graphs(z.device):
             if self.passes:
                 self.forget()
@@ -235,9 +242,7 @@ def _plain(tower: weakref.ref[VisionTower], z: Tensor, dtype: torch.dtype | None
 
 def _has_graphs(device: torch.device) -> bool:
     """Whether passes on this device can be captured, and may."""
-    if device.type != "cuda" or torch.version.cuda is None or os.environ.get(SWITCH) == "0":
-        return False
-    return not torch.cuda.is_current_stream_capturing()  # somebody else's graph: it has no place for ours
+    return device.type == "cuda" and torch.version.cuda is not None and os.environ.get(SWITCH) != "0"
 
 
 def _settings(device: torch.device) -> tuple[Hashable, ...]:
@@ -251,13 +256,23 @@ def _settings(device: torch.device) -> tuple[Hashable, ...]:
     )
 
 
+_waiting: list[Any] = []
+"""What was dropped while somebody recorded a graph, to be given back after that."""
+
+
 def _release(dropped: list[Any]) -> None:
     """What is dropped must not be in use any more; a gradient that still asks for it is computed anew."""
+    while _waiting:
+        dropped.append(_waiting.pop())
     devices = {passes.input.device for passes in dropped}
+    for place in range(len(dropped)):  # without a name that would hold the last one
+        dropped[place].dropped = True
+    if any(map(_recording, devices)):
+        _waiting.extend(dropped)
+        return
     for device in devices:
         settle(device)
-    while dropped:
-        dropped.pop().dropped = True
+    dropped.clear()
     for device in devices:
         trim_graph_memory(device)
 
@@ -279,7 +294,7 @@ class _Replay(torch.autograd.Function):
         graphs: TowerGraphs = ctx.graphs
         with graphs.lock:
             try:
-                gradient = _replayed_gradient(ctx, cotangent)
+                gradient = None if _recording(cotangent.device) else _replayed_gradient(ctx, cotangent)
             except Exception as error:
                 graphs.give_up(error)
                 gradient = None

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 import torch
-from graph_stand_in import stand_in
+from graph_stand_in import StandIn, stand_in
 
 import lclip
 from lclip.adapters.adapter import AdapterShape
@@ -445,6 +445,34 @@ def test_the_memory_of_the_graphs_is_given_back(tiny_model):
                 assert free_memory() < free[0]
         free.append(free_memory())
     assert free[2] >= free[0]  # the first one leaves a library's workspace
+
+
+def test_while_somebody_else_records_a_graph_the_tower_runs_as_it_is(tiny_model, monkeypatch, caplog):
+    """Nothing is captured or replayed, and what is dropped is given back afterwards."""
+    stand_in(graphs, monkeypatch.setattr)
+    graphs.keep(tiny_model)
+    z = latents()
+    wanted = [both_passes(tiny_model, z) for _ in range(3)][0]
+    (kept,) = captured(tiny_model)
+    turn, made, alive = kept.turn, StandIn.made, weakref.ref(kept)
+    leaf = latents().requires_grad_()
+    embedding = tiny_model.encode_latents(leaf)  # replayed; its gradient is asked for meanwhile
+    asked = kept.turn
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "latent-clip"):
+        patch.setattr(StandIn, "recording", True)
+        assert_same(both_passes(tiny_model, z), wanted)
+        both_passes(tiny_model, latents(3)), both_passes(tiny_model, latents(3))
+        assert torch.autograd.grad(along_a_direction(embedding), leaf)[0].abs().sum() > 0
+        assert captured(tiny_model) == [kept] and (kept.turn, StandIn.made) == (asked, made) and asked > turn
+        graphs.drop(tiny_model)
+        del kept, embedding
+        gc.collect()
+        assert alive() is not None and not captured(tiny_model)
+    assert not caplog.records
+    for _ in range(3):
+        assert_same(both_passes(tiny_model, z), wanted)
+    gc.collect()
+    assert alive() is None and captured(tiny_model)
 
 
 @NEEDS_GPU
