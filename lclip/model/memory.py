@@ -6,16 +6,20 @@ runs.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 
 import torch
 from torch import Tensor, nn
 
+from .captured import recording
 from .glance import glance
 
 MOST = 1024  # embeddings of latents that are kept, of some kilobytes each
+PLACES = ("cpu", "cuda")  # of latents that are remembered
 MOST_TEXTS = 4096  # and of texts or labels: long lists of labels must not drive each other out
 
 
@@ -25,7 +29,8 @@ class EmbeddingMemory:
     Latents are known by their bytes: a changed tensor, or another one at its old address, is never taken for
     what it was, and a part of a batch is known too. Weights are known by a glance at each of them: where
     they change, however that is done, all is forgotten. Nothing is kept or looked up while gradients are
-    recorded, nor for latents on a GPU, whose bytes would have to be fetched.
+    recorded, nor while somebody records a CUDA graph. Of latents on a GPU a few numbers are fetched: their
+    address would not do, for within inference mode no tensor tells that it was written into.
     """
 
     def __init__(self, most: int = MOST, most_texts: int = MOST_TEXTS) -> None:
@@ -39,10 +44,10 @@ class EmbeddingMemory:
 
         about: what else the answer depends on.
         """
-        if z.device.type != "cpu":
+        if torch.is_grad_enabled() or z.device.type not in PLACES or recording(z.device):
             return encode(z)
-        kind = (about, z.dtype, tuple(z.shape[1:]))
-        keys: list[Hashable] = [(kind, _digest(item)) for item in z]
+        kind = (about, z.device, z.dtype, tuple(z.shape[1:]))
+        keys: list[Hashable] = [(kind, digest) for digest in _digests(z)]
         return self._answer(model, self._latents, keys, lambda: encode(z))
 
     def of_texts(
@@ -84,7 +89,31 @@ class _Store:
         return found
 
 
+def _digests(z: Tensor) -> list[Hashable]:
+    """Of each item's numbers, whatever their type and strides."""
+    if z.device.type != "cpu":
+        return _sums(z)
+    return [_digest(item) for item in z]
+
+
 def _digest(item: Tensor) -> bytes:
-    """Of an item's numbers, whatever their type and strides."""
     numbers = item.detach().contiguous().reshape(-1).view(torch.uint8)
     return blake2b(numbers.numpy().data, digest_size=16).digest()
+
+
+def _sums(z: Tensor) -> list[Hashable]:
+    """Digests made where the latents are: sums of all bits under secret random weights, modulo 2^64.
+
+    Multilinear hashing (Carter and Wegman, Universal classes of hash functions, 1979): two items that differ
+    agree in one sum with a probability of 2^-32 at most, in all four of 2^-128.
+    """
+    numbers = z.detach().contiguous().reshape(len(z), -1).view(torch.uint8)
+    numbers = nn.functional.pad(numbers, (0, -numbers.shape[1] % 4)).view(torch.int32).long()
+    weights = _weights(numbers.shape[1], z.device)
+    return [tuple(sums) for sums in torch.stack([(numbers * row).sum(1) for row in weights], 1).tolist()]
+
+
+@lru_cache(maxsize=4)  # shapes of latents; 2 MB for one of SDXL at 1024 px
+def _weights(count: int, device: torch.device) -> Tensor:
+    """Random numbers of 64 bits [4, count], of this process alone."""
+    return torch.frombuffer(bytearray(os.urandom(32 * count)), dtype=torch.int64).view(4, -1).to(device)

@@ -8,9 +8,17 @@ import torch
 import lclip
 from lclip.adapters.adapter import AdapterShape
 from lclip.mini.world import load_world
+from lclip.model import memory
 from lclip.model.memory import EmbeddingMemory
 
 TEXTS = ["a red star", "a blue ring"]
+
+
+@pytest.fixture(params=["on the CPU", "elsewhere"], autouse=True)
+def place(request, monkeypatch):
+    """Latents are told apart by their bytes, or by sums that are made where they are."""
+    if request.param == "elsewhere":
+        monkeypatch.setattr(memory, "_digests", memory._sums)
 
 
 @pytest.fixture
@@ -197,3 +205,24 @@ def test_broken_items_stay_broken(model, latents):
     for _ in range(2):
         found = model.encode_latents(latents)
         assert found[1].isnan().all() and found[[0, 2, 3, 4]].isfinite().all()
+
+
+@pytest.mark.parametrize("numbers", [3, 4, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8])
+def test_every_number_counts_in_a_sum(numbers, dtype):
+    """Also where the bytes fill no whole number of 32 bits: each item with one number changed has its own."""
+    z = torch.arange(1, numbers + 1).to(dtype).repeat(numbers + 2, 1)
+    z[torch.arange(numbers), torch.arange(numbers)] += 1
+    sums = memory._sums(z)
+    assert len(set(sums)) == numbers + 1 and sums[-1] == sums[-2]
+    swapped = z[-1:].clone()
+    swapped[0, [0, 1]] = swapped[0, [1, 0]]
+    assert memory._sums(swapped)[0] not in sums
+
+
+def test_nothing_is_looked_up_while_somebody_records_a_graph(model, passes, latents, monkeypatch):
+    monkeypatch.setattr(memory, "recording", lambda _: True)
+    monkeypatch.setattr(memory, "_digests", lambda _: pytest.fail("it would wait for the GPU"))
+    for _ in range(2):
+        assert torch.equal(model.encode_latents(latents), fresh(latents))
+    assert passes == [5, 5]
