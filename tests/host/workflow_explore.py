@@ -36,7 +36,7 @@ def explore(canvas: Canvas, world: World) -> None:
     wires = {"clip": clip, "text": box["STRING"]}
     second = canvas.node("CLIPTextEncode", (left, 500), (WIDE, 120), "Corner 2, encoded", **wires)
     size = {"width": world.size, "height": world.size, "batch_size": 1}
-    empty = canvas.node(world.empty, (left, 270), (WIDE, 118), None, size)["LATENT"]
+    empty = canvas.node(world.empty, (left, 282), (WIDE, 118), None, size)["LATENT"]
     inner, outer = around(under, 0)[:3], around(loaded.end, 1)
     rails = LOWEST - 14, LOWEST - 34
     judge = loaded.latent_clip.via(
@@ -59,9 +59,9 @@ def explore(canvas: Canvas, world: World) -> None:
          "Two seeds, two prompts: every cell is made of noise and prompt in between.")  # fmt: skip
     if world.needs:
         note(canvas, (left, 700), (WIDE, 270), "What you need", world.needs)
-    note(canvas, (b, 690), (WIDE, 150), "Choose",
+    note(canvas, (b, 712), (WIDE, 140), "Choose",
          "Click a cell on the map and run again: nothing else is sampled.")  # fmt: skip
-    note(canvas, (b, 890), (WIDE, 150), "Heat", "Choose a text under *show*: bright is where it fits.")
+    note(canvas, (b, 924), (WIDE, 136), "Heat", "Choose a text under *show*: bright is where it fits.")
     bounds = (-70, e - 95), (e - 85, b - 50), (b - 45, end + 25)
     for title, ends, colour in zip(("1 Corners", "2 Explore", "3 Look"), bounds, COLOURS, strict=True):
         canvas.group(title, ends[0], HIGHEST, ends[1], LOWEST, colour)

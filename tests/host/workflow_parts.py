@@ -9,9 +9,11 @@ from workflow_canvas import Canvas, Model, Output, Point
 
 WIDE = 225  # what a node measures at least in Nodes 2.0
 GAP = 60  # between the first two columns
+APART = 72  # from a node's end to where the next one below it stands: 30 are its title
 TOP, FLOOR = -115, 1070  # of groups: from above the nodes, which begin at 0, to under the VAE's lane
 CEILING, LANE = -50, FLOOR - 13  # the Latent-CLIP's lane and the VAE's
-SECOND_ROW = 541  # where a sampler stands that has another one with a live preview above it
+UNDER_PREVIEW = 512  # where a sampler at the top ends with its live preview
+SECOND_ROW = 582  # where a sampler stands that has another one with a live preview above it
 MINI_HEIGHT, JUDGE_HEIGHT, TEXT_HEIGHT = 118, 150, 120
 HUB = "https://huggingface.co/"
 
@@ -85,12 +87,12 @@ class World:
         model, encoder, vae = self.files
         made = (
             canvas.node("UNETLoader", (x, y), (width, 90), None, {"unet_name": model.name}, (model,)),
-            canvas.node("CLIPLoader", (x, y + 140), (width, 114), None,
+            canvas.node("CLIPLoader", (x, y + 162), (width, 114), None,
                         {"clip_name": encoder.name, "type": self.clip_type}, (encoder,)),
-            canvas.node("VAELoader", (x, y + 304), (width, 66), None, {"vae_name": vae.name}, (vae,)),
+            canvas.node("VAELoader", (x, y + 348), (width, 66), None, {"vae_name": vae.name}, (vae,)),
         )  # fmt: skip
         sockets = (node[output] for node, output in zip(made, ("MODEL", "CLIP", "VAE"), strict=True))
-        return (*sockets, y + 370)  # type: ignore
+        return (*sockets, y + 414)  # type: ignore
 
     def judge(self, canvas: Canvas, at: Point) -> Output:
         """The LATENT_CLIP of a released file."""
@@ -131,7 +133,7 @@ def note(canvas: Canvas, at: Point, size: Point, title: str, *lines: str) -> Non
 
 def corner(canvas: Canvas, begin: Start, title: str, *lines: str) -> None:
     """A note below the prompt, or where many loaders leave no room, to the right of that."""
-    x, y, width = 0, begin.free + 50, WIDE
+    x, y, width = 0, begin.free + APART, WIDE
     if FLOOR - 60 - y < 120:
         x, y, width = begin.left, begin.low + 95, WIDE
     note(canvas, (x, y), (width, FLOOR - 60 - y), title, *lines)
@@ -181,7 +183,7 @@ def load(canvas: Canvas, world: World, above: bool) -> Loaded:
         if above:
             judge = judge.via(*around(MINI_HEIGHT, 0), (-16, CEILING))
         return Loaded(node["model"], node["clip"], node["vae"], judge, 0, MINI_HEIGHT)
-    top = JUDGE_HEIGHT + 60 if above else 0
+    top = JUDGE_HEIGHT + APART if above else 0
     model, clip, vae, end = world.load(canvas, (0, top))
     judge = world.judge(canvas, (0, 0 if above else end + 290))
     return Loaded(model, clip, vae, judge, top, end)
@@ -210,18 +212,18 @@ def start(canvas: Canvas, world: World, prompt: str, batch: int, above: bool = T
     words = canvas.node("CLIPTextEncode", (left, top + 60), (WIDE, 102), "The prompt, encoded", **wires)
     low, avoid = top + 60 + 102, words
     if world.negative:
-        values, at = {"text": world.negative}, (left, low + 50)
+        values, at = {"text": world.negative}, (left, low + APART)
         avoid = canvas.node("CLIPTextEncode", at, (WIDE, 102), "Negative prompt", values, clip=loaded.clip)
-        low += 152
+        low += APART + 102
     size = {"width": world.size, "height": world.size, "batch_size": world.batch or batch}
-    empty = canvas.node(world.empty, (left, low + 50), (WIDE, 118), None, size)["LATENT"]
+    empty = canvas.node(world.empty, (left, low + APART), (WIDE, 118), None, size)["LATENT"]
     lane = loaded.vae.via(*around(loaded.end, 1), (-18, LANE))
     free = y + TEXT_HEIGHT if world.mini or above else loaded.end + 290 + JUDGE_HEIGHT
     if world.needs and above:
-        note(canvas, (left, 45), (2 * WIDE + 60, 110), "What you need", world.needs)
+        note(canvas, (left, 40), (2 * WIDE + 60, 110), "What you need", world.needs)
     return Start(
         loaded.model, loaded.clip, lane, loaded.latent_clip, text["STRING"], words["CONDITIONING"],
-        avoid["CONDITIONING"], empty, top, free, low + 168,
+        avoid["CONDITIONING"], empty, top, free, low + APART + 118,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from workflow_canvas import Canvas, Output, Placed
 from workflow_explore import explore
 from workflow_more import another_models_latents, custom_sampling, guarded, own_taste, turned
 from workflow_parts import (
+    APART,
     CEILING,
     FLOOR,
     FLUX1,
@@ -30,8 +31,8 @@ from workflow_parts import (
     SD15,
     SDXL,
     SDXL_BASE,
-    SECOND_ROW,
     TOP,
+    UNDER_PREVIEW,
     WIDE,
     Z_IMAGE,
     Start,
@@ -91,8 +92,10 @@ def score_and_choose(canvas: Canvas, world: World) -> None:
         )
     note(canvas, (begin.left, low), (WIDE, FLOOR - 60 - low), "Eight tries, undecoded",
          world.makes("eight latents"), world.says(words, world.read_as))  # fmt: skip
-    note(canvas, (b, 730), (260, 110), "The best two go on", "A reward is the score times a constant.")
-    note(canvas, (c, 660), (end - c, 180), "Two decodes, not eight",
+    note(
+        canvas, (b, 680 + APART), (260, 110), "The best two go on", "A reward is the score times a constant."
+    )
+    note(canvas, (c, 620 + APART), (end - c, 180), "Two decodes, not eight",
          "Only the chosen are decoded and saved. The others wait at the socket rest.")  # fmt: skip
     canvas.group("1 Make eight candidates", -40, TOP, x + 12, FLOOR, BLUE)
     canvas.group("2 Score and choose, still as latents", x + 18, TOP, b + 275, FLOOR, GREEN)
@@ -114,14 +117,14 @@ def reno(canvas: Canvas, world: World) -> None:
     end = decoded(canvas, world, (d, 60), 640, title, search["best"].via((d - 40, 14)), lane, "reno-after")
     note(
         canvas,
-        (d, 740),
+        (d, 756),
         (end - d, 180),
         "Is it really better?",
         "A higher reward is not always a better picture: look. Wire a second reward into held_out to watch.",
     )
     first_notes(canvas, begin, "Same prompt, better noise", how_it_searches(world), world.read_as)
     if not world.mini:
-        note(canvas, (c, 700), (WIDE, 180), "What you need", world.needs)
+        note(canvas, (c, 640 + APART), (WIDE, 180), "What you need", world.needs)
     canvas.group("1 Prompt and reward", -40, TOP, b - 30, FLOOR, BLUE)
     canvas.group("2 Search", b - 20, TOP, b + 305, FLOOR, GREEN)
     canvas.group("3 Before and after", b + 312, TOP, end + 25, FLOOR, VIOLET)
@@ -136,7 +139,7 @@ def first_notes(
 ) -> None:
     """Below the prompt how it is done, and below the reward what is good."""
     corner(canvas, begin, title, *lines)
-    y = begin.low + 284
+    y = begin.low + 2 * APART + 174
     note(canvas, (begin.left, y), (WIDE, FLOOR - 60 - y), "The reward", good, "Chain more by add_to.")
 
 
@@ -145,7 +148,7 @@ TEXT_REWARD = "LatentCLIP_TextReward"
 
 def rewarding(canvas: Canvas, world: World, begin: Start, kind: str = TEXT_REWARD) -> tuple[Output, float]:
     """A reward below what the prompt is made into, of the prompt or of none; where the next column stands."""
-    y, judge = begin.low + 60, begin.latent_clip
+    y, judge = begin.low + APART, begin.latent_clip
     if world.mini:
         judge = judge.via((begin.left - 30, 110), (begin.left - 24, y - 20))
     wires = {"latent_clip": judge}
@@ -216,7 +219,7 @@ def safety_gate(canvas: Canvas, world: World) -> None:
         "these twelve show it.",
         f"{world.makes('eight latents of a prompt that asks for violence')}\n{world.read_as}",
     ).splitlines())  # fmt: skip
-    note(canvas, (c, 690), (end - c, FLOOR - 750), "Only what is safe is decoded", world.says(
+    note(canvas, (c, 640 + APART), (end - c, FLOOR - 772), "Only what is safe is decoded", world.says(
         "No judge is perfect, and this one is tiny. To check it, wire blocked into a VAE Decode.",
         "Thresholds are starting points: run Calibrate Safety Policy on latents of your own.",
     ))  # fmt: skip
@@ -245,12 +248,12 @@ def heatmap(canvas: Canvas, world: World) -> None:
     if world.mini:
         overlay = enlarge(canvas, (b, 390), overlay.via((b - 24, 290)))
     else:
-        overlay = overlay.via((b + 30, 334), (b + 160, 344))
-    place = b + WIDE + 40, 330
+        overlay = overlay.via((b + 30, 350), (b + 160, 368))
+    place = b + WIDE + 40, 358
     show(canvas, place, (300, 250), "Where it is, over a rough preview", overlay)
-    lane = begin.vae.via((b - 60, LANE), (b - 50, 780), (b - 36, 700))
-    pictures = decode(canvas, (b, 660), latents.via((x + 33, 505), (b - 60, 505), (b - 40, 640)), lane)
-    end = beside(canvas, world, (b, 660), (300, 280), "The pictures", pictures, "heatmap")
+    lane = begin.vae.via((b - 60, LANE), (b - 50, 830), (b - 36, 756))
+    pictures = decode(canvas, (b, 716), latents.via((x + 33, 505), (b - 60, 505), (b - 40, 696)), lane)
+    end = beside(canvas, world, (b, 716), (300, 280), "The pictures", pictures, "heatmap")
 
     corner(canvas, begin, "Four latents", *world.says(
         "One step of the mini world's model makes each.", world.makes("four latents")
@@ -278,51 +281,59 @@ def varied(canvas: Canvas, world: World) -> None:
 
 
 def _steered(canvas: Canvas, world: World, prompt: str, kind: str, strength: float) -> None:
+    """Plain above; what steers stands under it, right beside the reward, and the steered one comes last."""
     begin = start(canvas, world, prompt, batch=4 if world.mini else 2, above=False)
-    reward, a = rewarding(canvas, world, begin, kind)
-    guided = canvas.node(
-        "LatentCLIP_Guidance",
-        (a, 0),
-        (WIDE, 134),
-        None,
-        {"strength": strength},
-        model=begin.model,
-        reward=reward.via((a - 28, 300)),
-    )
-    # From here on each wire goes up to one sampler and down to the other.
-    twice = replace(
-        begin,
-        prompt=begin.prompt.via((a + 40, 220), (a + 240, 230)),
-        negative=(begin.negative if world.negative else begin.prompt).via((a + 40, 235), (a + 250, 250)),
-        empty=begin.empty.via((a + 40, 330), (a + 262, 330)),
-    )
-    if not world.negative:
-        twice = replace(twice, negative=twice.prompt)
-    b = a + WIDE + 85
+    reward, right, floor = rewarding(canvas, world, begin, kind)[0], begin.right, UNDER_PREVIEW
+    a = right + 115
+    b = a + WIDE + 90
+    model = begin.model.via((right + 12, 14))
+    words, empty = begin.prompt.via((right + 62, 76)), begin.empty.via((right + 36, begin.low - 100))
+    avoid = begin.negative.via((right + 49, begin.low - 276)) if world.negative else words
     many = {
         "scheduler": "normal",
         **({"steps": 12, "seed": 8} if world.mini else {"steps": 20, "cfg": 6.0, "seed": 9}),
     }
-    steered = ksampler(canvas, (b, 0), twice, "KSampler: steered", guided["model"], **many)
-    model = begin.model.via((a - 50, 14), (a - 40, 60), (a - 20, 490), (a + 100, 530))
-    plain = ksampler(canvas, (b, SECOND_ROW), twice, "KSampler: plain", model, **many)
+    above = replace(begin, prompt=words, negative=avoid, empty=empty.via((right + 90, 200)))
+    if world.negative:
+        above = replace(above, negative=avoid.via((right + 78, 120)))
+    plain = ksampler(canvas, (a, 0), above, "KSampler: plain", model, **many)
+    guided = canvas.node(
+        "LatentCLIP_Guidance", (a, floor + 100), (WIDE, 134), None, {"strength": strength},
+        model=model.via((right + 26, 40), (right + 26, 300), (right + 26, floor + 40),
+                        (right + 40, floor + 80)),
+        reward=reward.via((right + 8, begin.low + 140), (right + 8, floor + 40), (right + 24, floor + 110)),
+    )["model"]  # fmt: skip
+
+    def lane(output: Output, x: float, y: float, up: float) -> Output:
+        return output.via((right + x, y - 60), (right + 115, y), (up - 40, y), (up, y - 60), (up, 220))
+
+    words = lane(words, 62, floor + 8, b - 42)
+    below = replace(
+        begin,
+        prompt=words,
+        negative=lane(avoid, 49, floor + 20, b - 32) if world.negative else words,
+        empty=lane(empty, 36, floor + 32, b - 20),
+    )
+    guided = guided.via((a + WIDE + 24, floor + 70), (b - 60, floor - 60), (b - 58, 160))
+    steered = ksampler(canvas, (b, 90), below, "KSampler: steered", guided, **many)
     c = b + WIDE + 65
-    lane = begin.vae.via((c - 40, LANE))
-    with_ = decode(canvas, (c, 0), steered, lane.via((c - 30, 110)))
-    beside(canvas, world, (c, 0), (360, 400), "With guidance", with_, "guidance-with")
-    without = decode(canvas, (c, 540), plain, lane.via((c - 30, 650)))
-    end = beside(canvas, world, (c, 540), (360, 400), "Without guidance", without, "guidance-without")
+    vae = begin.vae.via((c - 40, LANE))
+    without = decode(canvas, (c, 0), plain, vae.via((c - 30, 110)))
+    beside(canvas, world, (c, 0), (360, 400), "Without guidance", without, "guidance-without")
+    steered = steered.via((c - 50, 160), (c - 48, 500))
+    with_ = decode(canvas, (c, 540), steered, vae.via((c - 30, 650)))
+    end = beside(canvas, world, (c, 540), (360, 400), "With guidance", with_, "guidance-with")
 
     how = "The same seed twice. Steered: each step moves the predicted picture along the reward's gradient. "
     how += f"Strength {strength} is {strength:.0%} of its size. Not every picture follows."
     good = {} if kind == TEXT_REWARD else {"good": "To be far from the others of the batch."}
     first_notes(canvas, begin, "Steered and plain", how, **good)
-    note(canvas, (a, 600), (WIDE, FLOOR - 660), "Many steps", world.says(
+    note(canvas, (b, 700), (WIDE, FLOOR - 760), "Many steps", world.says(
         "Twelve here. For one step, use ReNO.", "SDXL base, 20 steps. For one step, use ReNO."
     ), world.needs)  # fmt: skip
-    canvas.group("1 Prompt and reward", -40, TOP, a - 42, FLOOR, BLUE)
-    canvas.group("2 Steered and plain", a - 35, TOP, b + WIDE + 15, FLOOR, GREEN)
-    canvas.group("3 With and without guidance", b + WIDE + 22, TOP, end + 25, FLOOR, VIOLET)
+    canvas.group("1 Prompt and reward", -40, TOP, right + 8, FLOOR, BLUE)
+    canvas.group("2 Plain and steered", right + 11, TOP, b + WIDE + 15, FLOOR, GREEN)
+    canvas.group("3 Without and with guidance", b + WIDE + 22, TOP, end + 25, FLOOR, VIOLET)
 
 
 def race(canvas: Canvas, world: World) -> None:
@@ -375,10 +386,10 @@ def slider(canvas: Canvas, world: World) -> None:
     end = decoded(canvas, world, (d, 60), 600, "From small to large", series["series"], lane, "slider")
     note(canvas, (0, 400), (WIDE, 230), "What is moved",
          "The prompt with one word exchanged, for either end. The prompt leaves that word out.")  # fmt: skip
-    note(canvas, (c, 580), (300, 330), "How it is moved",
+    note(canvas, (c, 602), (300, 330), "How it is moved",
          "Each picture begins with its neighbour's noise and goes on to its place as Latent-CLIP measures; "
          "an anchor holds the rest. Above 4 steps the picture is guided instead.", world.needs)  # fmt: skip
-    note(canvas, (d, 730), (end - d, 180), "Seven of one seed",
+    note(canvas, (d, 746), (end - d, 180), "Seven of one seed",
          "Without training: a slider is two texts, or two groups of latents.")  # fmt: skip
     canvas.group("1 Prompt and both ends", -30, TOP, b - 30, FLOOR, BLUE)
     canvas.group("2 Slide", b - 20, TOP, d - 60, FLOOR, GREEN)
@@ -424,11 +435,13 @@ def balance(canvas: Canvas, world: World) -> None:
     d = c + 250 + 62
     lane = begin.vae.via((d - 34, LANE), (d - 30, 110))
     end = decoded(canvas, world, (d, 0), 640, "Balanced", shares["latent"], lane, "balanced")
-    y = begin.free + 50
+    y = begin.free + APART
     note(canvas, (0, y), (WIDE, FLOOR - 60 - y), "The colour is left open",
          "Which colours come is up to the model. The concepts of Balance say what is told apart: it chooses "
          "as many of each, and gives the others a colour that lacks.")  # fmt: skip
-    note(canvas, (d, 700), (WIDE, 180), "Made up", "ReNO moves each of the sixteen to its own colour.")
+    note(
+        canvas, (d, 640 + APART), (WIDE, 180), "Made up", "ReNO moves each of the sixteen to its own colour."
+    )
     canvas.group("1 Sixteen, the colour left open", -40, TOP, a - 46, FLOOR, BLUE)
     canvas.group("2 Balance", a - 42, TOP, b - 58, FLOOR, GREEN)
     canvas.group("3 Make up what lacks", b - 52, TOP, c - 50, FLOOR, GREEN)
@@ -439,7 +452,7 @@ def named(canvas: Canvas, world: World) -> None:
     """A seed goes to the sampler and to the choice, the choice's captions to the names of the files."""
     begin = start(canvas, world, "a blue square above a red ring", batch=8, above=False)
     reward, a = rewarding(canvas, world, begin)
-    low = begin.low + 284
+    low = begin.low + 2 * APART + 174
     seed = canvas.node("PrimitiveInt", (begin.left, low), (WIDE, 90), "Seed", {"value": 7})["INT"]
     near = nested(begin)
     wires = {"model": begin.model, "positive": begin.prompt, "negative": near.negative}
@@ -490,7 +503,7 @@ def _searched(
     name, lane = title.lower().replace(" ", "-"), begin.vae.via((d - 35, LANE), (d - 30, 110))
     end = decoded(canvas, world, (d, 0), 600, title, search["best"], lane, name)
     first_notes(canvas, begin, "How it is found", notes[0])
-    note(canvas, (c, 610), (280, 270), "What it costs", notes[1], world.needs)
+    note(canvas, (c, 560 + APART), (280, 270), "What it costs", notes[1], world.needs)
     canvas.group("1 Prompt and reward", -40, TOP, b - 30, FLOOR, BLUE)
     canvas.group("2 Search", b - 20, TOP, d - 60, FLOOR, GREEN)
     canvas.group("3 Look", d - 50, TOP, end + 25, FLOOR, VIOLET)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy
+
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 TITLE, ROW, FIRST_ROW = 30, 20, 14  # pixels: a title bar, a row of sockets, the first row's middle
@@ -19,6 +21,7 @@ PICTURE, MARGIN = 220, 6  # pixels: the height that frontends give a picture at 
 WIDGET_2, BELOW_2 = 27.4, 40  # in Nodes 2.0: a widget's row, and what is below a picture
 REACH, LONGEST = 0.25, 80  # how far a spline's handles stretch: a share of the way; the most at a reroute
 PIECES = 40
+APART = 15  # pixels: crossings of the same two wires that are nearer are one to the eye
 
 
 def spline(start: Point, end: Point, leaves: Point, arrives: Point) -> list[Point]:
@@ -106,17 +109,23 @@ class Wires:
         return comes - (half + math.pi if abs(half) > math.pi / 2 else half)
 
     def crossings(self) -> list[tuple[int, int, Point]]:
-        """Pairs of links that cross, and where. Wires of one socket are one wire, however often it splits."""
-        found = []
+        """Every place where the wires of two sockets are seen to cross, with a link of either.
+
+        Wires of one socket are one wire, however often it splits, and so two of them that run along one lane
+        cross another there at one place.
+        """
+        found: dict[tuple[Any, Any], list[tuple[int, int, Point]]] = {}
         ordered = sorted(self.lines)
         for index, first in enumerate(ordered):
             for second in ordered[:index]:
-                if self.links[first][1:3] == self.links[second][1:3]:
+                one, other = sorted((tuple(self.links[second][1:3]), tuple(self.links[first][1:3])))
+                if one == other:
                     continue
-                place = first_crossing(self.lines[first], self.lines[second])
-                if place:
-                    found.append((second, first, place))
-        return found
+                seen = found.setdefault((one, other), [])
+                for place in places(self.lines[first], self.lines[second]):
+                    if all(math.dist(place, before) > APART for *_, before in seen):
+                        seen.append((second, first, place))
+        return [each for seen in found.values() for each in seen]
 
     def hidden(self, link: int) -> list[str]:
         """Types of the nodes that a link runs behind after a run with live previews, its own two left out."""
@@ -155,19 +164,17 @@ def is_inside(point: Point, area: Box) -> bool:
     return left < point[0] < right and top < point[1] < bottom
 
 
-def first_crossing(one: list[Point], other: list[Point]) -> Point | None:
-    if not all(min(p[axis] for p in first) <= max(p[axis] for p in second)
-               for axis in (0, 1) for first, second in ((one, other), (other, one))):  # fmt: skip
-        return None
-    for a, b in zip(one, one[1:], strict=False):
-        for c, d in zip(other, other[1:], strict=False):
-            if max(a[0], b[0]) < min(c[0], d[0]) or max(c[0], d[0]) < min(a[0], b[0]):
-                continue
-            if side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0:
-                return a
-    return None
+def places(one: list[Point], other: list[Point]) -> list[Point]:
+    """Where two lines of short pieces cross, by the piece of the first."""
+    first, second = numpy.array(one), numpy.array(other)
+    if (first.max(0) < second.min(0)).any() or (second.max(0) < first.min(0)).any():
+        return []
+    a, b, c, d = first[:-1, None], first[1:, None], second[None, :-1], second[None, 1:]
+    crossed = (side(a, b, c) * side(a, b, d) < 0) & (side(c, d, a) * side(c, d, b) < 0)
+    return [one[piece] for piece in numpy.flatnonzero(crossed.any(1))]
 
 
-def side(a: Point, b: Point, p: Point) -> float:
-    """Positive left of the line from a to b, negative right of it."""
-    return (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0])
+def side(a: Any, b: Any, p: Any) -> Any:
+    """Positive left of the line from a to b, negative right of it; the last axis is x and y."""
+    along, across = b - a, p - a
+    return along[..., 0] * across[..., 1] - along[..., 1] * across[..., 0]
