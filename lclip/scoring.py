@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .latents.checks import check_latents
-from .latents.items import is_whole
+from .latents.items import check_k
 
 if TYPE_CHECKING:
     from .latents.size_rules import SizeRule
@@ -194,8 +194,7 @@ def top_k(scores: Tensor, k: int) -> tuple[list[int], list[int]]:
     """
     if scores.ndim != 1 or len(scores) == 0:
         raise ValueError(f"scores have shape {list(scores.shape)}; expected one number per item, [B]")
-    if not is_whole(k) or k < 1:
-        raise ValueError(f"k is {k}; expected 1 to {len(scores)}, the number of items")
+    k = check_k(k, len(scores))
     values = as_ranked(scores).tolist()
     if all(map(math.isnan, values)):
         raise ValueError(

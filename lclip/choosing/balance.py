@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..latents.items import is_whole
+from ..latents.items import check_k
 from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import described
 from ..scoring import all_alike, as_ranked, classify, require_distinct, too_many
@@ -169,8 +169,8 @@ def _check(size: int, rewards: Tensor | None, k: int | None, margin: float, tole
         raise ValueError(f"the batch has {size} item; expected two or more: one alone has no shares")
     if rewards is not None and (not isinstance(rewards, Tensor) or tuple(rewards.shape) != (size,)):
         raise ValueError(f"rewards are {described(rewards)}; expected one for each item, [{size}]")
-    if k is not None and (not is_whole(k) or k < 1):
-        raise ValueError(f"k is {k}; expected 1 to {size}, the number of items, or None for as many as fit")
+    if k is not None:
+        check_k(k, size)
     check_margin(margin)
     if not 0 <= tolerance <= 1:
         raise ValueError(f"tolerance is {tolerance}; expected a total variation, 0 to 1")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..latents.items import is_whole
+from ..latents.items import check_k
 from ..scoring import as_ranked, too_many, top_k
 
 logger = logging.getLogger("latent-clip")
@@ -42,8 +42,8 @@ def pick(
     """
     if k is None and at_least is None:
         raise ValueError("neither k nor at_least is given; say how many to keep, or from which score on")
-    if k is not None and (not is_whole(k) or k < 1):
-        raise ValueError(f"k is {k}; expected 1 to {len(scores)}, the number of items")
+    if k is not None:
+        k = check_k(k, len(scores))
     if at_least is not None and not math.isfinite(at_least):
         raise ValueError(f"at_least is {at_least}; expected a finite number as threshold, such as 0.3")
     if not 0 <= variety <= 1:

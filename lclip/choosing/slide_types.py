@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..latents.items import is_whole
+from ..latents.items import check_count
 
 STILL = 1e-3
 """A series whose positions differ by less has not moved."""
@@ -37,16 +37,16 @@ class SlideSettings:
     """Guidance: up to which share of the steps. The last ones clean up what moves leave behind."""
 
     def __post_init__(self) -> None:
-        for name in ("positions", "iterations"):
-            self._require(name, is_whole(getattr(self, name)), "a whole number")
-        self._require("positions", self.positions >= 2, "2 or more; a series of one shows no change")
+        few = "2 or more; a series of one shows no change"
+        check_count("The slider's positions", self.positions, few, least=2)
+        few = "2 or more; the first render only looks"
+        check_count("The slider's iterations", self.iterations, few, least=2)
         ends = math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high
         if not ends:
             raise ValueError(
                 f"The slider's range is {self.low} to {self.high}; expected two numbers, the first below the "
                 "second, such as -0.4 to 0.4."
             )
-        self._require("iterations", self.iterations >= 2, "2 or more; the first render only looks")
         self._require("anchor", 0 <= self.anchor <= 1, "from 0 to 1")
         self._require("strength", 0 < self.strength <= 1, "above 0 and at most 1")
         self._require("end", 0 < self.end <= 1, "above 0 and at most 1")

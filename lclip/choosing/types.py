@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..latents.items import is_whole, sample_seed
+from ..latents.items import check_count, is_whole, sample_seed
 from ..scoring import all_alike
 
 METHODS = ("prune", "resample", "draft")
@@ -53,21 +53,21 @@ class RaceSettings:
             self._require("checks", False, "shares of the steps, such as (0.3, 0.6)")
         if self.method not in METHODS:
             raise ValueError(f"The race's method is {self.method!r}; expected one of {', '.join(METHODS)}.")
-        for name in ("candidates", "finish", "draft_steps", "at_once"):
-            value = getattr(self, name)
-            self._require(name, is_whole(value) or (value is None and name == "at_once"), "a whole number")
-            object.__setattr__(self, name, value if value is None else int(value))
-        self._require("candidates", self.candidates >= 2, "2 or more; a race of one has nothing to choose")
+        self._whole("candidates", "2 or more; a race of one has nothing to choose", least=2)
+        self._whole("finish", f"from 1 to candidates ({self.candidates})", most=self.candidates)
+        self._whole("draft_steps")
+        if self.at_once is not None:
+            self._whole("at_once", "1 or more, or None")
         inside = bool(self.checks) and all(0 < share < 1 for share in self.checks)
         self._require("checks", inside, "one share of the steps or more, each above 0 and below 1")
         self._require("keep", 0 < self.keep <= 1, "above 0 and at most 1")
         seed = is_whole(self.seed) and 0 <= self.seed < 2**64
         self._require("seed", seed, "a whole number that a generator takes, 0 to 2^64 - 1")
-        whole = 1 <= self.finish <= self.candidates
-        self._require("finish", whole, f"from 1 to candidates ({self.candidates})")
         self._require("strength", self.strength > 0 and math.isfinite(self.strength), "a number above 0")
-        self._require("draft_steps", self.draft_steps >= 1, "1 or more")
-        self._require("at_once", self.at_once is None or self.at_once >= 1, "None or 1 or more")
+
+    def _whole(self, name: str, *expected: str, **ends: int) -> None:
+        count = check_count(f"The race's {name}", getattr(self, name), *expected, **ends)
+        object.__setattr__(self, name, count)
 
     def _require(self, name: str, good: bool, expected: str) -> None:
         if not good:

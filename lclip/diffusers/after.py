@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..choosing.pick import pick
-from ..latents.items import is_whole, sample_seed
+from ..latents.items import check_count, sample_seed
 from ..model.latent_clip import LatentCLIP
 from ..rewards.rewards import Reward, check_reward
 from ..safety.judge import SafetyJudge, Verdict
@@ -90,12 +90,8 @@ def best_of(
     batch: pictures at once. call: the pipeline's own arguments; one prompt. ValueError for a reward of other
     latents, a list of prompts, or a pipeline that decodes by itself.
     """
-    counts = {"n": n, "keep": keep, "batch": batch}
-    for name, value in counts.items():
-        if not is_whole(value) or value < 1:
-            raise ValueError(f"{name} is {value}; expected a whole number, 1 or more")
-    if keep > n:
-        raise ValueError(f"keep is {keep}; expected 1 to n ({n})")
+    n, batch = check_count("n", n), check_count("batch", batch)
+    keep = check_count("keep", keep, f"1 to n ({n})", most=n)
     form = PipelineLatents.of(pipe, space, call.get("height"), call.get("width"))
     check_reads(reward, form)
     check_call(pipe, call)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..latents.items import is_whole
+from ..latents.items import check_count
 from ..model.latent_clip import LatentCLIP
 from ..model.text_doubts import text_doubts
 from ..rewards.rewards import described
@@ -104,8 +104,8 @@ def explore(
     """
     texts = checked_texts(texts)
     check_level(level)
-    if at_once is not None and (not is_whole(at_once) or at_once < 1):
-        raise ValueError(f"at_once is {at_once}; expected a number of cells, 1 or more, or None for all")
+    if at_once is not None:
+        check_count("at_once", at_once, "1 or more cells, or None for all")
     plan = Plan.of(kinds, side, x, y, elsewhere)
     latents = torch.cat(list(rendered(plan, kinds, render, at_once or len(plan))))
     return scored(plan, latents, model, texts, level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from hashlib import blake2b
 from numbers import Integral
@@ -34,6 +35,23 @@ def finite_items(x: Tensor) -> Tensor:
 def is_whole(value: object) -> bool:
     """Whether a value counts items: an integer of Python or NumPy, and no True."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_count(
+    name: str, value: object, expected: str = "1 or more", least: int = 1, most: float = math.inf
+) -> int:
+    """How many of something are asked for. ValueError for no whole number, and for one out of its range."""
+    if not is_whole(value):
+        raise ValueError(f"{name} is {value!r}; expected a whole number, {expected}")
+    count = int(value)  # type: ignore[call-overload]
+    if not least <= count <= most:
+        raise ValueError(f"{name} is {count}; expected {expected}")
+    return count
+
+
+def check_k(k: object, count: int) -> int:
+    """How many of so many items are to be chosen. More than there are is no error: all of them are."""
+    return check_count("k", k, f"1 to {count}, the number of items")
 
 
 def item_seed(seed: int, item: int, stream: int = 0) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..latents.items import is_whole
+from ..latents.items import check_count
 from ..scoring import all_alike
 from ..wording import Say, english
 from .proposals import PROPOSALS
@@ -67,10 +67,12 @@ class ReNOSettings:
         self._one_of("optimizer", OPTIMIZERS)
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
-        for name in ("iterations", "candidates", "keep", "patience"):
-            value = getattr(self, name)
-            self._require(name, is_whole(value) or (value is None and name == "patience"), "a whole number")
-        self._require("iterations", self.iterations >= 0, "0 or more")
+        check_count("ReNO iterations", self.iterations, "0 or more", least=0)
+        check_count("ReNO candidates", self.candidates)
+        kept = f"from 1 to candidates ({self.candidates})"
+        check_count("ReNO keep", self.keep, kept, most=self.candidates)
+        if self.patience is not None:
+            check_count("ReNO patience", self.patience, "1 or more, or None")
         self._require("lr", self.learning_rate > 0 and math.isfinite(self.learning_rate), "a number above 0")
         self._require("momentum", 0 <= self.momentum < 1, "from 0 to below 1")
         self._require("nesterov", not self.nesterov or self.momentum > 0, "off where momentum is 0")
@@ -78,8 +80,6 @@ class ReNOSettings:
         self._require("regularization", 0 <= self.regularization < math.inf, "0 or more")
         self._require("radius", 0 < self.radius <= 1, "above 0 and at most 1")
         self._require("target", self.target is None or math.isfinite(self.target), "None or a finite number")
-        self._require("patience", self.patience is None or self.patience >= 1, "None or 1 or more")
-        self._require("keep", 1 <= self.keep <= self.candidates, f"from 1 to candidates ({self.candidates})")
         if self.places is not None:
             whole = all(isinstance(place, int) and place >= 0 for place in self.places)
             self._require("places", whole, "None, or whole numbers from 0 on")
