@@ -10,7 +10,6 @@ from .. import lclip
 from ..lclip.choosing.questions import TOLERANCE, questions_of, targets_of
 from . import draw, host
 from .host import sockets
-from .host.choices import plain_signs
 from .host.concept_widgets import concepts_input, margin_input, target_input
 from .host.feedback import shown
 from .latents import numbers_of, samples_of, take_items
@@ -128,7 +127,7 @@ class Balance(io.ComfyNode):
         samples, names = samples_of(latent), one_question(concepts)
         numbers = numbers_of(latent)
         cautions = latent_clip.check(samples)
-        (aims,) = targets_of(plain_signs(target), 1)
+        (aims,) = targets_of(target, 1)
         values = None
         if reward is not None:
             reward = reward.of_batch(len(samples), numbers)
@@ -156,7 +155,7 @@ class Balance(io.ComfyNode):
 
 def one_question(text: str) -> list[str]:
     """The concepts of the one question. ValueError where there are several."""
-    first, *more = questions_of(plain_signs(text))
+    first, *more = questions_of(text)
     if more:
         raise ValueError(
             f"concepts holds {len(more) + 1} questions; expected one. Write combinations as concepts of "

@@ -11,10 +11,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import lclip
-from ..lclip.choosing.questions import labels_of, questions_of, targets_of
+from ..lclip.choosing.questions import labels_of, questions_in, targets_of
 from . import draw, host
 from .host import sockets
-from .host.choices import plain_signs
 from .host.concept_widgets import concepts_input, margin_input, target_input
 from .host.feedback import shown
 from .latents import about, samples_of
@@ -88,15 +87,15 @@ class ConceptShares(io.ComfyNode):
         examples: Sequence[dict[str, Any]] = (),
         labels: Sequence[str] = ("",),
     ) -> io.NodeOutput:
-        loaded, asked = latent_clip[0], _questions(concepts)
+        loaded, asked = latent_clip[0], questions_in(concepts)
         batches = [samples_of(each) for each in latent]
         cautions = _only_first(latent_clip=latent_clip, margin=margin)
         cautions += [text for samples in batches for text in loaded.check(samples)]
-        aims = targets_of(plain_signs("\n".join(target)), len(asked))
+        aims = targets_of("\n".join(target), len(asked))
         model = loaded.ready(max(batches, key=Tensor.numel))
         with about("examples"):
             known = [samples_of(each) for each in examples]
-            tables, doubts = _confusions(loaded, known, plain_signs("\n".join(labels)), asked, margin[0])
+            tables, doubts = _confusions(loaded, known, "\n".join(labels), asked, margin[0])
         cautions += [text for each in known for text in loaded.cautions_of_examples(each, "examples")]
         cautions += doubts
         found = [
@@ -115,14 +114,6 @@ class ConceptShares(io.ComfyNode):
             "\n".join([head, *lines]) + "\n",
             ui=shown(draw.sheets.with_cautions(chart, list(dict.fromkeys(cautions)))),
         )
-
-
-def _questions(texts: Sequence[str]) -> list[list[str]]:
-    """The concepts of every question. A list of texts has a question in each, or a concept in each."""
-    texts = [plain_signs(text) for text in dict.fromkeys(texts)]
-    if all("|" in text or "\n" in text.strip() for text in texts):
-        return [names for text in texts for names in questions_of(text)]
-    return questions_of("\n".join(texts))
 
 
 def _only_first(**lists: Sequence[Any]) -> list[str]:

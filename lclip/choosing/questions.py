@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..wording import typed_lines
+
 TOLERANCE = 0.02
 """How far from a target, in total variation, a balanced choice may be."""
 REPEATED = re.compile(r"(\d+)\s*\*\s*(.+)")
@@ -25,6 +27,14 @@ def questions_of(text: str) -> list[list[str]]:
             "a cat | a dog"
         )
     return questions
+
+
+def questions_in(texts: Sequence[str]) -> list[list[str]]:
+    """The concepts of every question in a list of texts: each has questions of its own, or one concept."""
+    texts = ["\n".join(_lines(text)) for text in dict.fromkeys(texts)]
+    if all("|" in text or "\n" in text for text in texts):
+        return [names for text in texts for names in questions_of(text)]
+    return questions_of("\n".join(texts))
 
 
 def targets_of(text: str, number: int) -> list[list[float] | None]:
@@ -66,7 +76,7 @@ def labels_of(text: str, questions: Sequence[Sequence[str]], number: int) -> lis
 
 
 def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line for _, line in typed_lines(text)]
 
 
 def _counted(text: str) -> list[tuple[int, str]]:

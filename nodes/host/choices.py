@@ -8,7 +8,6 @@ import re
 import comfy.samplers
 
 COMMAS = re.compile("[,;，；、]")  # Chinese keyboards have their own
-WIDE = str.maketrans("：｜／％＃＊．", ":|/%#*.")
 SAMPLERS: list[str] = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS: list[str] = comfy.samplers.KSampler.SCHEDULERS
 """The host's own lists: other packs add to them, some of them after this one was loaded."""
@@ -33,11 +32,6 @@ SLIDES = ("auto", "noise", "guidance")
 """How a slider makes its series."""
 CORNER_KINDS = ("prompt", "latent", "noise")
 """What a corner of a map can be."""
-
-
-def plain_signs(text: str) -> str:
-    """A text whose signs part its lines, with those of any keyboard."""
-    return text.translate(WIDE)
 
 
 def parted(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from kinds import inputs
 import lclip
 from lclip.choosing.balance import balance_of
 from lclip.choosing.confusion import confusion
-from lclip.choosing.questions import labels_of, questions_of, targets_of
+from lclip.choosing.questions import labels_of, questions_in, questions_of, targets_of
 from lclip.choosing.shares import shares_of
 from lclip.mini import load_world
 from lclip.mini.drawing import render, sample_scenes
@@ -119,6 +119,24 @@ def test_questions_targets_and_labels_are_read_from_lines():
     ):
         with pytest.raises(ValueError, match=said):
             call()
+
+
+def test_the_signs_of_any_keyboard_part_what_is_typed():
+    assert questions_of("a cat ｜ a dog") == questions_of("a cat | a dog")
+    assert targets_of("０.2｜０．8", 1) == [[0.2, 0.8]]
+    assert labels_of("2 ＊ a dog\na cat", [["a cat", "a dog"]], 3) == [[1, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        (["a cat | a dog"], [["a cat", "a dog"]]),
+        (["a cat｜a dog", "red\nblue"], [["a cat", "a dog"], ["red", "blue"]]),
+        (["a cat", "a dog", "a cat"], [["a cat", "a dog"]]),  # a list of concepts, a copy counts once
+    ],
+)
+def test_a_list_of_texts_has_questions_or_concepts(texts, found):
+    assert questions_in(texts) == found
 
 
 def test_equal_concepts_are_refused():
