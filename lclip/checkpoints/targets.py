@@ -60,18 +60,13 @@ def check_writable(path: str | os.PathLike[str], room: int = 1 << 16) -> Path:
     it: a name that is too long or forbidden, a folder that is read-only, a disk that is full.
     """
     path = Path(path)
+    _check_length(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; expected the name of a file")
     if os.name == "nt" and (fault := name_fault(path.name)) is not None:
         raise ValueError(f"{path} cannot be written: {fault}. Choose another name")
-    try:
-        path.lstat()  # a name that is too long is refused by the system itself
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as error:
-        raise ValueError(_cannot(path, error)) from error
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp") as file:
             _reserve(file.fileno(), min(room, MOST_TRIED))
@@ -83,6 +78,7 @@ def check_writable(path: str | os.PathLike[str], room: int = 1 << 16) -> Path:
 def check_folder(folder: str | os.PathLike[str], names: Iterable[str] = ("x",), room: int = 1 << 16) -> Path:
     """The folder, made where it is missing, if such files can be written in it. See check_writable."""
     folder = Path(folder)
+    _check_length(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} cannot be written: it is a file; expected a folder")
     try:
@@ -117,6 +113,16 @@ def written_somewhere(write: Callable[[Path], T], path: Path, others: Iterable[P
         logger.error("%s So that nothing is lost, it is written to %s instead.", _cannot(path, reason), place)
         return written, place
     raise reason
+
+
+def _check_length(path: Path) -> None:
+    """ValueError for a name that the system itself refuses, such as one that is too long."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # for whoever asks next
+    except (OSError, ValueError) as error:
+        raise ValueError(_cannot(path, error)) from error
 
 
 def _cannot(path: Path, error: Exception) -> str:
