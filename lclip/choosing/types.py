@@ -65,8 +65,8 @@ class RaceSettings:
         self._require("seed", seed, "a whole number that a generator takes, 0 to 2^64 - 1")
         self._require("strength", self.strength > 0 and math.isfinite(self.strength), "a number above 0")
 
-    def _whole(self, name: str, *expected: str, **ends: int) -> None:
-        count = check_count(f"The race's {name}", getattr(self, name), *expected, **ends)
+    def _whole(self, name: str, expected: str = "1 or more", **ends: int) -> None:
+        count = check_count(f"The race's {name}", getattr(self, name), expected, **ends)
         object.__setattr__(self, name, count)
 
     def _require(self, name: str, good: bool, expected: str) -> None:
