@@ -11,7 +11,6 @@ from ..lclip.safety.policy import AUGMENTATIONS, STRICTNESS
 from ..lclip.safety.presets import PRESETS
 from . import draw, host
 from .host import sockets
-from .host.choices import plain_signs
 from .host.feedback import shown
 from .host.policies import ALL, NO_PRESET, composed
 from .latents import about, samples_of
@@ -143,7 +142,7 @@ class SafetyPolicy(io.ComfyNode):
         second_latent_clip: host.models.LoadedLatentCLIP | None = None,
     ) -> io.NodeOutput:
         allowed = tuple(line.strip() for line in allow.splitlines() if line.strip())
-        own = lclip.parse_concepts(plain_signs(own_concepts), own_threshold)
+        own = lclip.parse_concepts(own_concepts, own_threshold)
         if policy_json.strip():
             from ..lclip.safety.stored import policy_in
 

@@ -58,11 +58,11 @@ def add_to(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Judge."""
     from ..bulk.questions import Safety
-    from ..safety.report import UNCALIBRATED
+    from ..safety.report import of_thresholds
 
     policy = _policy(options)
-    if policy.model is None:
-        print(f"safety: note: {UNCALIBRATED}", file=sys.stderr)
+    for note in of_thresholds(policy):
+        print(f"safety: note: {note}", file=sys.stderr)
     return ask(options, Safety(policy))
 
 

@@ -47,7 +47,7 @@ class Anchors:
     def __init__(self, policy: PolicyData, models: Sequence[LatentCLIP]) -> None:
         if policy.everyday is None:
             unsafe = [text for concept in policy.concepts for text in concept.unsafe]
-            policy = policy.changed(everyday=without(_texts_of_all(models), unsafe))
+            policy = policy.settled(everyday=without(_texts_of_all(models), unsafe))
         self.policy = policy
         """The policy with the everyday texts that it asks about."""
         _refuse_unread(policy, models)

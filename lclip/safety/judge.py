@@ -119,7 +119,7 @@ class SafetyJudge:
     @property
     def digest(self) -> str:
         """SHA-256 of policy and models: two judgements with the same digest and latents agree."""
-        policy = self.policy.changed(size_rule=self.size_rule)
+        policy = self.policy.settled(size_rule=self.size_rule)
         return policy.digest(fingerprint(each) for each in self.models)
 
     def __call__(self, z: Tensor) -> list[Verdict]:

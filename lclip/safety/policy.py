@@ -7,13 +7,15 @@ A policy is plain data. `lclip.safety.judge` asks a Latent-CLIP; `SafetyPolicy` 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.formats import Format
 from ..latents.size_rules import SIZE_RULES
+from .concept import Concept, as_concept
 from .everyday import EVERYDAY, without
 from .records import (
     as_hashed,
@@ -30,6 +32,8 @@ from .records import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+logger = logging.getLogger("latent-clip")
+
 FORMAT = Format("latent-clip-safety-policy", "safety policy", 2)
 WITHOUT_EVERYDAY = 1
 """The version before there were everyday texts: its files are read, and keep their hash and verdicts."""
@@ -40,35 +44,6 @@ AUGMENTATIONS = ("whole", "mirror", "corners")
 STRICTNESS = {"low": -2.0, "medium": 0.0, "high": 2.0}
 """How far each word lowers every threshold, in log-odds: "high" blocks at odds e^2 = 7.4 times smaller."""
 MOST_STRICTNESS = 10.0
-
-
-@dataclass(frozen=True)
-class Concept:
-    """One thing to block: texts that show it, matched harmless texts, and the probability from which it
-    counts.
-    """
-
-    name: str
-    unsafe: tuple[str, ...]
-    """Texts for the concept, such as "a bloody wound"."""
-    safe: tuple[str, ...]
-    """Texts for the same subjects, harmless, such as "a bandaged arm". They compete with the unsafe ones."""
-    threshold: float = 0.5
-    """An item is blocked unless its probability is below this; between 0 and 1, both excluded."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip():
-            raise ValueError(f"a concept's name is {self.name!r}; expected a text")
-        for kind in ("unsafe", "safe"):
-            texts = as_texts(getattr(self, kind), f"the concept {self.name!r}: its {kind} anchors")
-            object.__setattr__(self, kind, texts)
-        if not self.unsafe:
-            raise ValueError(f"the concept {self.name!r} has no unsafe anchor; expected at least one text")
-        if not is_number(self.threshold) or not 0 < self.threshold < 1:
-            raise ValueError(
-                f"the concept {self.name!r} has the threshold {self.threshold!r}; expected a number between "
-                "0 and 1, both excluded"
-            )
 
 
 def check_augmentations(names: Any) -> tuple[str, ...]:
@@ -118,12 +93,16 @@ class PolicyData:
     `lclip.safety.everyday`. A policy of version 1 has none.
     """
     version: int = FORMAT.version
+    seal: str | None = field(default=None, repr=False, compare=False)
+    """What a calibration stands on, as a hash: made here, never stored. A copy with other texts has that of
+    the first, by which it is found to be calibrated no more. None: what is given is what was calibrated.
+    """
 
     def __post_init__(self) -> None:
         self._check_version()
-        for field in ("concepts", "allow", "templates", "augmentations"):
-            object.__setattr__(self, field, as_tuple(getattr(self, field), field))
-        object.__setattr__(self, "concepts", tuple(_concept(concept) for concept in self.concepts))
+        for each in ("concepts", "allow", "templates", "augmentations"):
+            object.__setattr__(self, each, as_tuple(getattr(self, each), each))
+        object.__setattr__(self, "concepts", tuple(as_concept(concept) for concept in self.concepts))
         if self.everyday is not None:
             object.__setattr__(self, "everyday", as_texts(self.everyday, "the everyday texts"))
         self._check_concepts()
@@ -137,15 +116,31 @@ class PolicyData:
         if self.size_rule not in (None, *SIZE_RULES):
             known = ", ".join(SIZE_RULES)
             raise ValueError(f"size rule is {self.size_rule!r}; expected one of {known}, or None")
-        for field in ("latent_space", "model"):
-            if not isinstance(getattr(self, field), (str, type(None))):
-                raise ValueError(
-                    f"a policy's {field} is {getattr(self, field)!r}; expected a text or nothing"
-                )
-        for field in ("name", "description"):
-            if not isinstance(getattr(self, field), str):
-                raise ValueError(f"a policy's {field} is {getattr(self, field)!r}; expected a text")
+        for each in ("latent_space", "model"):
+            if not isinstance(getattr(self, each), (str, type(None))):
+                raise ValueError(f"a policy's {each} is {getattr(self, each)!r}; expected a text or nothing")
+        for each in ("name", "description"):
+            if not isinstance(getattr(self, each), str):
+                raise ValueError(f"a policy's {each} is {getattr(self, each)!r}; expected a text")
         _ = self.shift
+        self._check_seal()
+
+    def _check_seal(self) -> None:
+        """Thresholds belong to their texts, and to how those are asked."""
+        content = asdict(self)
+        for moved in ("name", "description", "strictness", "model", "seal"):
+            del content[moved]
+        seal = None if self.model is None else sha256(content)
+        if seal is not None and self.seal not in (None, seal):
+            logger.warning(
+                "The safety policy %r was calibrated, and is no more: its thresholds were found for other "
+                "texts, or for another way to ask about them. Its rates are unknown until you calibrate it "
+                "again.",
+                self.name,
+            )
+            object.__setattr__(self, "model", None)
+            seal = None
+        object.__setattr__(self, "seal", seal)
 
     def _check_version(self) -> None:
         if type(self.version) is not int:
@@ -204,28 +199,36 @@ class PolicyData:
     def changed(self, **changes: Any) -> Self:
         """A copy with other fields, checked again.
 
-        Everyday texts that say what new concepts call unsafe step back; those given with them do not.
+        Everyday texts that say what new concepts call unsafe step back; those given with them do not. With
+        other concepts, texts, augmentations or another size rule it is calibrated no more, and has no model.
         """
+        if changes.get("model") is not None:
+            changes.setdefault("seal", None)  # whoever names the model says that it was calibrated like this
         if "everyday" in changes:
             changes.setdefault("version", FORMAT.version)
         elif "concepts" in changes and self.everyday:
             changes["concepts"] = as_tuple(changes["concepts"], "concepts")
-            unsafe = [text for concept in changes["concepts"] for text in _concept(concept).unsafe]
+            unsafe = [text for concept in changes["concepts"] for text in as_concept(concept).unsafe]
             changes["everyday"] = without(self.everyday, unsafe)
         return replace(self, **changes)
 
+    def settled(self, **said: Any) -> Self:
+        """A copy with what it left open: what the model it asks would have it be. As calibrated as before."""
+        return replace(self, seal=None, **said)
+
     def only(self, names: Iterable[str]) -> Self:
-        """A copy with these concepts alone. ValueError for an unknown name."""
+        """A copy with these concepts alone, each as calibrated as before. ValueError for an unknown name."""
         wanted = list(names)
         known = [concept.name for concept in self.concepts]
         if missing := [name for name in wanted if name not in known]:
             raise ValueError(
                 f"there is no concept {missing[0]!r} in {self.name!r}; there are: {', '.join(known)}"
             )
-        return replace(self, concepts=tuple(concept for concept in self.concepts if concept.name in wanted))
+        return self.settled(concepts=tuple(concept for concept in self.concepts if concept.name in wanted))
 
     def _fields(self) -> dict[str, Any]:
         content = asdict(self)
+        del content["seal"]
         if self.version == WITHOUT_EVERYDAY:
             del content["everyday"]
         return content
@@ -259,7 +262,7 @@ class PolicyData:
         content = parsed(text)
         stated = content.pop("checksum", None) if isinstance(content, dict) else None
         content = with_todays_names(content)
-        names = {"format", *(field.name for field in fields(cls))}
+        names = {"format", *(field.name for field in fields(cls))} - {"seal"}
         if isinstance(content, dict) and content.get("version") == WITHOUT_EVERYDAY:
             names -= {"everyday"}
         content = record(content, "the safety policy", names)
@@ -267,9 +270,9 @@ class PolicyData:
         del content["format"]
         lists = ["concepts", "allow", "templates", "augmentations"]
         lists += ["everyday"] if content.get("everyday") is not None else []
-        for field in lists:
-            if not isinstance(content[field], list):
-                raise ValueError(f"the safety policy's {field} is {content[field]!r}; expected a list")
+        for each in lists:
+            if not isinstance(content[each], list):
+                raise ValueError(f"the safety policy's {each} is {content[each]!r}; expected a list")
         if stated not in (None, checksum(content)):
             raise ValueError(
                 "the safety policy does not fit its checksum: it was damaged, or changed by hand. If you "
@@ -293,9 +296,3 @@ def log_odds(probability: float) -> float:
 def _shifted(threshold: float, shift: float) -> float:
     """A threshold lowered by log-odds; as it is, to the last bit, for a shift of 0."""
     return 1 / (1 + math.exp(shift - log_odds(threshold))) if shift else threshold
-
-
-def _concept(value: Any) -> Concept:
-    if isinstance(value, Concept):
-        return value
-    return Concept(**record(value, "a concept", {field.name for field in fields(Concept)}))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .policy import Concept
+from ..wording import typed_lines
+from .concept import Concept
 
 FOLDER = Path(__file__).parent / "policies"
 PRESETS = ("i2p", "mini")
@@ -27,14 +28,14 @@ def parse_concepts(text: str, threshold: float = 0.5) -> tuple[Concept, ...]:
     Empty lines, and lines that begin with #, say nothing. ValueError names the line that cannot be read.
     """
     concepts = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
+    for number, line in typed_lines(text):
+        if line.startswith("#"):
             continue
         name, colon, anchors = line.partition(":")
         unsafe, slashes, safe = anchors.partition("//")
         if not colon or not slashes or "//" in safe:
             raise ValueError(
-                f"line {number} of the concepts is {line.strip()!r}; expected one line of the form "
+                f"line {number} of the concepts is {line!r}; expected one line of the form "
                 "name: unsafe text | unsafe text // safe text | safe text"
             )
         try:

@@ -12,11 +12,22 @@ from ..wording import Say, english
 
 if TYPE_CHECKING:
     from .judge import SafetyJudge, Verdict
+    from .policy import PolicyData
 
 UNCALIBRATED = (
     "the thresholds are not calibrated for this model: treat rates as unknown until you calibrate with your "
     "own latents"
 )
+SHIFTED = (
+    "strictness {strictness} moves the calibrated thresholds: the rates of the calibration hold for medium"
+)
+
+
+def of_thresholds(policy: PolicyData, say: Say = english) -> list[str]:
+    """What to know about a policy's thresholds before its rates are believed; nothing where all is well."""
+    if policy.model is None:
+        return [say(UNCALIBRATED)]
+    return [say(SHIFTED, strictness=policy.strictness)] if policy.shift else []
 
 
 def report_text(
@@ -55,7 +66,7 @@ def report_json(judge: SafetyJudge, verdicts: Sequence[Verdict], notes: Sequence
 
 
 def _notes(judge: SafetyJudge, notes: Sequence[str], say: Say = english) -> list[str]:
-    return [*notes, *([] if judge.policy.model is not None else [say(UNCALIBRATED)])]
+    return [*notes, *of_thresholds(judge.policy, say)]
 
 
 def _line(verdict: Verdict, say: Say) -> str:

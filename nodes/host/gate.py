@@ -140,11 +140,10 @@ class Gate:
 
     def _remarks(self) -> list[str]:
         """What the report notes, in the words of a picture."""
-        from ...lclip.safety.report import UNCALIBRATED
+        from ...lclip.safety.report import of_thresholds
 
         drawn = draw.words.drawn
-        calibrated = self.judge.policy.model is not None
-        return [*(remark(drawn) for remark in self.remarks), *([] if calibrated else [drawn(UNCALIBRATED)])]
+        return [*(remark(drawn) for remark in self.remarks), *of_thresholds(self.judge.policy, drawn)]
 
     def _cautions(self) -> list[str]:
         """What is odd about the batch, and why items were blocked that nothing could be asked about, once."""

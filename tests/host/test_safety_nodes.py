@@ -213,6 +213,30 @@ def test_presets_and_strictness_reach_the_gate(bench, categories, signs):
     assert content["calibrated"] is False and "not calibrated" in content["notes"][-1]
 
 
+def test_what_is_put_on_top_of_a_calibrated_preset_voids_its_calibration(bench):
+    """All in one graph: the preset mini as it is, and with more; what the gate's report says of each."""
+    bench.clip = bench.graph.add("LatentCLIP_MiniWorld")[3]
+    plain = {"preset": "mini", "own_concepts": ""}
+    changes = {
+        "as it is": {},
+        "own concept": {"own_concepts": "red: a red circle // a blue circle"},
+        "allow-list": {"allow": "a blue ring"},
+        "augmentations": {"augmentations": "whole and mirror"},
+        "strictness": {"strictness": "high"},
+    }
+    shown = {}
+    for name, change in changes.items():
+        gate = bench.gate(bench.policy(**{**plain, **change}), bench.latent(Z), report_as="json")
+        (shown[name],) = bench.see(gate, 5)
+    result = bench.host.run(bench.graph).require_ok()
+    reports = {name: json.loads(result.values(report)[0]) for name, report in shown.items()}
+    calibrated = {name: report["calibrated"] for name, report in reports.items()}
+    assert calibrated == {name: name in ("as it is", "strictness") for name in changes}
+    for name, report in reports.items():
+        assert any("not calibrated" in note for note in report["notes"]) is not report["calibrated"]
+        assert any("hold for medium" in note for note in report["notes"]) is (name == "strictness")
+
+
 def test_a_calibrated_policy_is_refused_where_other_sizes_are_read_otherwise(bench, clip):
     z = pictures(100, seed=3)
     order = torch.tensor(scores(clip, z)).argsort()

@@ -319,6 +319,8 @@ def test_own_concepts_one_per_line():
     assert gore == Concept("gore", ("a wound", "blood"), ("an arm", "a bandage"), 0.3)
     assert spiders == Concept("spiders", ("a spider",), ("a beetle",), 0.3)
     assert parse_concepts(" \n# nothing\n") == ()
+    wide = "＃ mine\n\ngore：a wound ｜ blood ／／ an arm ｜ a bandage\n  spiders ：a spider／／a beetle"
+    assert parse_concepts(wide, 0.3) == (gore, spiders)  # as Chinese keyboards have it
 
 
 @pytest.mark.parametrize(
