@@ -7,7 +7,7 @@ from reno_worlds import mixing_generator, noise
 
 import lclip
 from lclip.mini.captions import CaptionReward
-from lclip.rewards.per_item import of_batch, rows_of
+from lclip.rewards.per_item import in_raw_latents, looks_across, of_batch, rows_of
 
 TEXTS = ["a red circle", "a blue square", "a green circle"]
 SIGMAS = torch.linspace(1, 0, 11)
@@ -105,3 +105,11 @@ def test_items_that_are_called_alike_are_not_guessed(make):
     assert of_batch(whole, 3, [0, 1, 0]) is whole
     with pytest.raises(ValueError, match="called alike"):
         of_batch(whole, 2, [1, 0])
+
+
+def test_a_reward_in_a_samplers_scale_looks_across_items_where_the_raw_one_does():
+    clip = inputs.clip()
+    plain, variety = lclip.TextReward(clip, TEXTS[0]), lclip.VarietyReward(clip)
+    for reward, across in ((plain, False), (variety, True), (lclip.RewardSum([plain, variety]), True)):
+        assert looks_across(reward) is across
+        assert looks_across(in_raw_latents(reward, lambda z: z)) is across
