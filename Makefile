@@ -11,7 +11,7 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/ready-$(subst /,_,$(firstword $(TORCH)))
 
-.PHONY: help setup test demo bench pictures screens docs lint archive clean
+.PHONY: help setup test demo bench pictures screens docs mutants lint archive clean
 
 help:
 	@echo "make test    the library, the mini world, and a real ComfyUI where COMFYUI_PATH says"
@@ -20,6 +20,7 @@ help:
 	@echo "make pictures fetches free pictures by package for the real sections of make bench, with their licences"
 	@echo "make screens draws the pictures of nodes and workflows anew; ARGS='NUMBER ...' for some workflows only"
 	@echo "make docs    the documentation as a static site, in build/docs/html"
+	@echo "make mutants puts small faults into reno, safety, rewards and latents; ARGS='--wings reno --count 50' for fewer"
 	@echo "make lint    ruff and pyright, and the names of comfy in the ComfyUIs of COMFYUI_PATH or ~/comfyui*/"
 	@echo "make archive builds what the registry gets, in dist/"
 
@@ -55,6 +56,10 @@ docs: $(READY)
 
 bench: $(READY)
 	@$(PY) -m benchmarks $(ARGS)
+
+mutants: $(READY)
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable ".[mutants]" $(TORCH)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) release/mutants.py $(ARGS)
 
 lint: $(READY)
 	@$(PY) -m ruff check .
