@@ -17,6 +17,7 @@ from lclip.checkpoints.fingerprint import fingerprint
 from lclip.latents.neutral import neutral_latents
 from lclip.latents.size_rules import SIZE_RULES
 from lclip.safety.report import report_json, report_text
+from lclip.safety.unreadable import why_unreadable
 
 Z = worlds.pictures()
 
@@ -359,3 +360,11 @@ def test_the_cases_above_pass_and_block_both():
 def test_random_bytes_are_no_policy(data):
     with pytest.raises(ValueError):
         SafetyPolicy.from_json(data.decode("latin-1"))
+
+
+def test_few_cells_are_named_by_height_and_width():
+    z, config = worlds.pictures(2, size=12), worlds.tiny_clip().config
+    few = "the latents are 3x5 cells: too small to tell a picture from noise"
+    assert why_unreadable(z[..., :3, :5], config) == [few, few]
+    assert why_unreadable(z[..., :4, :5], config) == [None, None]
+    assert why_unreadable(z[..., :3, :5], config, check_scale=False) == [None, None]
