@@ -6,7 +6,7 @@ import torch
 
 import lclip
 from lclip.choosing.balance import balance_of
-from lclip.latents.items import check_count, check_k
+from lclip.latents.items import check_count, check_k, repeated
 
 
 @pytest.mark.parametrize("value", [2, np.int64(2)])
@@ -46,3 +46,8 @@ def test_a_count_may_have_other_ends():
     for value in (1, 6):
         with pytest.raises(ValueError, match=f"n is {value}; expected 2 to 5"):
             check_count("n", value, "2 to 5", least=2, most=5)
+
+
+def test_a_batch_is_repeated_whole():
+    batch = torch.arange(12.0).reshape(2, 3, 2)
+    assert torch.equal(repeated(batch, 3), torch.cat([batch, batch, batch]))

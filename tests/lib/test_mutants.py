@@ -90,6 +90,11 @@ def test_a_fault_reaches_whoever_holds_the_function_already(mutants):
     assert Old.limit == 3  # what runs at import is for a fresh import
 
 
+def test_what_runs_at_import_is_told_from_what_a_function_does(mutants):
+    text = "import math\n@property\ndef f(\n    a=1,\n):\n    b = 2\n    return b\nC = 3\n"
+    assert [line for line in range(1, 9) if mutants._in_a_function(text, line)] == [6, 7]
+
+
 def test_every_wing_has_tests(mutants):
     for wing, named in mutants.WINGS.items():
         assert (ROOT / "lclip" / wing).is_dir()

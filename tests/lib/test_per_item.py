@@ -52,6 +52,8 @@ def test_items_are_found_by_what_they_are_called():
             of_batch(reward, 1, [5])
         with pytest.raises(ValueError, match="a batch of 3, .*; got a batch of 2"):
             of_batch(reward, 2)
+    with pytest.raises(ValueError, match=r"is for the items 0 to 2; got a batch with item 5"):
+        of_batch(concepts([0, 2, 1]), 1, [5])
 
 
 def test_a_race_judges_every_candidate_by_its_items_concept():
