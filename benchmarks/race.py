@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import comb
 
 import numpy as np
@@ -79,15 +80,31 @@ def _prompt(
     row["rewards"] = rewards  # [looks, candidates]
     right = stage.correct(latents)
     for number in (1, FEW, CANDIDATES):
-        row[_best_of(number)] = np.array([*_expected_best(rewards[-1], right, number), number * steps])
+        counts = number * steps, number if number > 1 else 0  # the best of one is asked of nobody
+        row[_best_of(number)] = np.array([*_expected_best(rewards[-1], right, number), *counts])
     for name, each in settings.items():
-        result = stage.race(noise, each, _stochastic(each.seed) if name in STEERED else euler)
-        row[name] = np.array([float(result.rewards[0]), stage.correct(result.latents)[0], result.passes])
+        judged = _Counted(stage.reward)
+        result = stage.race(noise, each, _stochastic(each.seed) if name in STEERED else euler, judged)
+        right = stage.correct(result.latents)[0]
+        row[name] = np.array([float(result.rewards[0]), right, result.passes, judged.items])
     for name, each in SEARCHED.items():
-        found = reno(world.generator([scene.caption], steps), noise, stage.text, each)
+        judged = _Counted(stage.text)
+        found = reno(world.generator([scene.caption], steps), noise, judged, each)
         passes = steps * (each.iterations + BACKWARD * (each.iterations - 1))
-        row[name] = np.array([float(found.best_reward[0]), stage.seen_right(found.best_latents)[0], passes])
+        right = stage.seen_right(found.best_latents)[0]
+        row[name] = np.array([float(found.best_reward[0]), right, passes, judged.items])
     return row
+
+
+class _Counted:
+    """A reward that counts the predicted pictures which it is asked about."""
+
+    def __init__(self, reward: Callable[[Tensor], Tensor]) -> None:
+        self.reward, self.items = reward, 0
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        self.items += len(latents)
+        return self.reward(latents)
 
 
 def _best_of(number: int) -> str:
@@ -121,8 +138,8 @@ class _Stage:
     def reward(self, x0: Tensor) -> Tensor:
         return self.text(self.world.latent_format.to_raw(x0))
 
-    def race(self, noise: Tensor, settings: RaceSettings, sampler=euler) -> RaceResult:
-        return race(self.denoise, noise, self.reward, self.sigmas, settings, sampler)
+    def race(self, noise: Tensor, settings: RaceSettings, sampler=euler, reward=None) -> RaceResult:
+        return race(self.denoise, noise, reward or self.reward, self.sigmas, settings, sampler)
 
     def correct(self, x0: Tensor) -> np.ndarray:
         """Whether the oracle sees all of the caption: float [N]."""
@@ -197,16 +214,17 @@ def _gains(found: dict[str, np.ndarray], races: list[str]) -> str:
     best = f"best of {CANDIDATES}"
     rows = [_row(found, name, best) for name in ("plain", f"best of {FEW}", best, *races)]
     gain, minus = f"of best-of-{CANDIDATES}'s gain", f"minus {best}, points"
-    return table(("method", "passes", "reward", gain, "all correct", minus), rows)
+    return table(("method", "passes", "judged", "reward", gain, "all correct", minus), rows)
 
 
 def _row(found: dict[str, np.ndarray], name: str, best: str) -> tuple[str, ...]:
-    """One method's passes, reward and truth; each is an array [prompts, (reward, truth, passes)]."""
-    values, passes = found[name], found[name][:, 2].mean()
+    """One method's cost, reward and truth; each is an array [prompts, (reward, truth, passes, judged)]."""
+    values, (passes, judged) = found[name], found[name][:, 2:].mean(0)
     gains = [(found[each][:, 0] - found["plain"][:, 0]).mean() for each in (name, best)]
     return (
         name,
         f"{passes:.0f} ({100 * passes / found[best][0, 2]:.0f} %)",
+        f"{judged:.0f}",
         bootstrap(values[:, 0]).text(digits=3),
         "" if name == "plain" else f"{100 * gains[0] / gains[1]:.1f} %",
         bootstrap(values[:, 1]).percent(),
@@ -217,8 +235,13 @@ def _row(found: dict[str, np.ndarray], name: str, best: str) -> tuple[str, ...]:
 def _notes() -> str:
     return (
         f"All methods start from the same noises; plain and best of {FEW} are means over all choices of so "
-        f"many of the {CANDIDATES}. Best of n is the random search of "
-        "ComfyUI-InferenceTimeScaling, with the same verifier, in as many passes. Differences are paired. "
+        f"many of the {CANDIDATES}. Passes: latents through the model, for one picture. Judged: predicted "
+        "pictures that the reward was asked about, counted as it happened, in checks and in the end. "
+        "The random search of ComfyUI-InferenceTimeScaling samples a seed for each of its search_rounds to "
+        "the end, decodes it and asks its verifier once: its calls and results are those of best of n, with "
+        f"the same verifier, {CANDIDATES} x {STEPS} passes and {CANDIDATES} calls for {CANDIDATES} rounds; "
+        "beyond them it pays one VAE decode a call, where here latents are judged. So a race spends more "
+        "calls of a judge that costs little, and fewer passes. Differences are paired. "
         "Drafts: all candidates in 2 or 3 Euler steps first, and the best 4 of them in all 20; how many was "
         "chosen on dev captions. The stochastic rows have noise in every step; resampling (Feynman-Kac "
         "steering) saves no passes. "

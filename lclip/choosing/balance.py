@@ -78,7 +78,8 @@ class Balance:
             steered=f"{self.steered:.3f}",
         )
         lines = [self._line(place, say) for place in range(len(self.concepts))]
-        return "\n".join([head, *self.notes, *lines, *self._changes(say)])
+        notes = [say("Caution: {text}", text=note) for note in self.notes]
+        return "\n".join([head, *notes, *lines, *self._changes(say)])
 
     def _line(self, place: int, say: Say) -> str:
         return say(

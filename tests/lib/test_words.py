@@ -16,6 +16,8 @@ from test_charts import ROOT, pack  # noqa: F401  # fixture
 
 import lclip
 from lclip.choosing.balance import balance_of
+from lclip.exploring.blending import SphericalCorners
+from lclip.exploring.plan import Plan
 from lclip.latents import advice
 from lclip.mini.world import load_latent_clip
 from lclip.rewards.taste import Taste
@@ -224,6 +226,44 @@ def test_what_a_slider_tells_while_it_runs_is_in_the_readers_language(words):
     assert said == ["the start", "position 3 of 3 (+0.40)"]
     words.speak(lambda: "zh")
     assert [space["step_text"](index, settings) for index in (-1, 2)] == ["起点", "第 3/3 个位置（+0.40）"]
+
+
+def reports(pack, say) -> dict[str, str]:  # noqa: F811
+    """Every report of choosing, racing, sliding and exploring, each with something odd in it."""
+    same, race = torch.ones(1, 3), pack("races")
+    check = lclip.choosing.types.RaceCheck(2, 2, same, torch.tensor([[True, False, False]]))
+    latents = torch.zeros(1, 4, 2, 2)
+    raced = lclip.RaceResult(latents, latents, same[0, :1], [0], [5], [check], 6, 6)
+    start = torch.zeros(2)
+    slid = lclip.SlideResult(
+        latents, None, torch.zeros(3, 2), torch.tensor([[-0.4] * 2, [0.0] * 2, [0.4] * 2]), start, latents,
+        torch.ones(3, 2),
+    )  # fmt: skip
+    plan = Plan.of([SphericalCorners("noise", torch.randn(2, 4, 2, 2))], 2)
+    mapped = lclip.ExploredMap(plan, latents, ("ring",), torch.ones(1, 1, 2))
+    maps = pack("maps").map_report(mapped, 0), *pack("words").cautions(mapped.notes)
+    chances = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5]])
+    rewards = torch.tensor([1.0, math.nan, 1.0])
+    return {
+        "balance": balance_of(chances, ["a", "b"], None, rewards, k=9).report(say),
+        "balance of none": balance_of(chances[2:].expand(2, 2), ["a", "b"]).report(say),
+        "balance out of reach": balance_of(chances, ["a", "b"]).report(say),
+        "race": race.race_report(raced),
+        "slider": pack("slides").slide_report(slid),
+        "map": "\n".join(maps),
+    }
+
+
+def test_every_line_of_every_report_is_in_the_readers_language(pack, words):  # noqa: F811
+    """Also those that say what did not come out as asked."""
+    english = reports(pack, words.said)
+    assert all("Caution: " in text and not CHINESE.search(text) for text in english.values()), english
+    words.speak(lambda: "zh")
+    for name, text in reports(pack, words.said).items():
+        assert len(text.splitlines()) == len(english[name].splitlines())
+        for line in text.splitlines():
+            three_words = re.search(r"[a-z]{2,} [a-z]{2,} [a-z]{2,}", line)
+            assert CHINESE.search(line) and not three_words, (name, line)
 
 
 def test_a_picture_without_a_font_for_it_stays_english(pack, words, monkeypatch):  # noqa: F811
