@@ -26,7 +26,7 @@ from .draws import Draws, takes_noise
 from .finds import FixedNoise
 from .gradients import stock_sampler
 from .guidance import looks_across_items
-from .kept_steps import Cells
+from .kept_steps import CellsAnew
 from .ksampler import Stage, noise_of, with_channels
 from .memory import is_out_of_memory
 from .sameness import same, same_corners
@@ -201,7 +201,7 @@ def _parts(sampling: _Sampling, plan: Plan, done: Done) -> list[Tensor]:
     at_once, parts, start = sampling.at_once(), [], 0
     while start < len(cells):
         management.throw_exception_if_processing_interrupted()
-        first, alone = cells[start]["prompt"], sampling.cells.alone
+        first, alone = cells[start]["prompt"], sampling.cells.needed
         chunk = list(
             takewhile(lambda cell: fits_beside(first, cell["prompt"]), cells[start : start + at_once])  # noqa: B023
         )
@@ -213,7 +213,7 @@ def _parts(sampling: _Sampling, plan: Plan, done: Done) -> list[Tensor]:
         else:
             start += len(chunk)
             done(start, parts[-1])
-            if alone and not sampling.cells.alone:  # the first cell has shown that patches keep nothing
+            if alone and not sampling.cells.needed:  # the first cell has shown that patches keep nothing
                 at_once = sampling.at_once()
             continue
         at_once = (len(chunk) + 1) // 2
@@ -238,11 +238,11 @@ class _Sampling:
         if len(self.sigmas) < 2:
             raise stage.nothing_left()
         self.negative = first_item(stage.negative)
-        self.cells = Cells(stage.model)
+        self.cells = CellsAnew(stage.model)
 
     def at_once(self) -> int:
         """How many cells fit into memory, beside the model."""
-        if self.scenery.sampler_name in ALONE or looks_across_items(self.stage.model) or self.cells.alone:
+        if self.scenery.sampler_name in ALONE or looks_across_items(self.stage.model) or self.cells.needed:
             return 1
         shape = list(self.scenery.latent["samples"].shape)
         one = self.stage.model.model.memory_required([2, *shape[1:]])  # with and without the prompt

@@ -11,9 +11,10 @@ import comfy.model_management as management
 import torch
 from torch import Tensor
 
+from .anew import PassesAnew
 from .gradients import plain_copy
 from .memory import is_out_of_memory
-from .remembered import Remembered, roots_of
+from .remembered import roots_of
 from .rows import with_rows
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ class Field:
     def __init__(self, guider: Any, run: lclip.RaceRun, options: dict[str, Any]) -> None:
         """options: the model options that the host gave; what a sampler adds to them is its own."""
         self._guider, self._run = guider, run
-        self._afresh = Afresh(guider, options)
+        patcher = guider.model_patcher
+        roots = roots_of(patcher, options, guider.model_options)
+        self._anew = PassesAnew(roots, patcher.model)
         self._known = len(options.get(POST_CFG, ()))
         self._conds: dict[int, Any] = {}
 
@@ -107,48 +110,19 @@ class Field:
         guider = self._guider
         options = with_rows(options, [item] * len(x))
         if self._run.batch == 1:
-            return self._afresh(lambda: guider(x, timestep, model_options=options, seed=seed))
+            return self._anew(lambda: guider(x, timestep, model_options=options, seed=seed))
         conds = guider.conds
         if item not in self._conds:
             self._conds[item] = plain_copy(conds, item, self._run.batch)
         guider.conds = self._conds[item]
         try:
-            return self._afresh(lambda: guider(x, timestep, model_options=options, seed=seed))
+            return self._anew(lambda: guider(x, timestep, model_options=options, seed=seed))
         finally:
             guider.conds = conds
 
     def close(self) -> None:
         """Leave what patches hold as it was found."""
-        self._afresh.close()
-
-
-class Afresh:
-    """Passes of the model of which each begins as the first did, where patches keep something of a pass.
-
-    A step cache compares a batch with the one before. In a race that holds other rows, so it must not see it.
-    """
-
-    def __init__(self, guider: Any, options: dict[str, Any]) -> None:
-        patcher = guider.model_patcher
-        self.kept = Remembered(roots_of(patcher, options, guider.model_options), patcher.model)
-        self.needed = False
-        if self.kept.opaque and self.kept:
-            raise ValueError(
-                f"The model carries a patch that may remember earlier steps ({self.kept.patches}), and it "
-                "cannot be made to begin anew; in a race the batch shrinks from step to step. Take out the "
-                "node that patches the model so, such as a step cache."
-            )
-
-    def __call__(self, ask: Callable[[], Tensor]) -> Tensor:
-        if self.needed:
-            self.kept.put_back()
-        found = ask()
-        self.needed = self.needed or bool(self.kept) and self.kept.grown()
-        return found
-
-    def close(self) -> None:
-        if self.needed:
-            self.kept.put_back()
+        self._anew.close()
 
 
 class _Seen:

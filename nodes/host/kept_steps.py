@@ -11,36 +11,31 @@ from typing import Any
 import comfy.samplers
 from torch import Tensor
 
+from .anew import Anew
 from .remembered import Remembered, roots_of
 
 
-class Cells:
+class CellsAnew(Anew):
     """Begins every cell as the first, and tells whether each must be rendered alone."""
 
     def __init__(self, patcher: Any) -> None:
-        self.kept = Remembered(roots_of(patcher, patcher.model_options), patcher.model)
-        self.alone = bool(self.kept)
+        super().__init__(roots_of(patcher, patcher.model_options), patcher.model)
+        self.needed = bool(self.kept)
         """With patches until the first cell has shown that they keep nothing, or for good."""
-        self.told = not self.alone
+        self.told = not self.needed
 
     def begun_with(self, stock: Any) -> Any:
         """The sampler of the next cells."""
         if not self.told:
             return _Watched(stock, self)
-        if self.alone:
-            self.kept.put_back()
+        self.begin()
         return stock
-
-    def close(self) -> None:
-        """Leave what patches hold as it was found."""
-        if self.alone:
-            self.kept.put_back()
 
 
 class _Watched(comfy.samplers.Sampler):
     """A stock sampler that looks, before the sampling ends, at what patches have kept of it."""
 
-    def __init__(self, stock: Any, cells: Cells) -> None:
+    def __init__(self, stock: Any, cells: CellsAnew) -> None:
         self.stock, self.cells = stock, cells
 
     def sample(
@@ -50,5 +45,5 @@ class _Watched(comfy.samplers.Sampler):
         options = (extra_args["model_options"], model_wrap.model_options)
         kept = Remembered(roots_of(patcher, *options), patcher.model)
         found = self.stock.sample(model_wrap, sigmas, extra_args, *rest, **named)
-        self.cells.alone, self.cells.told = kept.of_a_render(), True
+        self.cells.needed, self.cells.told = kept.of_a_render(), True
         return found

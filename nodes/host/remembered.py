@@ -9,11 +9,10 @@ holds it, and put back before each render and after the last.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import FunctionType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .holders import CONSTANT, Hung, Kind, alike, kind_of, values_of
@@ -45,6 +44,19 @@ class Remembered:
         """Whether patches hold a tensor that they did not hold: something of a render that has been."""
         now = Remembered(self.roots, self.network).seen
         return any(isinstance(thing, Tensor) and place not in self.seen for place, thing in now.items())
+
+    def written(self) -> bool:
+        """Whether patches have written into a tensor that they held."""
+        return any(isinstance(thing, Tensor) for thing, *_ in self._changes())
+
+    def replaced(self) -> bool:
+        """Whether patches held a tensor in a place that now has another: something of an earlier sampling."""
+        pairs = ((before, now) for _, _, before, now in self._changes() if isinstance(before, dict))
+        return any(
+            isinstance(held, Tensor) and now.get(name) is not held
+            for before, now in pairs
+            for name, held in before.items()
+        )
 
     def of_a_render(self) -> bool:
         """Whether what is not as it was may be of a picture: tensors, or what cannot be seen. One that only
@@ -90,58 +102,6 @@ def roots_of(patcher: Any, *options: Any) -> list[Any]:
     return [*options, *(getattr(patcher, name, None) for name in names)]
 
 
-class EachAnew:
-    """Runs renders of a search so that each begins as the first did.
-
-    Where patches keep nothing of a render, nothing is put back: one that counts calls goes on counting.
-    """
-
-    def __init__(self, roots: Iterable[Any], network: nn.Module) -> None:
-        self.kept = Remembered(roots, network)
-        self.needed, self.first = False, bool(self.kept)
-
-    def __call__(self, render: Callable[[], Tensor]) -> Tensor:
-        """One render. ValueError where the same one twice gives different latents whatever is put back."""
-        if self.first:
-            self.first = False
-            return self._first(render)
-        if self.needed:
-            self.kept.put_back()
-        return render()
-
-    def close(self) -> None:
-        """Leave what patches hold as it was found."""
-        if self.needed:
-            self.kept.put_back()
-
-    def _first(self, render: Callable[[], Tensor]) -> Tensor:
-        found = render()
-        if not self.kept.changed():
-            return found
-        seen = found.detach()
-        del found  # with its graph, before another is built
-        for needed in dict.fromkeys((self.kept.grown(), True)):
-            self.needed = needed
-            again = self(render)
-            if not _differ(again, seen):
-                return again
-            del again
-        raise ValueError(
-            f"The model carries a patch that remembers earlier renders ({self.kept.patches}), and it cannot "
-            "be made to begin anew: the same noise gave different latents twice. A noise search compares "
-            "renders, so each must begin alike: take out the node that patches the model so, such as a step "
-            "cache."
-        )
-
-
 def _last_part(module: str) -> str:
     """The name of a node pack's module without the folders that it lies in."""
     return re.split(r"[/\\]", module)[-1]
-
-
-def _differ(a: Tensor, b: Tensor) -> bool:
-    """Whether latents are not the same, but for the order in which a GPU sums."""
-    if torch.equal(a, b):
-        return False
-    error, size = (part.detach().float().nan_to_num().norm() for part in (a - b, b))
-    return a.device.type == "cpu" or bool(error > 1e-3 * size)

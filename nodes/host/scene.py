@@ -12,8 +12,9 @@ import comfy.model_management as management
 import torch
 from torch import Tensor, nn
 
+from .anew import RendersAnew
 from .gradients import plain_copy, render_options
-from .remembered import EachAnew, roots_of
+from .remembered import roots_of
 from .rows import with_rows
 
 
@@ -72,15 +73,15 @@ class Scene:
         self.model_wrap.conds = own(conds)
         try:
             inputs = (own(self.noise), self.sigmas.clone(), own(self.latent_image), own(self.denoise_mask))
-            with closing(self._each_anew()) as each_anew:
-                yield Prepared(self, *inputs, each_anew, differentiable, item)
+            with closing(self._renders_anew()) as renders_anew:
+                yield Prepared(self, *inputs, renders_anew, differentiable, item)
         finally:
             self.model_wrap.conds = conds
 
-    def _each_anew(self) -> EachAnew:
+    def _renders_anew(self) -> RendersAnew:
         patcher = self.model_wrap.model_patcher
         options = (self.extra_args["model_options"], self.model_wrap.model_options)
-        return EachAnew(roots_of(patcher, *options), patcher.model)
+        return RendersAnew(roots_of(patcher, *options), patcher.model)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Prepared:
     sigmas: Tensor
     latent_image: Tensor | None
     denoise_mask: Tensor | None
-    each_anew: EachAnew
+    renders_anew: RendersAnew
     differentiable: bool
     item: int | None = None
     """The one item of the batch that this is about; None: all of it."""
@@ -105,8 +106,8 @@ class Prepared:
         """Noise -> latents in the sampler's scale, by the stock sampler; its own randomness repeats every
         time."""
         management.throw_exception_if_processing_interrupted()
-        found = self.each_anew(partial(self._render, noise))
-        if self.each_anew.needed and self.item is None and len(self.scene.noise) > 1:
+        found = self.renders_anew(partial(self._render, noise))
+        if self.renders_anew.needed and self.item is None and len(self.scene.noise) > 1:
             raise ItemsMixed
         return found
 

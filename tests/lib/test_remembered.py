@@ -37,6 +37,12 @@ def remembered():
     return importlib.import_module(f"{PACK}.nodes.host.remembered")
 
 
+@pytest.fixture(scope="module")
+def anew(remembered):
+    """What goes by that memory."""
+    return importlib.import_module(f"{PACK}.nodes.host.anew")
+
+
 CACHE = """
 from functools import partial
 
@@ -143,9 +149,9 @@ KINDS = (
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("nest", [lambda f: {"wrappers": {"a": {None: [f]}}}, lambda f: {"patches": (f,)}])
-def test_a_step_begins_anew_whoever_holds_its_state(remembered, pack, kind, nest):
+def test_a_step_begins_anew_whoever_holds_its_state(anew, pack, kind, nest):
     step = patches(pack)[kind]
-    each = remembered.EachAnew([nest(step)], nn.Identity())
+    each = anew.RendersAnew([nest(step)], nn.Identity())
     given = [torch.full((2,), float(n)) for n in (1, 5, 7)]
     found = [each(lambda x=x: step(x)) for x in given]
     for x, result in zip(given, found, strict=True):
@@ -154,29 +160,29 @@ def test_a_step_begins_anew_whoever_holds_its_state(remembered, pack, kind, nest
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_found_is_left(remembered, pack, kind):
+def test_what_was_found_is_left(anew, pack, kind):
     """The stock sampler that runs next finds what it would have found without the search."""
     step = patches(pack)[kind]
-    each = remembered.EachAnew([[step]], nn.Identity())
+    each = anew.RendersAnew([[step]], nn.Identity())
     for n in (1.0, 5.0):
         each(lambda n=n: step(torch.full((2,), n)))
     each.close()
     torch.testing.assert_close(step(torch.ones(2)), torch.ones(2) * (1 if kind == "buffer" else 2))
 
 
-def test_a_plain_dictionary_among_the_options(remembered, pack):
+def test_a_plain_dictionary_among_the_options(anew, pack):
     state = {}
 
     def step(x):
         return state.setdefault("last", 2 * x)
 
     step.__module__ = pack.__name__
-    each = remembered.EachAnew([{"transformer_options": {"cache": state}}, step], nn.Identity())
+    each = anew.RendersAnew([{"transformer_options": {"cache": state}}, step], nn.Identity())
     for n in (1.0, 5.0):
         assert each(lambda n=n: step(torch.full((2,), n)))[0] == 2 * n
 
 
-def test_what_was_hung_on_the_network(remembered, pack):
+def test_what_was_hung_on_the_network(anew, pack):
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
 
     def step(x):
@@ -185,14 +191,14 @@ def test_what_was_hung_on_the_network(remembered, pack):
         return network[1].tea["last"]
 
     step.__module__ = pack.__name__
-    each = remembered.EachAnew([[step]], network)
+    each = anew.RendersAnew([[step]], network)
     for n in (1.0, 5.0):
         assert each(lambda n=n: step(torch.full((2,), n)))[0] == 2 * n
     each.close()
     assert not hasattr(network[1], "tea")
 
 
-def test_a_patch_that_keeps_nothing_of_a_render_is_left_alone(remembered, pack):
+def test_a_patch_that_keeps_nothing_of_a_render_is_left_alone(anew, pack):
     calls = deque()
 
     def counted(x):
@@ -200,20 +206,20 @@ def test_a_patch_that_keeps_nothing_of_a_render_is_left_alone(remembered, pack):
         return 2 * x
 
     counted.__module__ = pack.__name__
-    each = remembered.EachAnew([[counted]], nn.Identity())
+    each = anew.RendersAnew([[counted]], nn.Identity())
     for n in (1.0, 5.0, 7.0):
         assert each(lambda n=n: counted(torch.full((2,), n)))[0] == 2 * n
     assert len(calls) == 4  # once more than asked: to see whether it matters
 
 
-def test_a_patch_without_any_state_costs_nothing(remembered, pack):
+def test_a_patch_without_any_state_costs_nothing(anew, pack):
     renders = []
 
     def plain(x):
         return 2 * x
 
     plain.__module__ = pack.__name__
-    each = remembered.EachAnew([[plain]], nn.Identity())
+    each = anew.RendersAnew([[plain]], nn.Identity())
 
     def render():
         renders.append(None)
@@ -225,32 +231,32 @@ def test_a_patch_without_any_state_costs_nothing(remembered, pack):
 
 
 @pytest.mark.parametrize("hide", ["iterator", "generator"])
-def test_what_cannot_be_put_back_is_refused_by_name(remembered, pack, hide):
+def test_what_cannot_be_put_back_is_refused_by_name(anew, pack, hide):
     counter = itertools.count() if hide == "iterator" else (n for n in range(100))
 
     def drifting(x):
         return x + next(counter)
 
     drifting.__module__ = pack.__name__
-    each = remembered.EachAnew([[drifting]], nn.Identity())
+    each = anew.RendersAnew([[drifting]], nn.Identity())
     with pytest.raises(ValueError, match="drifting of somebodys_pack"):
         each(lambda: drifting(torch.ones(2)))
 
 
-def test_random_sources_are_wound_back(remembered, pack):
+def test_random_sources_are_wound_back(anew, pack):
     source = torch.Generator().manual_seed(3)
 
     def noisy(x):
         return x + torch.randn(2, generator=source)
 
     noisy.__module__ = pack.__name__
-    each = remembered.EachAnew([[noisy]], nn.Identity())
+    each = anew.RendersAnew([[noisy]], nn.Identity())
     wanted = torch.ones(2) + torch.randn(2, generator=torch.Generator().manual_seed(3))
     for _ in range(3):
         assert torch.equal(each(lambda: noisy(torch.ones(2))), wanted)
 
 
-def test_weights_and_networks_are_not_touched(remembered, pack):
+def test_weights_and_networks_are_not_touched(anew, pack):
     layer = nn.Linear(2, 2)
     shared = types.SimpleNamespace(layer=layer)
 
@@ -260,8 +266,62 @@ def test_weights_and_networks_are_not_touched(remembered, pack):
         return shared.last
 
     step.__module__ = pack.__name__
-    each = remembered.EachAnew([[step]], layer)
+    each = anew.RendersAnew([[step]], layer)
     before = layer.weight
     for _ in range(2):
         each(lambda: step(torch.ones(2)))
     assert layer.weight is before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pass_of_a_race_begins_anew_whoever_holds_the_state(anew, pack, kind):
+    step = patches(pack)[kind]
+    each = anew.PassesAnew([[step]], nn.Identity())
+    for rows in (3, 2, 1):  # of other candidates each time
+        x = torch.full((2,), float(rows))
+        found = each(lambda x=x: step(x))
+        torch.testing.assert_close(found, x if kind == "buffer" else 2 * x, atol=0, rtol=0)
+    assert each.needed
+    each.close()
+    torch.testing.assert_close(step(torch.ones(2)), torch.ones(2) * (1 if kind == "buffer" else 2))
+
+
+def test_a_race_leaves_a_patch_that_only_counts_and_refuses_one_that_hides(anew, pack):
+    calls = deque()
+
+    def counted(x):
+        calls.append(None)
+        return 2 * x
+
+    counted.__module__ = pack.__name__
+    each = anew.PassesAnew([[counted]], nn.Identity())
+    for n in (1.0, 5.0):
+        each(lambda n=n: counted(torch.full((2,), n)))
+    each.close()
+    assert len(calls) == 2 and not each.needed
+    numbers = (n for n in range(100))
+
+    def drifting(x):
+        return x + next(numbers)
+
+    drifting.__module__ = pack.__name__
+    with pytest.raises(ValueError, match="drifting of somebodys_pack"):
+        anew.PassesAnew([[drifting]], nn.Identity())
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_cache_that_holds_an_earlier_sampling_is_said_when_a_race_begins(anew, pack, caplog, held):
+    """It may be right or wrong by its author; what it held was there before the race, and stays."""
+    state = {"last": torch.zeros(2), "weights": torch.ones(2)} if held else {}
+
+    def step(x):
+        state["last"] = 2 * x
+        return state["last"]
+
+    step.__module__ = pack.__name__
+    each, before = anew.PassesAnew([[step]], nn.Identity()), dict(state)
+    for n in (1.0, 5.0):
+        each(lambda n=n: step(torch.full((2,), n)))
+    each.close()
+    assert state == before
+    assert [r.message.count("step of somebodys_pack") for r in caplog.records] == [1] * held

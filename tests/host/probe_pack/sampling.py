@@ -230,6 +230,9 @@ class StepCache(ModelPatch):
         return {"required": {"model": ("MODEL",), "kind": ("STRING", {"default": "closure"})}}
 
     def run(self, model, kind):
+        for place in (self.__dict__, StepCache.shared, MODULE_STATE):  # their nodes begin anew where applied
+            place.clear()
+        vars(model.model.diffusion_model).pop("tea", None)
         patched = model.clone()
         getattr(self, f"patch_{kind}", partial(self.patch_wrapper, kind))(patched)
         return (patched,)
