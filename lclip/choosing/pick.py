@@ -56,6 +56,11 @@ def pick(
     if variety and len(good) > 1:
         if embeddings is None:
             raise ValueError(f"variety is {variety}, which needs the items' embeddings; got none")
+        if embeddings.ndim != 2 or len(embeddings) != len(scores):
+            raise ValueError(
+                f"the embeddings have shape {list(embeddings.shape)}; expected one for each of the "
+                f"{len(scores)} items, [{len(scores)}, D]"
+            )
         known = ~scores.isnan().cpu() & torch.isfinite(embeddings).all(1).cpu()
         numbers = [index for index in good if known[index]]
         varied = []

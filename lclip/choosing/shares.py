@@ -205,6 +205,12 @@ def check_concepts(concepts: Sequence[str]) -> int:
     case and space: both would have a share of the same."""
     if isinstance(concepts, str):
         raise ValueError(f"the concepts are the text {concepts!r}; expected a list of texts")
+    odd = [name for name in concepts if not isinstance(name, str)]
+    if odd:
+        raise ValueError(
+            f"one of the concepts is {odd[0]!r}; expected a text for each, such as a cat and a dog. Ask one "
+            "question after the other"
+        )
     names = [" ".join(name.split()).casefold() for name in concepts]
     if len(names) < 2:
         raise ValueError(f"the concepts are {list(concepts)}; expected two or more, such as a cat and a dog")

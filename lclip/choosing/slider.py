@@ -185,7 +185,13 @@ class GuidedSlide(SlideRun):
         self.trace: dict[float, Tensor] = {}
 
     def _start(self) -> Tensor:
-        return self.render(self._watched)
+        start = self.render(self._watched)
+        if isinstance(start, Tensor) and not self.trace:
+            raise ValueError(
+                "The sampler showed no predicted x0 on the way, so there was nothing to guide. Take one that "
+                "reports every step, such as euler, or move the noise instead (`NoiseSlide`)."
+            )
+        return start
 
     def _watched(self, x0: Tensor, level: float) -> Tensor:
         with torch.no_grad():

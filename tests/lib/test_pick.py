@@ -45,6 +45,7 @@ def test_who_is_kept_and_who_is_left(how, kept):
         ({"k": 0}, "k is 0"),
         ({"at_least": NAN}, "at_least is nan"),
         ({"k": 1, "variety": 1.5}, "variety is 1.5"),
+        ({"k": 2, "variety": 0.5, "embeddings": torch.eye(3)}, "embeddings have shape .*one for each of the"),
         ({"k": 2, "variety": 0.5}, "embeddings"),
     ],
 )

@@ -145,6 +145,14 @@ def test_equal_concepts_are_refused():
         lclip.shares(world.latent_clip, torch.randn(2, 4, 8, 8) * 6, ["a red star", "A red  star"])
 
 
+@pytest.mark.parametrize("concepts", [[["a", "b"]], ["a", None], ["a", 2]])
+def test_what_is_no_text_is_no_concept(concepts):
+    chances = torch.tensor([[0.9, 0.1]])
+    for ask in (shares_of, balance_of):
+        with pytest.raises(ValueError, match="one of the concepts is .*expected a text"):
+            ask(chances, concepts)
+
+
 def test_empty_concepts_are_refused():
     model, z = load_world().latent_clip, torch.randn(2, 4, 8, 8) * 6
     for ask in (lclip.shares, lclip.balance):

@@ -241,6 +241,11 @@ def test_a_render_that_gives_no_latents_is_refused(world):
         lclip.slide_guided(lambda change: None, slider)
 
 
+def test_a_sampler_that_shows_no_x0_cannot_be_guided(slider):
+    with pytest.raises(ValueError, match="showed no predicted x0"):
+        lclip.slide_guided(lambda change: torch.randn(1, 4, 8, 8), slider)
+
+
 def test_a_series_that_nothing_guided_says_why(world, slider, noise):
     settings = lclip.SlideSettings(**{**QUICK, "end": 0.01})
     found = lclip.slide_guided(guided(world, noise), slider, settings)
