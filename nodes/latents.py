@@ -57,18 +57,22 @@ def samples_of(latent: Mapping[str, Any]) -> Tensor:
     return samples
 
 
+def numbers_said(latent: Mapping[str, Any]) -> list[int]:
+    """What a LATENT calls its items (batch_index): a list, a tuple, an array or a tensor; empty: nothing."""
+    numbers = latent.get("batch_index")
+    return [] if numbers is None else [int(number) for number in numbers]
+
+
 def numbers_of(latent: Mapping[str, Any]) -> tuple[int, ...] | None:
     """What a LATENT calls its items (batch_index); None where it does not say it of each."""
-    numbers = latent.get("batch_index")
-    if numbers is None or len(numbers) != len(samples_of(latent)):
-        return None
-    return tuple(map(int, numbers))
+    numbers = numbers_said(latent)
+    return tuple(numbers) if numbers and len(numbers) == len(samples_of(latent)) else None
 
 
 def item_numbers(latent: Mapping[str, Any]) -> list[int]:
     """The number of each item in the batch that was sampled; its place where a LATENT says none."""
     batch = len(samples_of(latent))
-    numbers = list(latent.get("batch_index") or range(batch))
+    numbers = numbers_said(latent) or range(batch)
     return [numbers[index % len(numbers)] for index in range(batch)]
 
 
@@ -97,7 +101,7 @@ def _belongings(latent: Mapping[str, Any], indices: list[int]) -> dict[str, Any]
     Where it has fewer masks or numbers than items, they begin again with the first, as the host's do.
     """
     taken = dict(latent)
-    mask, numbers = latent.get("noise_mask"), latent.get("batch_index")
+    mask, numbers = latent.get("noise_mask"), numbers_said(latent)
     if isinstance(mask, Tensor) and mask.ndim > 2 and mask.shape[0] > 1:
         taken["noise_mask"] = mask[[index % mask.shape[0] for index in indices]]
     if numbers:

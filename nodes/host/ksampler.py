@@ -14,7 +14,15 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
-from ..latents import EMPTY_LATENT_RATIOS, item_numbers, made_from, numbers_of, samples_of, with_seeds
+from ..latents import (
+    EMPTY_LATENT_RATIOS,
+    item_numbers,
+    made_from,
+    numbers_of,
+    numbers_said,
+    samples_of,
+    with_seeds,
+)
 from . import exits
 from .finds import FixedNoise
 from .rows import numbered
@@ -147,7 +155,7 @@ def noise_of(latent: Mapping[str, Any], seed: int) -> Tensor:
 
 def _drawn_as(latent: Mapping[str, Any]) -> list[int] | None:
     """The number that each item's noise is drawn by, where a LATENT says any (batch_index)."""
-    return item_numbers(latent) if latent.get("batch_index") else None
+    return item_numbers(latent) if numbers_said(latent) else None
 
 
 def _callback(model: Any, renders: int, preview: bool) -> Callable[[int, Tensor, Tensor, int], None]:
