@@ -285,10 +285,12 @@ def _written(rows: list[tuple[str, ...]], settings: SlideSettings) -> str:
         "count has two or three values, so that ties hold its correlation to 0.87 even where the order is "
         "right. All else kept: the oracle reads ground, shape, colour, size and number, but for what is "
         "moved, in every picture of the series as in its start. By examples: an end is shown by "
-        f"{EXAMPLES} drawings in the place of its text. What SliderSpace (arXiv 2502.01639) and Concept "
-        "Sliders (arXiv 2311.12092) report of theirs: the change of the CLIP score, here the cosine of the "
-        "last picture with the text that says more, less the start's, in points; and LPIPS to the start, in "
-        "the place of which stand the mean difference of pixels in 0 to 1 over the series, and the rest, the "
-        "cosine to the start in all that is no part of the axis. Their figures are SDXL's with other "
+        f"{EXAMPLES} drawings in the place of its text. What Concept Sliders (arXiv 2311.12092) report of "
+        "theirs: the change of the CLIP score, here the cosine of the last picture with the text that says "
+        "more, less the start's, in points; and LPIPS to the start, in the place of which stand the mean "
+        "difference of pixels in 0 to 1 over the series, and the rest, the cosine to the start in all that "
+        "is no part of the axis. SliderSpace (arXiv 2502.01639) finds its axes by itself and is measured by "
+        "how varied and how near to other sets its pictures are (FID), which one axis that the user names does "
+        "not have. Their figures are of Stable Diffusion's and FLUX's pictures with other "
         "judges.\n\n" + table(HEADER, rows)
     )
