@@ -290,7 +290,7 @@ def _written(rows: list[tuple[str, ...]], settings: SlideSettings) -> str:
         "more, less the start's, in points; and LPIPS to the start, in the place of which stand the mean "
         "difference of pixels in 0 to 1 over the series, and the rest, the cosine to the start in all that "
         "is no part of the axis. SliderSpace (arXiv 2502.01639) finds its axes by itself and is measured by "
-        "how varied and how near to other sets its pictures are (FID), which one axis that the user names does "
-        "not have. Their figures are of Stable Diffusion's and FLUX's pictures with other "
+        "how varied and how near to other sets its pictures are (FID), which one axis that the user names "
+        "does not have. Their figures are of Stable Diffusion's and FLUX's pictures with other "
         "judges.\n\n" + table(HEADER, rows)
     )
