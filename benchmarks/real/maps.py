@@ -52,9 +52,9 @@ class Plan:
 PLANS = {
     "sdxl-half": Plan(MAPS["sdxl"], (READS_LARGE, READS_BETWEEN), 600, "sdxl", 80, 4, 2000, shrink=2),
     "flux": Plan(SHIPPED["flux"], ("flux",), 1000, "flux", 96, 4, 1800),
-    "sd3": Plan(SHIPPED["sd3"], ("sd3",), 1000, "sd3", 96, 4, 1800),
-    "sd1.5": Plan(SHIPPED["sd1.5"], ("sd1.5",), 1000, "sd1.5", 96, 4, 1800),
-    "flux2": Plan(SHIPPED["flux2"], ("flux2",), 1000, "flux2", 88, 4, 1800),
+    "sd3": Plan(SHIPPED["sd3"], ("sd3",), 1000, "sd3", 96, 4, 1200),
+    "sd1.5": Plan(SHIPPED["sd1.5"], ("sd1.5",), 1000, "sd1.5", 96, 4, 1200),
+    "flux2": Plan(SHIPPED["flux2"], ("flux2",), 1000, "flux2", 88, 4, 1200),
 }
 
 
