@@ -26,7 +26,7 @@ from .real.taesd import CAVEAT, Taesd, TinyMissing, load_taesd
 from .real_gate import gate
 
 PHOTOGRAPHS = 12
-ANCHORED, SECONDS = ("flux",), 240.0
+ANCHORED, SECONDS = ("flux",), 240
 MEANING = (
     "Error: |z - z'|^2 as a share of the variance of z', the latents of the same picture encoded at the "
     "smaller size by SDXL's VAE. PSNR: against z' decoded. Intervals over photographs."
@@ -80,7 +80,7 @@ def adapters(run: Run) -> str:
         f"Latents of other VAEs at {SMALL} px as SDXL's. {len(crops['sdxl'])} crops of {number} test "
         f"pictures, {CAVEAT}. {MEANING}\n\n"
         + table(("way", *COLUMNS), _rows(ways, crops["sdxl"], crops["picture"], sdxl))
-        + f"\n\nIn {SECONDS:.0f} seconds: learnt from the same crops by the same losses, on one core. "
+        + f"\n\nIn {SECONDS} seconds: learnt from the same crops by the same losses, on one core. "
         f"The anchor is SD-Latent-Interposer's architecture, {ANCHOR_WIDTH} wide with {ANCHOR_BLOCKS} blocks "
         "as its published files are.\n\n" + gate(run, cache_folder())
     )
@@ -94,11 +94,11 @@ def _side_by_side(run: Run, space: str, crops: Latents) -> dict[str, Tensor]:
         def job(learner: Callable[..., Adapter] = learner) -> dict[str, np.ndarray]:
             plan = PLANS[space] if not run.tiny else replace(PLANS[space], crops=2)
             train, dev = of_plan(plan, cache_folder(), run.say, run.choose(DEV, 2))
-            adapter = learner(plan, train, dev, seconds=run.choose(SECONDS, 1.0), say=run.say)
+            adapter = learner(plan, train, dev, seconds=run.choose(SECONDS, 1), say=run.say)
             with torch.inference_mode():
                 return {"z": adapter(crops[space]).numpy()}
 
-        name = f"{way} in {SECONDS:.0f} seconds"
+        name = f"{way} in {SECONDS} seconds"
         found[name] = torch.from_numpy(run.part(f"{name} {space}", job)["z"])
     return found
 
