@@ -48,14 +48,13 @@ class GrowingTable:
         self.suffix = self.growing.suffix.lower()
         self.about = path.with_name(f"{path.name}.settings.json")
         sources = path.with_name(f"{path.name}.sources.jsonl")
+        for target in {self.path, self.growing, self.about, sources}:
+            check_writable(target)
         if overwrite:
             for old in (self.path, self.growing, self.about, sources):
                 old.unlink(missing_ok=True)
         elif self.parquet and path.exists():
             raise ValueError(f"{path} is finished already; give another name, or --overwrite to start anew")
-        check_writable(self.path)
-        for beside in {self.growing, self.about, sources}:
-            check_writable(beside)
         check_settings(self.about, settings, self.growing if self.growing.exists() else None)
         if not self.growing.exists():
             sources.unlink(missing_ok=True)

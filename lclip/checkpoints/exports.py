@@ -13,9 +13,11 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
+from .atomic import beside
 from .checkpoint import FOLDER_ENTRY, FORMAT, Checkpoint, check_written
 from .folders import CONFIG, WEIGHTS, read_json
 from .layouts import clip_model_config, to_transformers
+from .targets import check_name, check_writable
 from .tensors import write_tensors
 from .tokenizer_files import tokenizer_files
 
@@ -81,8 +83,8 @@ def check_folder(folder: Path, overwrite: bool = False) -> Path:
 
     Raises ValueError, FileNotFoundError.
     """
-    if not folder.parent.is_dir():
-        raise FileNotFoundError(f"the folder {folder.parent} does not exist; create it first")
+    check_name(folder)
+    check_writable(beside(folder, "tmp"))
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ValueError(f"{folder} is a file or a link; expected the name of a folder")
     others = sorted({path.name for path in folder.iterdir()} - KNOWN) if folder.is_dir() else []
@@ -111,8 +113,7 @@ def atomic_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     The old folder is gone only when the new one is there.
     """
     check_folder(folder, overwrite)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    temporary, old = beside(folder, "tmp"), beside(folder, "old")
     try:
         temporary.mkdir()
         yield temporary

@@ -5,6 +5,7 @@ And where a result goes whose place turned bad meanwhile: it is never thrown awa
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -53,6 +54,24 @@ def plain_name(stem: str, extension: str, longest: int = 200) -> str:
     return name + extension
 
 
+def check_name(path: Path) -> None:
+    """ValueError for the name of a file or folder to be written that not every system takes.
+
+    The same on every system: folders of models and results are shared with Windows, and copied to it.
+    """
+    if path.name in ("", "..") or (fault := name_fault(path.name)) is None:
+        return
+    shown = str(path) if str(path).isprintable() else repr(str(path))
+    raise ValueError(f"{shown} cannot be written: {fault}. Choose another name")
+
+
+def check_names(folder: Path) -> None:
+    """ValueError for a folder whose name, or that of one above it, cannot be where it has to be made."""
+    _check_length(folder)
+    for missing in itertools.takewhile(lambda each: not each.exists(), (folder, *folder.parents)):
+        check_name(missing)
+
+
 def check_writable(path: str | os.PathLike[str], room: int = 1 << 16) -> Path:
     """The path, if a file of that many bytes can be written there now, beside one that is replaced.
 
@@ -65,8 +84,7 @@ def check_writable(path: str | os.PathLike[str], room: int = 1 << 16) -> Path:
         raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; expected the name of a file")
-    if os.name == "nt" and (fault := name_fault(path.name)) is not None:
-        raise ValueError(f"{path} cannot be written: {fault}. Choose another name")
+    check_name(path)
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp") as file:
             _reserve(file.fileno(), min(room, MOST_TRIED))
@@ -76,9 +94,12 @@ def check_writable(path: str | os.PathLike[str], room: int = 1 << 16) -> Path:
 
 
 def check_folder(folder: str | os.PathLike[str], names: Iterable[str] = ("x",), room: int = 1 << 16) -> Path:
-    """The folder, made where it is missing, if such files can be written in it. See check_writable."""
+    """The folder, made where it is missing, if such files can be written in it. See check_writable.
+
+    A folder that is there may be called anything; what is made is called as every system takes it.
+    """
     folder = Path(folder)
-    _check_length(folder)
+    check_names(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} cannot be written: it is a file; expected a folder")
     try:

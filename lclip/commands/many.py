@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def ask(options: argparse.Namespace, question: Question) -> int:
     """Ask a question of all latents that the options name, write and report the answers."""
     from ..bulk.asking import Asker
+    from ..checkpoints.targets import check_names, check_writable
     from ..data.finding import find_shards
 
     in_parts = options.out is not None and (options.out.is_dir() or not options.out.suffix)
@@ -32,6 +33,8 @@ def ask(options: argparse.Namespace, question: Question) -> int:
     if options.out is not None and not in_parts and options.format:
         raise ValueError(f"--format is for folders; the format of {options.out} is in its name")
     next(find_shards(options.inputs, 1), None)  # what is not there is said before the model is loaded
+    if options.out is not None:
+        (check_names if in_parts else check_writable)(options.out)
     source = source_of(options)
     asker = Asker(question, source.load(), options.batch)
     if in_parts:
@@ -129,9 +132,7 @@ def _to_terminal(options: argparse.Namespace, asker: Asker) -> int:
 def _into_file(options: argparse.Namespace, asker: Asker) -> int:
     from ..bulk.results import GrowingTable
     from ..checkpoints.claims import claimed, lock_of
-    from ..checkpoints.targets import check_writable
 
-    check_writable(options.out)
     with claimed(options.out, lock_of(options.out)):
         table = GrowingTable(options.out, asker.question, settings_of(options, asker), options.overwrite)
         fill(options, asker, table)

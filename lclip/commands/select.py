@@ -66,10 +66,13 @@ def run(options: argparse.Namespace) -> int:
     from ..bulk.asking import Asker
     from ..bulk.questions import Score
     from ..checkpoints.claims import claimed, lock_of
+    from ..checkpoints.targets import check_writable
     from ..data.finding import find_shards
     from ..scoring import too_many
 
     next(find_shards(options.inputs, 1), None)
+    if options.scores:
+        check_writable(options.scores)
     if options.save_to:
         _check_target(options)
     asker = Asker(Score(tuple(options.text), options.size_rule), source_of(options).load(), options.batch)
@@ -110,9 +113,7 @@ def _check_target(options: argparse.Namespace) -> None:
 
 def _claimed_table(options: argparse.Namespace, asker: Asker) -> tuple[list[Row], int, Identity]:
     from ..checkpoints.claims import claimed, lock_of
-    from ..checkpoints.targets import check_writable
 
-    check_writable(options.scores)
     with claimed(options.scores, lock_of(options.scores)):
         return _from_table(options, asker)
 

@@ -317,6 +317,18 @@ def test_only_what_samples_gets_a_control_after_generate(host):
     assert controlled == {name: ["seed"] for name in SAMPLES}
 
 
+def test_no_nodes_checks_mind_that_everything_is_wired(host, graph):
+    """A wired widget reaches them as None: no reason to run again at each queue, nor to refuse the prompt."""
+    found = graph.add("Probe_Values", value=graph.add("Probe_WiredChecks")[0])
+    (checks,) = host.run(graph).require_ok().values(found)
+    assert set(checks) == set(SOCKETS)
+    for name, (fingerprints, valid) in checks.items():
+        assert len(set(fingerprints)) <= 1 and "nan" not in fingerprints, f"{name}: {fingerprints}"
+        assert valid == "True", f"{name}: {valid}"
+    asked = {name for name, (fingerprints, _) in checks.items() if fingerprints}
+    assert {"LatentCLIP_Load", "LatentCLIP_TrainAdapter", "LatentCLIP_LoadTaste"} <= asked
+
+
 # Every other widget is for everyday use.
 RARE = {
     "size_rule",

@@ -58,9 +58,21 @@ def test_a_series_starts_from_ksamplers_picture_and_is_measured_by_the_library(s
     assert positions[0] < positions[1] < positions[2]
 
 
-@pytest.mark.parametrize(("steps", "sampler_name"), [(1, "euler"), (5, "euler")])
-def test_noise_and_model_of_a_position_make_its_picture_in_stock_nodes(slide, steps, sampler_name):
+@pytest.mark.parametrize(
+    ("steps", "sampler_name", "cache"),
+    [
+        (1, "euler", None),
+        (5, "euler", None),
+        (5, "uni_pc", None),
+        *((steps, "euler", cache) for steps in (1, 6) for cache in ("EasyCache", "LazyCache")),
+    ],
+)
+def test_noise_and_model_of_a_position_make_its_picture_in_stock_nodes(slide, steps, sampler_name, cache):
+    """Also under a step cache, whose state each render begins anew."""
     latent = slide.empty()
+    if cache is not None:
+        widgets = {"reuse_threshold": 3.0, "start_percent": 0.0, "end_percent": 0.95, "verbose": False}
+        slide.model = slide.graph.add(cache, model=slide.model[0], **widgets)
     node = slide.slide(latent, steps=steps, sampler_name=sampler_name)
     add = slide.graph.add
     guider = add("CFGGuider", model=node[4], positive=slide.positive, negative=slide.negative, cfg=1.0)
@@ -77,6 +89,17 @@ def test_noise_and_model_of_a_position_make_its_picture_in_stock_nodes(slide, st
     result = slide.run()
     assert len(result.values(shown)) == 3
     near(slide.host, torch.tensor(result.values(each)), torch.tensor(result.values(whole)), 1e-4, 1e-3)
+
+
+@pytest.mark.parametrize(("steps", "method"), [(2, "noise"), (5, "guidance")])
+def test_an_attention_that_another_node_cut_changes_no_series(slide, steps, method):
+    """It changes no picture, but would take the gradient away that the series follows."""
+    latent, cut = slide.empty(), slide.graph.add("Probe_CutAttention", model=slide.model[0])[0]
+    for name, model in (("whole", None), ("cut", cut)):
+        slide.dump(slide.slide(latent, model, steps=steps, method=method)[0], name)
+    slide.run()
+    near(slide.host, slide.samples("cut"), slide.samples("whole"), 1e-4, 1e-2)
+    assert (slide.samples("whole")[0] - slide.samples("whole")[2]).abs().max() > 1e-3
 
 
 def test_a_batch_gives_a_series_of_each_item_position_by_position(slide):

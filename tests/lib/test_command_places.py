@@ -11,9 +11,10 @@ import torch
 from command_world import pictures, read_csv, run, save_model, shell, start, write_files, write_shard
 
 import lclip
+from lclip.checkpoints.atomic import atomic_file
 from lclip.checkpoints.claims import claimed, lock_of
 from lclip.checkpoints.targets import check_folder, check_writable, name_fault, plain_name, written_somewhere
-from lclip.data.files import read_latents
+from lclip.data.files import read_latents, write_latents
 
 TEXT = ("--text", "blood")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits as Linux has them")
@@ -117,6 +118,7 @@ def test_two_runs_at_once_are_refused_by_name_and_leave_nothing_behind(world, ou
     holder = subprocess.Popen(
         [sys.executable, "-c", f"""
 import sys; from pathlib import Path; sys.path.insert(0, {str(lclip.__path__[0])!r} + "/..")
+from lclip.checkpoints.atomic import atomic_file
 from lclip.checkpoints.claims import claimed
 with claimed(Path("x"), Path({str(lock)!r})): print("held", flush=True); sys.stdin.read()"""],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -254,12 +256,12 @@ def outputs(tiny, work, target):
         ("adapter", "--mini", "--scenes", 4, "--steps", 1, "--out", weights),
         ("reno", "--prompt", "a red star", "--iterations", 1, "--out", target.with_suffix("")),
         ("demo", "--out", target.with_suffix("")),
-        ("train", "--data", "in", "--steps", 1, "--vocabulary", "x", "--out", target.with_suffix("")),
+        ("train", "--data", "in", "--steps", 1, "--out", target.with_suffix("")),
     )
 
 
 @linux
-@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("number", range(10))
 def test_a_name_that_is_too_long_is_one_line_before_the_work(world, number):
     tiny, work = world
     arguments = outputs(tiny, work, work / ("n" * 300 + ".csv"))[number]
@@ -280,7 +282,7 @@ def test_a_name_of_240_letters_is_written(world):
 
 
 @linux
-@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("number", range(10))
 def test_a_folder_that_is_read_only_is_one_line_before_the_work(world, number):
     tiny, work = world
     (work / "locked").mkdir(mode=0o500)
@@ -322,6 +324,66 @@ def test_names_that_not_every_system_takes(name, fault):
     assert re.search(fault, name_fault(name) or "")
     mended = plain_name(name, ".x")
     assert name_fault(mended) is None and mended.endswith(".x")
+
+
+FORBIDDEN = ("CON", "a:b", "a\tb", "lpt1", "what?", "end. ")
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_no_system_writes_a_name_that_another_cannot_have(tmp_path, name):
+    """Folders are shared: what Linux writes as `a:b` Windows cannot open, nor copy."""
+    stem = f"{name}.safetensors" if name != "end. " else name
+    for check in (check_writable, check_folder):
+        with pytest.raises(ValueError, match="cannot be written: .*Choose another name"):
+            check(tmp_path / stem)
+    with pytest.raises(ValueError, match="Choose another name"):
+        check_folder(tmp_path / name / "inner", ("x",))
+    with pytest.raises(ValueError, match="Choose another name"), atomic_file(tmp_path / stem):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@linux
+def test_a_folder_that_is_there_may_be_called_anything(tmp_path):
+    (tmp_path / "2026-01-01 12:30").mkdir()
+    assert check_folder(tmp_path / "2026-01-01 12:30" / "new", ("x",)).is_dir()
+    assert check_folder(tmp_path / "new" / ".." / "other").is_dir()
+
+
+@linux
+@pytest.mark.parametrize("number", range(10))
+def test_a_forbidden_name_is_one_line_before_the_work(world, number, capsys):
+    tiny, work = world
+    absent = work / "absent.safetensors"  # with a model that is not there, what comes first is told first
+    for name in ("a:b", "CON", "a\tb"):
+        arguments = outputs(absent, work, work / f"{name}.csv")[number]
+        assert run(*arguments) == 2
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert "cannot be written: Windows" in last and last.endswith("Choose another name"), last
+    assert sorted(path.name for path in work.iterdir()) == ["deep", "in", "link"]
+
+
+def test_every_library_function_that_writes_a_file_asks_the_same(world, tmp_path):
+    tiny, _ = world
+    model = lclip.load(tiny)
+    taste = lclip.Taste(torch.ones(model.config.embed_dim), 0.0)
+    writers = (
+        lambda path: lclip.convert(tiny, path.with_suffix(".safetensors")),
+        lambda path: lclip.convert(tiny, path, to="transformers"),
+        lambda path: lclip.save_taste(taste, path.with_suffix(".safetensors")),
+        lambda path: write_latents(torch.zeros(1, 4, 8, 8), path.with_suffix(".latent")),
+    )
+    for write in writers:
+        with pytest.raises(ValueError, match="cannot be written: Windows forbids ':'"):
+            write(tmp_path / "a:b")
+
+
+@linux
+def test_an_older_table_by_a_forbidden_name_is_not_lost(world, capsys):
+    tiny, work = world
+    (work / "a:b.csv").write_text("mine")
+    assert run("score", "--model", tiny, *TEXT, "in", "--out", work / "a:b.csv", "--overwrite") == 2
+    assert (work / "a:b.csv").read_text() == "mine"
 
 
 def test_names_that_every_system_takes_are_left_alone():

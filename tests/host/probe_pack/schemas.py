@@ -87,4 +87,54 @@ class Replace:
         return (await replacements.register([replacement]),)
 
 
-NODES = {"Probe_Defaults": Defaults, "Probe_Replace": Replace, "Probe_SelectDoubts": SelectDoubts}
+class WiredChecks:
+    """What each node's own checks say of inputs that are all wired: the host hands None to them.
+
+    By node: a text for each time that its fingerprint was asked, and what its validation said.
+    """
+
+    RETURN_TYPES = (ANY,)
+    CATEGORY = "probe"
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def run(self):
+        found = {}
+        for name, node in nodes.NODE_CLASS_MAPPINGS.items():
+            if not name.startswith("LatentCLIP_"):
+                continue
+            groups = node.INPUT_TYPES()
+            inputs = dict.fromkeys([*groups.get("required", {}), *groups.get("optional", {})])
+            found[name] = [
+                [repr(node.fingerprint_inputs(**inputs)) for _ in range(2)]
+                if _own(node, "fingerprint_inputs")
+                else [],
+                repr(node.validate_inputs(**_named(node.validate_inputs, inputs)))
+                if _own(node, "validate_inputs")
+                else "True",
+            ]
+        return (found,)
+
+
+def _own(node, name: str) -> bool:
+    """Whether the node, and not a class of the host, has this method."""
+    return any(name in vars(each) for each in node.__mro__ if each.__module__ == node.__module__)
+
+
+def _named(check, inputs: dict) -> dict:
+    """The host hands over those inputs that a validation names, or all where it takes any."""
+    parameters = inspect.signature(check).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return inputs
+    return {name: value for name, value in inputs.items() if name in parameters}
+
+
+NODES = {
+    "Probe_Defaults": Defaults,
+    "Probe_Replace": Replace,
+    "Probe_SelectDoubts": SelectDoubts,
+    "Probe_WiredChecks": WiredChecks,
+}
