@@ -248,8 +248,11 @@ def _in_fork(run: Callable[[], int], limit: float) -> int:
 
 
 def tests_for(mutant: Mutant, reach: Reach, budget: float) -> list[str]:
-    """The tests that run the changed line, the quickest first; of a line that runs at import, the file's."""
-    lines = reach["lines"].get(mutant.file, {})
+    """The tests that run the changed line, the quickest first; of a line that runs at import, the file's.
+
+    A file without functions, such as a table, runs at import alone: any test may look at what it holds.
+    """
+    lines = reach["lines"].get(mutant.file, {"": list(reach["tests"])})
     tests = lines.get(str(mutant.line)) or sorted({test for each in lines.values() for test in each})
     chosen, spent = [], 0.0
     for test in sorted(tests, key=reach["tests"].__getitem__):

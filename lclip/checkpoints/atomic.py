@@ -25,7 +25,7 @@ def beside(path: Path, ending: str) -> Path:
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary name beside the final one: renamed on success, removed on failure.
 
-    Raises FileNotFoundError for a folder that is not there, ValueError for a name that not every system takes.
+    Raises FileNotFoundError for a folder that is not there, ValueError for a name not for every system.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist; create it first")

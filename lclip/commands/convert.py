@@ -62,8 +62,10 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from ..checkpoints.convert import convert
+    from ..checkpoints.targets import check_names
 
     target = _target(options)
+    check_names(target)
     if target.exists() and not options.overwrite:
         raise ValueError(f"{target} exists already; give another name, or --overwrite to replace it")
     dtype = options.dtype and getattr(torch, options.dtype)

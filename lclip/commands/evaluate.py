@@ -86,9 +86,10 @@ def add_to(subparsers: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, and write the page."""
     from ..checkpoints.claims import claimed, lock_of
-    from ..checkpoints.targets import check_folder
+    from ..checkpoints.targets import check_folder, check_names
 
     _check(options)
+    check_names(options.out)
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file; expected a folder")
     if options.inputs and not makes(options, options.task):

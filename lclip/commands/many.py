@@ -27,14 +27,16 @@ def ask(options: argparse.Namespace, question: Question) -> int:
     from ..checkpoints.targets import check_names, check_writable
     from ..data.finding import find_shards
 
+    if options.out is not None:
+        check_names(options.out)
     in_parts = options.out is not None and (options.out.is_dir() or not options.out.suffix)
     if not in_parts and (options.workers > 1 or options.engine == "ray"):
         raise ValueError("several workers write several tables: give --out the name of a folder")
     if options.out is not None and not in_parts and options.format:
         raise ValueError(f"--format is for folders; the format of {options.out} is in its name")
     next(find_shards(options.inputs, 1), None)  # what is not there is said before the model is loaded
-    if options.out is not None:
-        (check_names if in_parts else check_writable)(options.out)
+    if options.out is not None and not in_parts:
+        check_writable(options.out)
     source = source_of(options)
     asker = Asker(question, source.load(), options.batch)
     if in_parts:

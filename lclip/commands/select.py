@@ -91,10 +91,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_target(options: argparse.Namespace) -> None:
     """Refuse a folder for the chosen ones that holds others, or that would be its own input."""
-    from ..checkpoints.targets import check_folder
+    from ..checkpoints.targets import check_folder, check_names
     from ..data.shards import PIPE
 
     target = options.save_to
+    check_names(target)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"the folder {target.parent} does not exist; create it first")
     for source in options.inputs:  # files too: they would be taken for old copies, and removed

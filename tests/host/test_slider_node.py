@@ -41,7 +41,9 @@ def measured(slide, latents, less=SLIDER["less"]):
     return lclip.SliderReward(model, less, SLIDER["more"]).position(latents)
 
 
-@pytest.mark.parametrize(("steps", "sampler_name"), [(1, "euler"), (2, "euler_ancestral"), (5, "dpmpp_2m")])
+@pytest.mark.parametrize(
+    ("steps", "sampler_name"), [(1, "euler"), (2, "euler_ancestral"), (5, "dpmpp_2m"), (5, "uni_pc")]
+)
 def test_a_series_starts_from_ksamplers_picture_and_is_measured_by_the_library(slide, steps, sampler_name):
     stage = {"steps": steps, "sampler_name": sampler_name}
     latent = slide.empty()
@@ -63,7 +65,6 @@ def test_a_series_starts_from_ksamplers_picture_and_is_measured_by_the_library(s
     [
         (1, "euler", None),
         (5, "euler", None),
-        (5, "uni_pc", None),
         *((steps, "euler", cache) for steps in (1, 6) for cache in ("EasyCache", "LazyCache")),
     ],
 )

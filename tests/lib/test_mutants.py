@@ -43,7 +43,10 @@ def test_the_quickest_tests_of_the_line_are_asked_within_the_budget(mutants):
     assert mutants.tests_for(fault(mutants, 3), reach, 0.01) == ["quick"], "at least one"
     everything = ["elsewhere", "quick", "middle", "slow"]
     assert mutants.tests_for(fault(mutants, 9), reach, 100) == everything, "what runs at import"
+    lines["lclip/reno/y.py"] = {"9": []}
     assert mutants.tests_for(fault(mutants, 3, "lclip/reno/y.py"), reach, 100) == []
+    table = fault(mutants, 3, "lclip/reno/table.py")  # has no function, so that nothing of it was measured
+    assert mutants.tests_for(table, reach, 100) == ["elsewhere", "quick", "middle", "slow"]
 
 
 class Old:
