@@ -88,8 +88,8 @@ def run(options: argparse.Namespace) -> int:
     from ..checkpoints.claims import claimed, lock_of
     from ..checkpoints.targets import check_folder, check_names
 
-    _check(options)
     check_names(options.out)
+    _check(options)
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file; expected a folder")
     if options.inputs and not makes(options, options.task):

@@ -257,6 +257,9 @@ def outputs(tiny, work, target):
         ("reno", "--prompt", "a red star", "--iterations", 1, "--out", target.with_suffix("")),
         ("demo", "--out", target.with_suffix("")),
         ("train", "--data", "in", "--steps", 1, "--out", target.with_suffix("")),
+        ("safety", "--mini", "--preset", "mini", "in", "--out", target),
+        ("explore", "--mini", "--out", target),
+        ("evaluate", "imagenet", "--model", tiny, "in", "--out", target.with_suffix("")),
     )
 
 
@@ -351,7 +354,7 @@ def test_a_folder_that_is_there_may_be_called_anything(tmp_path):
 
 
 @linux
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", range(13))
 def test_a_forbidden_name_is_one_line_before_the_work(world, number, capsys):
     tiny, work = world
     absent = work / "absent.safetensors"  # with a model that is not there, what comes first is told first
