@@ -51,7 +51,7 @@ FIRST = {"Mini 13 Guard": 4}  # pictures of each node, where that is not all of 
 NOT_RUN = "SDXL 1 Score and choose"
 ELSEWHERE = {
     "LatentCLIP_Load": NOT_RUN,
-    "LatentCLIP_TextReward": "Mini 4 Guidance",
+    "LatentCLIP_TextReward": "Mini 2 ReNO",
     "LatentCLIP_SafetyPolicy": "Mini 13 Guard",
 }
 """Nodes that another workflow shows better than the first of the mini world that holds them."""
@@ -66,6 +66,7 @@ APP_WINDOW, APP_CORNER = {"width": 1600, "height": 1000}, (58, 38)  # the corner
 CORNER = (160, 200)  # where on the page a picture begins: right of the side bar and below the menu
 HELP, WHOLE, THUMBNAIL = (760, 680), (1200, 800), 512  # pixels at most
 REACH = (860, 760)  # what a help picture shows of the canvas, at most, if its node is not larger
+FURTHER = {"LatentCLIP_Guidance": (930, 760)}  # whose reward and sampler are further apart
 HELP_BYTES, BYTES = 32_000, 165_000  # all of web/docs has to stay below 1 MB
 AROUND, ABOVE, GAP = 20, 60, 4  # ABOVE holds title and badge of a node
 
@@ -86,7 +87,15 @@ LOOK = """([x, y, scale, left, top]) => {
   app.canvas.ds.offset = [(left - page.left) / scale - x, (top - page.top) / scale - y];
   app.canvas.setDirty(true, true);
 }"""
-RESIZE = """([type, size]) => app.graph._nodes.find(node => node.type === type).setSize(size)"""
+# What stands below makes room.
+RESIZE = """([type, [width, height]]) => {
+  const node = app.graph._nodes.find(node => node.type === type), [x, y] = node.pos;
+  const [bottom, more] = [y + node.size[1], height - node.size[1]];
+  for (const other of app.graph._nodes)
+    if (other.pos[1] > bottom && other.pos[0] < x + width && other.pos[0] + other.size[0] > x)
+      other.pos = [other.pos[0], other.pos[1] + more];
+  node.setSize([width, height]);
+}"""
 MAP_DATA = """() => {
   const node = app.graph._nodes.find(node => node.type === 'LatentCLIP_Explore');
   const [column, row] = ['column', 'row'].map(name => node.widgets.find(each => each.name === name).value);
@@ -109,11 +118,11 @@ class Layout:
         boxes = {node["id"]: with_title(node["box"]) for node in self.nodes}
         own = next(node["id"] for node in self.nodes if node["type"] == kind)
         wired = {end for link in self.links if own in link for end in link} - {own}
-        seen = boxes[own]
+        seen, reach = boxes[own], FURTHER.get(kind, REACH)
         for node in sorted(wired, key=lambda each: distance(boxes[each], boxes[own])):
-            seen = wider(seen, boxes[node])
+            seen = wider(seen, boxes[node], reach)
         for box in sorted(boxes.values(), key=lambda each: distance(each, seen)):
-            seen = wider(seen, box) if touch(seen, box) else seen
+            seen = wider(seen, box, reach) if touch(seen, box) else seen
         return seen
 
     def whole(self) -> Extent:
@@ -131,11 +140,11 @@ def union(one: Extent, other: Extent) -> Extent:
     return (*map(min, low), *map(max, high))
 
 
-def wider(seen: Extent, box: Extent) -> Extent:
+def wider(seen: Extent, box: Extent, reach: tuple[int, int]) -> Extent:
     """Both, if that is not too large; beside a node that is higher than a picture others may be as high."""
     both = union(seen, box)
-    high = max(REACH[1], seen[3] - seen[1])
-    return both if both[2] - both[0] <= REACH[0] and both[3] - both[1] <= high else seen
+    high = max(reach[1], seen[3] - seen[1])
+    return both if both[2] - both[0] <= reach[0] and both[3] - both[1] <= high else seen
 
 
 def touch(one: Extent, other: Extent) -> bool:
