@@ -160,9 +160,9 @@ def own_taste(canvas: Canvas, world: World) -> None:
     values = {"labels": "a black ground\na white ground\na grey ground"}
     canvas.node("LatentCLIP_Classify", (c, 0), (WIDE, 390), None, values,
                 latent_clip=judge.via((c - 16, CEILING - 8)), latent=best)  # fmt: skip
-    vae = beside_it(loaded["vae"], (c - 30, UNDER), (c - 22, 540))
-    behind = best.via((c - 26, 60), (c - 24, 440))
-    end = pictures(canvas, (c, 462), "Chosen by taste", behind, vae, 430, "taste")
+    vae = beside_it(loaded["vae"], (c - 30, UNDER), (c - 22, 596))
+    behind = best.via((c - 26, 60), (c - 24, 496))
+    end = pictures(canvas, (c, 518), "Chosen by taste", behind, vae, 374, "taste")
     note(canvas, (y, 640), (WIDE, 390), "Show, don't say",
          "A taste is learnt from latents that you like and others that you do not: sixteen of each, by two "
          "prompts. Yours come from Load Latent.",
