@@ -458,6 +458,7 @@ def test_while_somebody_else_records_a_graph_the_tower_runs_as_it_is(tiny_model,
     leaf = latents().requires_grad_()
     embedding = tiny_model.encode_latents(leaf)  # replayed; its gradient is asked for meanwhile
     asked = kept.turn
+    caplog.clear()  # of what other tests made the log tell
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "latent-clip"):
         patch.setattr(StandIn, "recording", True)
         assert_same(both_passes(tiny_model, z), wanted)
