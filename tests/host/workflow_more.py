@@ -415,8 +415,8 @@ def custom_sampling(canvas: Canvas, world: World) -> None:
             over = over.via((b + WIDE + 16, -20), (b + WIDE + 40, CEILING), (d - 30, CEILING))
             wires = {"sampler": over, "latent": sampled.via((d - 30, 32))}
             canvas.node("LatentCLIP_SearchResult", (d, 0), (WIDE, 346), **wires)
-            sampled = sampled.via((d - 36, 80), (d - 36, 400))
-        place = d, 418 if y == 0 else 660
+            sampled = sampled.via((d - 36, 80), (d - 36, 486))
+        place = d, 504 if y == 0 else 660
         images = decode(canvas, place, sampled, vae.via((d - 18, place[1] + 60)))
         at = e, 270 if y == 0 else 656
         end = show(canvas, at, (WIDE, 280), f"{title}: the picture", images, f"custom-{title.lower()}")
