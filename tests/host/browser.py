@@ -48,15 +48,45 @@ WATCH = """() => {
       app.api.addEventListener(name, e => done([name, e.detail.exception_message || '']), {once: true});
   });
 }"""
+# Nodes 2.0 may show one of several pictures at a time, so there the count is that of what the node was told.
 NODES = """() => app.graph._nodes.map(node => ({
   type: node.type, title: node.title, flagged: !!node.has_errors,
   known: node.constructor === LiteGraph.registered_node_types[node.type],
-  pictures: (node.imgs || []).filter(picture => picture.naturalWidth).map(picture => picture.src),
+  pictures: node.imgs?.length ? node.imgs.filter(picture => picture.naturalWidth).map(picture => picture.src)
+    : !document.querySelector(`.lg-node[data-node-id="${node.id}"]`) ? []
+    : (app.nodeOutputs[node.id]?.images || []).map(
+        ({filename, subfolder, type}) =>
+          `${location.origin}/view?${new URLSearchParams({filename, subfolder, type})}`),
 }))"""
+# Whether each node of these titles shows what the server made, no live preview.
+SHOWN = """titles => titles.every(title => {
+  const node = app.graph._nodes.find(node => node.title === title);
+  if (node?.imgs?.length) return node.imgs.every(picture => picture.naturalWidth);
+  const drawn = node && document.querySelector(`.lg-node[data-node-id="${node.id}"]`);
+  return drawn && [...drawn.querySelectorAll('img')].some(picture =>
+    picture.naturalWidth && /view\\?.*filename=/.test(picture.src));
+})"""
 # Whether so many pictures that the server made are on the page.
 MADE = """least => new Set([...document.querySelectorAll('img')]
   .filter(picture => picture.naturalWidth && /view\\?.*filename=/.test(picture.src))
   .map(picture => picture.src)).size >= least"""
+SWITCH = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+# Each node with its title bar in pixels of the canvas, as the page has drawn it in either renderer.
+BOXES = """() => app.graph._nodes.map(node => {
+  const scale = app.canvas.ds.scale, [x, y, width, height] = node.getBounding();
+  const drawn = document.querySelector(`.lg-node[data-node-id="${node.id}"]`)?.getBoundingClientRect();
+  const [left, top, right, bottom] = drawn ? [drawn.left, drawn.top, drawn.right, drawn.bottom]
+    .map(each => each / scale) : [x, y, x + width, y + height];
+  return {title: node.title, left, top, right, bottom};
+})"""
+# The titles of notes whose words need more room than there is.
+CUT = """() => app.graph._nodes.filter(node => node.type === 'MarkdownNote').filter(node => {
+  const page = document.querySelector(`.lg-node[data-node-id="${node.id}"]`);
+  const words = page ? page.querySelectorAll('*') : [...node.widgets.map(widget => widget.element)]
+    .filter(Boolean).flatMap(each => [each, ...each.querySelectorAll('*')]);
+  return [...words].some(each => each.clientHeight && each.scrollHeight > each.clientHeight + 2
+    && getComputedStyle(each).overflowY !== 'visible');
+}).map(node => node.title)"""
 TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 SELECT = """type => {
   app.canvas.selectNode(app.graph._nodes.find(node => node.type === type));
@@ -156,11 +186,7 @@ class Canvas:
             return numpy.asarray(Image.open(io.BytesIO(reply.read())).convert("RGB"))
 
     def wait_for_pictures(self, *titles: str) -> None:
-        self.page.wait_for_function(
-            "titles => titles.every(title => app.graph._nodes.find(node => node.title === title)"
-            "?.imgs?.every(picture => picture.naturalWidth))",
-            arg=list(titles),
-        )
+        self.page.wait_for_function(SHOWN, arg=list(titles))
 
     def start(self) -> None:
         """Press Run."""
@@ -189,6 +215,28 @@ class Canvas:
     def command(self, name: str) -> None:
         """What a menu entry does."""
         self.page.evaluate("name => app.extensionManager.command.execute(name)", name)
+
+    def has_whole_nodes_2(self) -> bool:
+        """Whether its Nodes 2.0 has widgets of HTML; the first frontends with it have not even text boxes."""
+        version = self.host.get("/system_stats")["system"]["comfyui_version"].lstrip("v")
+        return tuple(map(int, version.split("."))) >= (0, 4)
+
+    def render_by(self, nodes_2: bool) -> None:
+        """Nodes 2.0 or the classic canvas, as the menu switches them."""
+        self.page.evaluate(SWITCH, nodes_2)
+        self.settle()
+
+    def boxes(self) -> dict[str, tuple[float, float, float, float]]:
+        """By title: left, top, right and bottom of each node as it is drawn, with all in view."""
+        self.command("Comfy.Canvas.FitView")
+        self.settle()
+        return {
+            f"{index} {box['title']}": (box["left"], box["top"], box["right"], box["bottom"])
+            for index, box in enumerate(self.page.evaluate(BOXES))
+        }
+
+    def cut_notes(self) -> list[str]:
+        return self.page.evaluate(CUT)
 
     def knows_apps(self) -> bool:
         """Whether the frontend has app mode."""

@@ -93,12 +93,36 @@ def require_known_nodes(canvas: Canvas) -> None:
     assert not canvas.complaints
 
 
+def require_nodes_apart(canvas: Canvas) -> None:
+    """No node covers another on the page, and each note is whole."""
+    boxes = list(canvas.boxes().items())
+    for index, (title, (left, top, right, bottom)) in enumerate(boxes):
+        assert right - left > 220 and bottom - top > 50, (title, "is not drawn")
+        for other, (x, y, far_x, far_y) in boxes[:index]:
+            apart = max(left - far_x, x - right, top - far_y, y - bottom)
+            assert apart > 0, (title, "covers", other, apart)
+    assert not canvas.cut_notes()
+
+
+@pytest.fixture
+def nodes_2(canvas, checkout, newest, host) -> Iterator[bool]:
+    """In the newest host nodes are drawn by Nodes 2.0 with live previews; elsewhere as ever."""
+    on = checkout == newest and canvas.has_whole_nodes_2()
+    host.post("/probe/previews", {"method": "latent2rgb" if on else "none"})
+    yield on
+    host.post("/probe/previews", {"method": "none"})
+    canvas.render_by(nodes_2=False)
+
+
 @each(MINI)
-def test_a_mini_workflow_is_dropped_and_runs_to_the_end(canvas, path, checkout, outermost):
+def test_a_mini_workflow_is_dropped_and_runs_to_the_end(canvas, path, checkout, outermost, nodes_2):
     """In hosts between the oldest and the newest the templates' test opens each, and the API's run it."""
     if checkout not in outermost:
         pytest.skip("the oldest and the newest host are enough")
-    canvas.drop(path)
+    for renderer in (False, True)[: 1 + nodes_2]:
+        canvas.render_by(renderer)
+        canvas.drop(path)
+        require_nodes_apart(canvas)
     require_known_nodes(canvas)
     assert not any(node["flagged"] for node in canvas.nodes())
     for node, widget, value in SHORTER.get(path.stem, ()):
@@ -118,6 +142,7 @@ def test_a_mini_workflow_is_dropped_and_runs_to_the_end(canvas, path, checkout, 
         before, after = (pictures[title] for title in DIFFER[path.stem])
         for one, two in zip(before, after, strict=True):
             assert numpy.abs(one.astype(int) - two).max() > 10
+    require_nodes_apart(canvas)
     assert not any(node["flagged"] for node in canvas.nodes()) and not canvas.complaints
 
 

@@ -19,7 +19,6 @@ METHODS = ("none", "auto", "latent2rgb", "taesd")
 CELLS = 6
 WIDGETS = """() => { const node = app.graph._nodes.find(node => node.type === 'LatentCLIP_Explore');
   return Object.fromEntries(node.widgets.map(widget => [widget.name, widget.value])); }"""
-SWITCH = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
 PLACE = "() => [...app.graph._nodes.find(node => node.type === 'LatentCLIP_Explore').pos]"
 SAVED = "() => JSON.parse(JSON.stringify(app.graph.serialize()))"
 
@@ -61,12 +60,11 @@ SAID = """([type, text]) => {
 @pytest.fixture(scope="module", params=["classic", "nodes-2.0"])
 def renderer(request, page_of_host):  # noqa: F811
     """The page in one of the two renderers, as its menu switches them."""
-    if request.param == "nodes-2.0" and not has_whole_nodes_2(page_of_host):
+    if request.param == "nodes-2.0" and not page_of_host.has_whole_nodes_2():
         pytest.skip("the Nodes 2.0 of this frontend has no widgets of HTML, not even text boxes")
-    page_of_host.page.evaluate(SWITCH, request.param == "nodes-2.0")
-    page_of_host.settle()
+    page_of_host.render_by(nodes_2=request.param == "nodes-2.0")
     yield page_of_host
-    page_of_host.page.evaluate(SWITCH, False)
+    page_of_host.render_by(nodes_2=False)
 
 
 @pytest.fixture
@@ -77,11 +75,6 @@ def page(renderer):
     run(renderer)
     renderer.wait_for_pictures("The chosen cell")
     return renderer
-
-
-def has_whole_nodes_2(canvas) -> bool:
-    version = canvas.host.get("/system_stats")["system"]["comfyui_version"].lstrip("v")
-    return tuple(map(int, version.split("."))) >= (0, 4)
 
 
 def run(canvas):
