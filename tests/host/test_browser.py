@@ -105,12 +105,9 @@ def require_nodes_apart(canvas: Canvas) -> None:
 
 
 @pytest.fixture
-def nodes_2(canvas, checkout, newest, host) -> Iterator[bool]:
-    """In the newest host nodes are drawn by Nodes 2.0 with live previews; elsewhere as ever."""
-    on = checkout == newest and canvas.has_whole_nodes_2()
-    host.post("/probe/previews", {"method": "latent2rgb" if on else "none"})
-    yield on
-    host.post("/probe/previews", {"method": "none"})
+def nodes_2(canvas, checkout, newest) -> Iterator[bool]:
+    """In the newest host nodes are drawn by Nodes 2.0 at last; elsewhere as ever."""
+    yield checkout == newest and canvas.has_whole_nodes_2()
     canvas.render_by(nodes_2=False)
 
 
