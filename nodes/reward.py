@@ -35,13 +35,8 @@ class TextReward(io.ComfyNode):
                     tooltip="What the picture should show. Several lines are several texts: their cosines "
                     "are averaged.",
                 ),
-                io.Float.Input(
-                    "weight",
-                    default=1.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.05,
-                    tooltip="How much this reward counts in a sum: weight x 0.01 x logit scale x cosine. 1 "
+                sockets.weight_input(
+                    "How much this reward counts in a sum: weight x 0.01 x logit scale x cosine. 1 "
                     "(the default) is ReNO's published weight; a negative weight drives away from the text; "
                     "0 switches it off.",
                 ),
@@ -85,13 +80,8 @@ class ImageReward(io.ComfyNode):
                     tooltip="Clean latents to resemble, such as VAE Encode gives. Several are averaged; any "
                     "size. Empty by default, where image and vae are wired instead.",
                 ),
-                io.Float.Input(
-                    "weight",
-                    default=1.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.05,
-                    tooltip="How much this reward counts in a sum: weight x 0.01 x logit scale x cosine. 1 "
+                sockets.weight_input(
+                    "How much this reward counts in a sum: weight x 0.01 x logit scale x cosine. 1 "
                     "(the default) counts as a Text Reward of weight 1; a negative weight drives away from "
                     "the reference; 0 switches it off.",
                 ),
@@ -145,13 +135,8 @@ class VarietyReward(io.ComfyNode):
             search_aliases=["diversity", "variety", "repulsion", "particle guidance", "different images"],
             inputs=[
                 sockets.LATENT_CLIP.Input("latent_clip", tooltip="The Latent-CLIP that judges."),
-                io.Float.Input(
-                    "weight",
-                    default=1.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.05,
-                    tooltip="How much this reward counts in a sum: weight x 0.01 x logit scale x distance to "
+                sockets.weight_input(
+                    "How much this reward counts in a sum: weight x 0.01 x logit scale x distance to "
                     "the others. 1 is the default; a negative weight draws the batch together; 0 switches it "
                     "off.",
                 ),
@@ -197,13 +182,8 @@ class PreferenceReward(io.ComfyNode):
                     tooltip="The prompt that the picture was made for, or should be. Several lines are one "
                     "text. Empty by default, and asked for.",
                 ),
-                io.Float.Input(
-                    "weight",
-                    default=1.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.05,
-                    tooltip="How much this reward counts in a sum: weight x 0.01 x its own scale x cosine. 1 "
+                sockets.weight_input(
+                    "How much this reward counts in a sum: weight x 0.01 x its own scale x cosine. 1 "
                     "(the default) counts as a Text Reward of weight 1; a negative weight seeks what people "
                     "do not prefer; 0 switches it off.",
                 ),

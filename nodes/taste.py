@@ -50,7 +50,7 @@ class TrainTaste(io.ComfyNode):
                     tooltip="A batch of latents that you do not like. The best ones differ from the liked "
                     "in what matters to you alone, such as others of the same prompts.",
                 ),
-                io.Float.Input("weight", default=1.0, min=-100.0, max=100.0, step=0.05, tooltip=WEIGHT),
+                sockets.weight_input(WEIGHT),
                 sockets.switch(
                     "save",
                     "Whether the taste is saved as well, under the name save_as. on by default; off keeps it "
@@ -182,7 +182,7 @@ class LoadTaste(io.ComfyNode):
                     "latent_clip",
                     tooltip="The Latent-CLIP that the taste was trained with; another one is refused.",
                 ),
-                io.Float.Input("weight", default=1.0, min=-100.0, max=100.0, step=0.05, tooltip=WEIGHT),
+                sockets.weight_input(WEIGHT),
                 sockets.add_to_input(),
             ],
             outputs=[

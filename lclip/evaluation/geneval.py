@@ -123,7 +123,7 @@ def _of_own_scorer(run: Generation, name: str, paper: Beside) -> list[Row]:
 def _is_asked(run: Generation, entry: Mapping[str, Any]) -> bool:
     """Whether a line of the scorer is of a prompt of this run; the folder may hold others'."""
     place = re.search(r"([0-9]+)[/\\]samples[/\\][^/\\]+$", str(entry.get("filename", "")))
-    return place is None or int(place[1]) in {prompt.place for prompt in run.batch.prompts.prompts}
+    return place is None or int(place[1]) in run.batch.places
 
 
 def _over_tags(correct: Sequence[tuple[str, float]]) -> Interval:

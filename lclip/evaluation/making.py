@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,6 +83,11 @@ class Batch:
         seeds = {"samples": self.samples, "seed": self.seed, "seeds": "hashed"}
         return {"prompts_sha256": self.prompts.sha256, **seeds}
 
+    @cached_property
+    def places(self) -> frozenset[int]:
+        """Of the prompts, in their whole list."""
+        return frozenset(prompt.place for prompt in self.prompts.prompts)
+
     @property
     def extent(self) -> str:
         """How many prompts, and pictures of each, for a title."""
@@ -125,13 +131,13 @@ class Generation:
 
     def rows(self, journal: Journal, variant: str) -> list[dict[str, Any]]:
         """Those of a variant that this run asks for; the table may have more, of a run without its limit."""
-        places = {prompt.place for prompt in self.batch.prompts.prompts}
-        return [row for row in journal.rows(variant) if row["prompt"] in places]
+        return [row for row in journal.rows(variant) if row["prompt"] in self.batch.places]
 
     def beyond(self, journal: Journal) -> list[str]:
         """That the folder holds pictures of prompts that this run does not ask for, in words."""
         others = {
-            name: len(journal.rows(name)) - len(self.rows(journal, name)) for name in self.batch.variants
+            name: sum(row["prompt"] not in self.batch.places for row in journal.rows(name))
+            for name in self.batch.variants
         }
         return [
             f"{name}: pictures of other prompts lie in the folder too ({count}), of a run with another "

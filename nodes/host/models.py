@@ -32,6 +32,9 @@ advice.speak(advice.IN_A_GRAPH)
 class LoadedLatentCLIP:
     """What a LATENT_CLIP wire carries: a Latent-CLIP that the host loads on use and offloads at will."""
 
+    embeds = True
+    """Whether it has embeddings, which more than a reward can be made of."""
+
     def __init__(self, model: lclip.LatentCLIP, name: str) -> None:
         self.model = model
         self.name = name
@@ -60,9 +63,6 @@ class LoadedLatentCLIP:
         load_together([self], latents)
         return self.model
 
-    embeds = True
-    """Whether it has embeddings, which more than a reward can be made of."""
-
     def working_memory(self, latents: Tensor) -> int:
         """Bytes that a forward pass of this batch takes on the device, about."""
         return working_memory(self.config, latents)
@@ -86,12 +86,14 @@ class LoadedLatentCLIP:
         of_scale = lclip.scale_doubt(latents, self.config)
         texts = (broken_doubt(latents, "is left out"), of_scale)
         found = [f"{who} {line}" for text in texts if text for line in text.splitlines()]
-        of_space = None if of_scale else sibling_doubt(latents, self.config)
-        return [*found, *([f"{who}: {of_space}"] if of_space else [])]
+        return [*found, *(f"{who}: {text}" for text in self._doubts_of_space(latents, of_scale))]
 
     def doubts_of_space(self, latents: Tensor) -> list[str]:
         """That a batch looks like another model's of the same shape, where its scale is as it should be."""
-        text = None if lclip.scale_doubt(latents, self.config) else sibling_doubt(latents, self.config)
+        return self._doubts_of_space(latents, lclip.scale_doubt(latents, self.config))
+
+    def _doubts_of_space(self, latents: Tensor, of_scale: str | None) -> list[str]:
+        text = None if of_scale else sibling_doubt(latents, self.config)
         return [text] if text else []
 
 

@@ -146,9 +146,8 @@ def preference_reward(path: str | Path, prompt: str, weight: float) -> models.Wi
     return models.wire_reward(reward, (loaded,))
 
 
-def token_ids(prompt: str) -> list[Tensor]:
+def token_ids(tokenizer: BPETokenizer, prompt: str) -> list[Tensor]:
     """Of the prompt and of no text, padded as in SDXL: one encoder's with the end, the other's by 0."""
-    tokenizer = BPETokenizer(77)
     ids = tokenizer.encode([prompt, ""])
     after = (ids == tokenizer.end).cumsum(1) > 0
     return [ids.masked_fill(after, tokenizer.end), ids]
@@ -156,9 +155,9 @@ def token_ids(prompt: str) -> list[Tensor]:
 
 def _texts(folder: Path, prompt: str) -> Texts:
     """What the two text encoders make of the prompt and of no text, on the CPU. ValueError."""
-    hidden, pooled = [], torch.empty(0)
-    for part, ids in zip(("text_encoder", "text_encoder_2"), token_ids(prompt), strict=True):
-        encoder = _text_encoder(folder / part)
+    hidden, pooled, tokenizer = [], torch.empty(0), BPETokenizer(77)
+    for part, ids in zip(("text_encoder", "text_encoder_2"), token_ids(tokenizer, prompt), strict=True):
+        encoder = _text_encoder(folder / part, tokenizer.end)
         _, before_last, pooled, _ = encoder(
             ids, intermediate_output=-2, final_layer_norm_intermediate=False, dtype=torch.float32
         )
@@ -166,9 +165,9 @@ def _texts(folder: Path, prompt: str) -> Texts:
     return Texts(torch.cat(hidden, dim=-1), pooled)
 
 
-def _text_encoder(folder: Path) -> Any:
+def _text_encoder(folder: Path, end: int) -> Any:
     """A CLIP text encoder as transformers saves it, in float32. The first of the two has no projection."""
-    settings, own = {"eos_token_id": BPETokenizer(77).end}, "text_model."
+    settings, own = {"eos_token_id": end}, "text_model."
     try:
         settings = {**TEXT_SETTINGS, **_settings(folder), **settings}
         encoder = CLIPTextModel(settings, torch.float32, None, comfy.ops.manual_cast)

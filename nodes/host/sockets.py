@@ -58,6 +58,11 @@ def nothing() -> ExecutionBlocker:
     return ExecutionBlocker(None)
 
 
+def weight_input(tooltip: str) -> Any:
+    """How much a reward counts in a sum; a negative weight drives away."""
+    return io.Float.Input("weight", default=1.0, min=-100.0, max=100.0, step=0.05, tooltip=tooltip)
+
+
 def add_to_input() -> Any:
     """The socket by which rewards are chained; every reward node has it last."""
     return LATENT_REWARD.Input(
